@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* vmbus-bench: picks the sub-command. */
+#include "bench.h"
+#include "ring.h"
+#include "subject.h"
+
+#include <vmbus/version.h>
+
+#include <stdio.h>
+
+static int usage(FILE *to)
+{
+	fputs("usage: vmbus-bench ring [options]   measure the ring; ring --help tells more\n"
+	      "       vmbus-bench --list           name the subjects and what this build has\n"
+	      "       vmbus-bench --version\n"
+	      "       vmbus-bench --help\n",
+	      to);
+	return to == stdout ? BENCH_EXIT_OK : BENCH_EXIT_USAGE;
+}
+
+static int list(void)
+{
+	printf("%-20s %-12s %s\n", subject_vmbus.name, subject_vmbus.version(),
+	       subject_vmbus.what);
+	for (unsigned i = 0; i < peer_count; i++) {
+		const struct subject *subject = peers[i].subject;
+
+		if (subject)
+			printf("%-20s %-12s %s\n", peers[i].name, subject->version(),
+			       peers[i].what);
+		else
+			printf("%-20s %-12s %s; needs %s when this is built\n", peers[i].name,
+			       "missing", peers[i].what, peers[i].package);
+	}
+	printf("%-20s %-12s %s\n", subject_limit_copy.name, "-", subject_limit_copy.what);
+	printf("%-20s %-12s %s\n", "limit.line_rtt", "-", "round trip through one line");
+	printf("%-20s %-12s %s\n", "limit.two_line_rtt", "-",
+	       "round trip through a line for each direction");
+	printf("%-20s %-12s %s\n", "limit.eventfd", "-", "wake-up through an eventfd");
+	printf("%-20s %-12s %s\n", "limit.fence", "-", "what a full fence adds to a store");
+	return BENCH_EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2)
+		return usage(stderr);
+	if (!strcmp(argv[1], "ring")) {
+		argv[1] = argv[0];
+		return ring_main(argc - 1, argv + 1);
+	}
+	if (!strcmp(argv[1], "--list"))
+		return list();
+	if (!strcmp(argv[1], "--help"))
+		return usage(stdout);
+	if (!strcmp(argv[1], "--version")) {
+		printf("vmbus-bench %s, libvmbus %s\n", VMBUS_VERSION_STRING,
+		       vmbus_version_string());
+		return BENCH_EXIT_OK;
+	}
+	fprintf(stderr, "vmbus-bench: %s: no such sub-command\n", argv[1]);
+	return usage(stderr);
+}

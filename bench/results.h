@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* What was measured: a list of results, as docs/bench-schema.md describes them. */
+#ifndef BENCH_RESULTS_H
+#define BENCH_RESULTS_H
+
+#include "options.h"
+
+struct spread {
+	double median, min, max;
+	uint32_t runs;
+};
+
+struct result {
+	const char *subject;
+	const char *version;
+	const char *metric;
+	const char *mode; /* copy, in-place, polled, sleep, idle, private, shared */
+	const char *unit;
+	struct cell cell;
+	struct spread value;
+	struct spread ratio; /* vmbus to this subject, of the same round; runs is 0 for none */
+	bool unsteady;
+	double line_rtt; /* around its runs, ns; 0 when not taken */
+	uint32_t chunk; /* limit.copy */
+};
+
+/* A cell that cannot exist. */
+struct left_out {
+	const char *subject;
+	const char *why;
+	struct cell cell;
+};
+
+struct results {
+	struct result *list;
+	uint32_t count;
+	uint32_t room;
+	struct left_out *left;
+	uint32_t left_count;
+	uint32_t left_room;
+	uint32_t failed_runs;
+	uint32_t repeated;
+	double seconds;
+	bool out_of_time; /* repeats were given up to end in time */
+};
+
+/* Median, minimum and maximum; values is sorted by this call. */
+struct spread spread_of(double *values, uint32_t n);
+
+struct result *results_add(struct results *res, const struct result *r);
+void results_leave_out(struct results *res, const char *subject, const char *why,
+		       const struct cell *cell);
+const struct result *results_find(const struct results *res, const char *subject,
+				  const char *metric, const struct cell *cell);
+bool cell_equal(const struct cell *a, const struct cell *b);
+
+void report_print(const struct results *res, const struct options *opts);
+
+/* Both return 0, or -1 with errno. */
+int json_write(const struct results *res, const struct options *opts, const char *path);
+int svg_write(const struct results *res, const struct options *opts, const char *path);
+
+#endif

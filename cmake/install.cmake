@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+include(CMakePackageConfigHelpers)
+
+set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/vmbus)
+set(installed vmbus_core)
+set(public_headers)
+set(installed_modules ${VMBUS_CORE_MODULES})
+if(VMBUS_HOSTED)
+	list(APPEND installed vmbus vmbus_static)
+	list(APPEND installed_modules ${VMBUS_HOSTED_MODULES})
+	set(public_headers include/vmbus/vmbus.h)
+endif()
+foreach(module IN LISTS installed_modules)
+	list(TRANSFORM VMBUS_${module}_PUBLIC PREPEND include/vmbus/ OUTPUT_VARIABLE headers)
+	list(APPEND public_headers ${headers})
+endforeach()
+
+install(TARGETS ${installed} EXPORT vmbusTargets)
+install(FILES ${public_headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/vmbus)
+install(EXPORT vmbusTargets NAMESPACE vmbus:: DESTINATION ${config_dir})
+
+configure_package_config_file(cmake/vmbusConfig.cmake.in
+	${PROJECT_BINARY_DIR}/vmbusConfig.cmake INSTALL_DESTINATION ${config_dir})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/vmbusConfigVersion.cmake
+	COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/vmbusConfig.cmake ${PROJECT_BINARY_DIR}/vmbusConfigVersion.cmake
+	DESTINATION ${config_dir})
+
+# Each component has its pkg-config file.  Paths are relative to it, so a copy can be moved.
+file(RELATIVE_PATH pc_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+foreach(component IN ITEMS vmbus-core vmbus)
+	if(component STREQUAL vmbus AND NOT VMBUS_HOSTED)
+		continue()
+	endif()
+	configure_file(cmake/${component}.pc.in ${PROJECT_BINARY_DIR}/${component}.pc @ONLY)
+	install(FILES ${PROJECT_BINARY_DIR}/${component}.pc
+		DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endforeach()

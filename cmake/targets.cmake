@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+#
+# The libraries.  All flavours compile the same sources.
+
+set(core_objects)
+set(hosted_objects)
+set(hooks_objects)
+foreach(module IN LISTS VMBUS_CORE_MODULES)
+	vmbus_module_objects(vmbus_${module} ${module})
+	list(APPEND core_objects $<TARGET_OBJECTS:vmbus_${module}>)
+	if(VMBUS_BUILD_TESTS)
+		vmbus_module_objects(vmbus_${module}_hooks ${module} VMBUS_TEST_HOOKS)
+		list(APPEND hooks_objects $<TARGET_OBJECTS:vmbus_${module}_hooks>)
+	endif()
+endforeach()
+
+function(vmbus_library_interface target)
+	target_include_directories(${target} INTERFACE
+		$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+	if(vmbus_lib_sanitizers)
+		target_link_options(${target} PUBLIC $<BUILD_INTERFACE:${vmbus_sanitizers}>)
+	endif()
+endfunction()
+
+add_library(vmbus_core STATIC ${core_objects})
+add_library(vmbus::core ALIAS vmbus_core)
+set_target_properties(vmbus_core PROPERTIES OUTPUT_NAME vmbus_core EXPORT_NAME core LINKER_LANGUAGE C)
+vmbus_library_interface(vmbus_core)
+
+if(VMBUS_HOSTED)
+	find_path(NUMA_INCLUDE_DIR numa.h)
+	find_library(NUMA_LIBRARY numa)
+	mark_as_advanced(NUMA_INCLUDE_DIR NUMA_LIBRARY)
+	if(NOT NUMA_LIBRARY OR NOT NUMA_INCLUDE_DIR)
+		message(FATAL_ERROR "libnuma is missing (Debian: libnuma-dev); "
+			"-DVMBUS_HOSTED=OFF builds the freestanding core alone")
+	endif()
+	foreach(module IN LISTS VMBUS_HOSTED_MODULES)
+		vmbus_module_objects(vmbus_${module} ${module})
+		list(APPEND hosted_objects $<TARGET_OBJECTS:vmbus_${module}>)
+	endforeach()
+
+	add_library(vmbus SHARED ${core_objects} ${hosted_objects})
+	add_library(vmbus::vmbus ALIAS vmbus)
+	set(map ${PROJECT_SOURCE_DIR}/cmake/libvmbus.map)
+	set_target_properties(vmbus PROPERTIES VERSION ${PROJECT_VERSION}
+		SOVERSION ${PROJECT_VERSION_MAJOR} LINKER_LANGUAGE C LINK_DEPENDS ${map})
+	target_link_options(vmbus PRIVATE LINKER:--version-script=${map})
+	if(NOT VMBUS_SANITIZE)
+		target_link_options(vmbus PRIVATE LINKER:-z,defs)
+	endif()
+	target_link_libraries(vmbus PRIVATE numa)
+	vmbus_library_interface(vmbus)
+
+	add_library(vmbus_static STATIC ${core_objects} ${hosted_objects})
+	add_library(vmbus::vmbus_static ALIAS vmbus_static)
+	set_target_properties(vmbus_static PROPERTIES OUTPUT_NAME vmbus LINKER_LANGUAGE C)
+	target_link_libraries(vmbus_static PRIVATE numa)
+	vmbus_library_interface(vmbus_static)
+endif()
+
+# For tests only: the same sources with the hook before each load of the peer's memory.
+if(VMBUS_BUILD_TESTS)
+	add_library(vmbus_core_hooks STATIC ${hooks_objects} ${hosted_objects})
+	set_target_properties(vmbus_core_hooks PROPERTIES LINKER_LANGUAGE C)
+	target_compile_definitions(vmbus_core_hooks INTERFACE VMBUS_TEST_HOOKS)
+	if(VMBUS_HOSTED)
+		target_link_libraries(vmbus_core_hooks PRIVATE numa)
+	endif()
+	vmbus_library_interface(vmbus_core_hooks)
+endif()

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Writing of one packet into room that is already ours; shared by both sending ends.  Nothing here
+ * reads what the peer can write.
+ */
+#ifndef VMBUS_RING_EMIT_H
+#define VMBUS_RING_EMIT_H
+
+#include <stddef.h>
+
+#include <vmbus/ring.h>
+
+#include "ring/copy.h"
+#include "wire/pkt.h"
+
+/*
+ * Payloads up to this are copied in line: a call of the C library's copy costs more, and the loop
+ * over small messages is free of calls.
+ */
+#define VMBUS__INLINE_COPY 256u
+
+/*
+ * Whether a message needs no more checks than its room: in-band data or a completion, no header, a
+ * payload in one piece.
+ */
+static inline bool vmbus__msg_is_simple(const struct vmbus_msg *msg)
+{
+	return (msg->ext_len | msg->more_count) == 0 && msg->flags <= VMBUS_PKT_FLAG_COMPLETE &&
+	       (msg->type == VMBUS_PKT_INBAND || msg->type == VMBUS_PKT_COMPLETION) &&
+	       msg->len <= VMBUS_PKT_LENGTH_MAX;
+}
+
+/*
+ * The same for the loop over small messages, with few instructions: len, type and flags are read
+ * as one qword, ext_len and more_count as another.
+ */
+struct vmbus__small {
+	uint64_t word; /* len, type, flags, lowest first */
+	uint32_t len;
+	uint32_t type;
+};
+
+_Static_assert(offsetof(struct vmbus_msg, type) == offsetof(struct vmbus_msg, len) + 4 &&
+		       offsetof(struct vmbus_msg, flags) == offsetof(struct vmbus_msg, len) + 6,
+	       "len, type and flags are one qword");
+_Static_assert(offsetof(struct vmbus_msg, more_count) == offsetof(struct vmbus_msg, ext_len) + 4,
+	       "ext_len and more_count are one qword");
+
+#define VMBUS__SMALL_FLAG ((uint64_t)VMBUS_PKT_FLAG_COMPLETE << 48)
+
+static inline bool vmbus__msg_is_small(const struct vmbus_msg *msg, struct vmbus__small *small)
+{
+	const uint8_t *const bytes = (const uint8_t *)msg;
+	uint64_t word, extra;
+
+	__builtin_memcpy(&word, bytes + offsetof(struct vmbus_msg, len), sizeof(word));
+	__builtin_memcpy(&extra, bytes + offsetof(struct vmbus_msg, ext_len), sizeof(extra));
+	small->word = word;
+	small->len = (uint32_t)(word % 4294967296u);
+	small->type = (uint32_t)((word & ~VMBUS__SMALL_FLAG) / 4294967296u);
+	if (VMBUS_UNLIKELY(small->len > VMBUS__INLINE_COPY || extra))
+		return false;
+	return VMBUS_LIKELY(small->type == VMBUS_PKT_INBAND) ||
+	       small->type == VMBUS_PKT_COMPLETION;
+}
+
+/* The descriptor of such a message: bytes is its size in the ring. */
+static inline uint64_t vmbus__small_desc(const struct vmbus__small *small, uint32_t bytes)
+{
+	/* (bytes / 8 - 1) << 32, and the flag lies where it belongs. */
+	return (small->word & VMBUS__SMALL_FLAG) | (uint64_t)(bytes - 8u) << 29 |
+	       (VMBUS__DESC(0, 2u, 0, 0) + small->type);
+}
+
+/* Ring bytes of a simple message: its length rounded up, and the smallest packet. */
+static inline uint32_t vmbus__simple_bytes(uint32_t len)
+{
+	return (len + 7u + VMBUS__PKT_RING_BYTES_MIN) / 8u * 8u;
+}
+
+static inline uint32_t vmbus__msg_simple_bytes(const struct vmbus_msg *msg)
+{
+	return vmbus__simple_bytes(msg->len);
+}
+
+/*
+ * Check any message and count its ring bytes.
+ *
+ * Returns 0, VMBUS_E_INVAL, or VMBUS_E_RANGE for one larger than vmbus_ring_max_send().
+ */
+int vmbus__msg_check(const struct vmbus_msg *msg, uint32_t ring_size, uint32_t *bytes);
+
+/* The same, quickly where the message is simple. */
+static inline int vmbus__msg_bytes(const struct vmbus_msg *msg, uint32_t ring_size, uint32_t *bytes)
+{
+	if (vmbus__msg_is_simple(msg)) {
+		*bytes = vmbus__msg_simple_bytes(msg);
+		if (*bytes <= vmbus_ring_max_send(ring_size))
+			return 0;
+	}
+	return vmbus__msg_check(msg, ring_size, bytes);
+}
+
+/* Write any checked message at an index, split where the window is. */
+void vmbus__msg_write(const struct vmbus_ring_mem *mem, uint32_t at, const struct vmbus_msg *msg,
+		      uint32_t bytes);
+
+/* Write its descriptor, header, zeroed last qword and trailer, and leave the payload. */
+void vmbus__msg_frame(const struct vmbus_ring_mem *mem, uint32_t at, const struct vmbus_msg *msg,
+		      uint32_t bytes);
+
+/* The last odd bytes (1 to 7) of a payload as a qword with zeroes behind them. */
+static inline uint64_t vmbus__tail(const uint8_t *from, uint32_t len, uint32_t odd)
+{
+	uint64_t v = 0;
+	uint32_t i;
+
+	if (len >= 8u) { /* the last qword of the payload, without what comes before them */
+		__builtin_memcpy(&v, from + len - 8u, 8);
+		return v >> (64u - 8u * odd);
+	}
+	for (i = 0; i < odd; i++)
+		v |= (uint64_t)from[i] << (8u * i);
+	return v;
+}
+
+/* A payload of up to VMBUS__INLINE_COPY bytes into contiguous room, with its padding. */
+static inline void vmbus__put_payload_small(uint8_t *to, const uint8_t *from, uint32_t len)
+{
+	uint8_t *const end = to + len / 32u * 32u;
+	const uint8_t *q = from;
+
+	for (; to != end; to += 32, q += 32)
+		vmbus__peer_write(to, q, 32);
+	if (len & 16u) {
+		vmbus__peer_write(to, q, 16);
+		to += 16;
+		q += 16;
+	}
+	if (len & 8u) {
+		vmbus__peer_write(to, q, 8);
+		to += 8;
+	}
+	if (VMBUS_UNLIKELY(len & 7u))
+		vmbus__peer_st64(to, vmbus__tail(from, len, len & 7u));
+}
+
+/* Descriptor and trailer of a simple message in contiguous room. */
+static inline void vmbus__put_frame(uint8_t *to, uint32_t at, const struct vmbus_msg *msg,
+				    uint32_t bytes)
+{
+	vmbus__peer_st64(to, VMBUS__DESC(msg->type, 2u, bytes / 8u - 1u, msg->flags));
+	vmbus__peer_st64(to + 8, msg->id);
+	vmbus__peer_st64(to + bytes - VMBUS_PKT_TRAILER_BYTES, (uint64_t)at << 32);
+}
+
+/* A simple message of any length into contiguous room. */
+static inline void vmbus__put_simple(uint8_t *to, uint32_t at, const struct vmbus_msg *msg,
+				     uint32_t bytes)
+{
+	uint8_t *const payload = to + VMBUS_PKT_DESC_BYTES;
+	const uint8_t *const from = msg->data;
+	const uint32_t odd = msg->len % 8u;
+
+	vmbus__put_frame(to, at, msg, bytes);
+	if (msg->len <= VMBUS__INLINE_COPY) {
+		vmbus__put_payload_small(payload, from, msg->len);
+		return;
+	}
+	vmbus__peer_write(payload, from, msg->len - odd);
+	if (odd)
+		vmbus__peer_st64(payload + msg->len - odd, vmbus__tail(from, msg->len, odd));
+}
+
+#endif
