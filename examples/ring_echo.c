@@ -2,9 +2,8 @@
 /*
  * Two processes, two rings: the parent sends requests, the child sends each one back.
  *
- * Shows: ring memory on a sealed memfd, one end of each ring in each process, doorbells made of
- * eventfds, and loops that sleep without losing a wake-up: the child waits for packets or for room,
- * the parent for both at once.
+ * Shows: ring memory on a sealed memfd, doorbells made of eventfds, and loops that sleep without
+ * losing a wake-up: the child waits for packets or for room, the parent for both at once.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -19,9 +18,10 @@
 
 #define REQUESTS 5000
 #define RING_BYTES 4096u /* small, so that both sides do meet a full ring */
-#define BATCH 16u
+#define BYTES 64u	 /* of a payload */
+#define NEED (BYTES + VMBUS_PKT_DESC_BYTES + VMBUS_PKT_TRAILER_BYTES)
 
-static int bell[2]; /* eventfds: wake the parent, wake the child */
+static int bell[2];			   /* eventfds: wake the parent, wake the child */
 static unsigned char buf[RING_BYTES + 64]; /* what vmbus_ring_rx_buf_bytes() asks for */
 static struct vmbus_ring_tx tx;
 static struct vmbus_ring_rx rx;
@@ -41,20 +41,20 @@ static void ring_bell(void *ctx)
 
 static void wait_bell(int fd)
 {
-	eventfd_t times;
-
-	must(eventfd_read(fd, &times) ? VMBUS_E_SYSTEM : 0, "wait for a bell");
+	must(eventfd_read(fd, &(eventfd_t){ 0 }) ? VMBUS_E_SYSTEM : 0, "wait for a bell");
 }
 
 /* Our ends: a ring to send on and one to receive from.  For both we ring the other side's bell. */
 static void set_up(int fd, uint64_t send_at, uint64_t receive_at, int *other)
 {
 	static struct vmbus_shm_ring send, receive;
-	struct vmbus_shm_ring_opts map = {.struct_bytes = sizeof(map), .size = RING_BYTES,
-					  .window = VMBUS_RING_MIRRORED};
-	const struct vmbus_ring_opts opts = {.struct_bytes = sizeof(opts), .signal = ring_bell,
-					     .signal_ctx = other, .buf = buf, .buf_bytes = sizeof(buf)};
+	struct vmbus_shm_ring_opts map = { .struct_bytes = sizeof(map), .size = RING_BYTES };
+	struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts), .signal = ring_bell };
 
+	opts.signal_ctx = other;
+	opts.buf = buf;
+	opts.buf_bytes = sizeof(buf);
+	map.window = VMBUS_RING_MIRRORED;
 	map.offset = send_at;
 	must(vmbus_shm_ring_map(&send, fd, &map), "map the ring to send on");
 	map.offset = receive_at;
@@ -66,8 +66,9 @@ static void set_up(int fd, uint64_t send_at, uint64_t receive_at, int *other)
 /* Send, and sleep as long as there is no room. */
 static void send_back(const struct vmbus_packet *pkt)
 {
-	const struct vmbus_msg msg = {.type = VMBUS_PKT_COMPLETION, .id = pkt->id,
-				      .data = pkt->payload, .len = pkt->len};
+	const struct vmbus_msg msg = {
+		.type = VMBUS_PKT_COMPLETION, .id = pkt->id, .data = pkt->payload, .len = pkt->len
+	};
 	const uint32_t need = (uint32_t)vmbus_wire_ring_bytes(0, msg.len);
 	int sent;
 
@@ -81,16 +82,14 @@ static void send_back(const struct vmbus_packet *pkt)
 
 static void child(void)
 {
-	struct vmbus_packet pkt[BATCH];
+	struct vmbus_packet pkt[16];
 	int i, got, left;
 
 	for (left = REQUESTS; left; left -= got) {
-		got = must(vmbus_ring_rx_get(&rx, pkt, BATCH), "child receives");
+		got = must(vmbus_ring_rx_get(&rx, pkt, 16), "child receives");
 		for (i = 0; i < got; i++) /* they stay valid until the next call on rx */
 			send_back(&pkt[i]);
-		if (got)
-			continue;
-		if (must(vmbus_ring_rx_arm(&rx), "arm") == VMBUS_RING_SLEEP)
+		if (got == 0 && must(vmbus_ring_rx_arm(&rx), "arm") == VMBUS_RING_SLEEP)
 			wait_bell(bell[1]);
 		vmbus_ring_rx_disarm(&rx);
 	}
@@ -98,30 +97,28 @@ static void child(void)
 
 static void parent(void)
 {
-	struct vmbus_packet pkt[BATCH];
-	uint64_t sent = 0, back = 0, payload[8] = {0};
-	const uint32_t need = (uint32_t)vmbus_wire_ring_bytes(0, sizeof(payload));
+	struct vmbus_packet pkt[16];
+	uint64_t sent = 0, back = 0, payload[BYTES / 8] = { 0 };
 	int i, put, got;
 
 	while (back < REQUESTS) {
-		const struct vmbus_msg msg = {.type = VMBUS_PKT_INBAND, .id = sent + 1,
-					      .flags = VMBUS_PKT_FLAG_COMPLETE,
-					      .data = payload, .len = sizeof(payload)};
+		const struct vmbus_msg msg = {
+			.type = VMBUS_PKT_INBAND, .id = sent + 1, .data = payload, .len = BYTES
+		};
 
 		payload[0] = sent;
 		put = sent < REQUESTS ? vmbus_ring_tx_put(&tx, &msg, 1) : VMBUS_E_FULL;
 		sent += put == VMBUS_E_FULL ? 0 : (uint64_t)must(put, "parent sends");
-		got = must(vmbus_ring_rx_get(&rx, pkt, BATCH), "parent receives");
+		got = must(vmbus_ring_rx_get(&rx, pkt, 16), "parent receives");
 		for (i = 0; i < got; i++, back++)
-			if (pkt[i].id != back + 1 || pkt[i].len != sizeof(payload) ||
+			if (pkt[i].id != back + 1 || pkt[i].len != BYTES ||
 			    memcmp(pkt[i].payload, &back, sizeof(back)))
 				must(VMBUS_E_PEER, "compare the echo");
 		if (put > 0 || got)
 			continue;
-		/* Arm for all that we wait for, and sleep only if each answer is to sleep. */
-		if ((sent == REQUESTS ||
-		     must(vmbus_ring_tx_arm(&tx, need), "arm") == VMBUS_RING_SLEEP) &&
-		    must(vmbus_ring_rx_arm(&rx), "arm") == VMBUS_RING_SLEEP)
+		/* Arm for all that we wait for; sleep only if each answer is to sleep. */
+		if ((sent == REQUESTS || must(vmbus_ring_tx_arm(&tx, NEED), "arm") == 0) &&
+		    must(vmbus_ring_rx_arm(&rx), "arm") == 0) /* VMBUS_RING_SLEEP */
 			wait_bell(bell[0]);
 		vmbus_ring_tx_disarm(&tx);
 		vmbus_ring_rx_disarm(&rx);
@@ -131,24 +128,22 @@ static void parent(void)
 int main(void)
 {
 	const uint64_t one = vmbus_shm_ring_bytes(RING_BYTES);
-	const int fd = must(vmbus_shm_create(2 * one), "create the memory"); /* zeroes: empty rings */
-	int status;
+	const int fd = must(vmbus_shm_create(2 * one), "create the memory"); /* zero: empty */
+	int status, pid;
 
 	bell[0] = eventfd(0, 0);
 	bell[1] = eventfd(0, 0);
-	switch (fork()) {
-	case -1:
-		return 1;
-	case 0:
+	pid = fork();
+	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a child that sleeps ends with its parent */
 		set_up(fd, one, 0, &bell[0]);
 		child();
 		return 0;
 	}
+	must(pid < 0 ? VMBUS_E_SYSTEM : 0, "fork");
 	set_up(fd, 0, one, &bell[1]);
 	parent();
-	if (wait(&status) < 0 || status)
-		return 1;
+	must(wait(&status) < 0 || status ? VMBUS_E_SYSTEM : 0, "wait for the child");
 	printf("%d requests sent to another process and back\n", REQUESTS);
 	return 0;
 }

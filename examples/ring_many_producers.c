@@ -3,8 +3,7 @@
  * Many threads send through one ring, one thread receives.
  *
  * Shows: a ring in plain memory, a sending end for many threads, and how they share the one sleeper
- * that the ring knows: a lock of theirs around arm, sleep and disarm.  The packets of one thread
- * come in the order in which it sent them; the receiver checks that.
+ * that the ring knows: a lock of theirs around arm, sleep and disarm.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -21,16 +20,16 @@
 
 static _Alignas(4096) unsigned char ctl[VMBUS_PAGE_BYTES];
 static _Alignas(4096) unsigned char data[RING_BYTES];
-static unsigned char buf[RING_BYTES + 64]; /* what vmbus_ring_rx_buf_bytes() asks for */
+static unsigned char buf[RING_BYTES + 64];   /* what vmbus_ring_rx_buf_bytes() asks for */
 static struct vmbus_ring_mtx_slot slots[16]; /* a power of two, at least one for each thread */
 static _Alignas(64) struct vmbus_ring_mtx mtx;
 static pthread_mutex_t sleeper = PTHREAD_MUTEX_INITIALIZER;
 static int packets_bell, room_bell; /* eventfds: wake the receiver, wake a sender */
 
-static void must(int err, const char *what)
+static int must(int err, const char *what)
 {
 	if (err >= 0)
-		return;
+		return err;
 	fprintf(stderr, "%s: %s\n", what, vmbus_err_name(err));
 	exit(1);
 }
@@ -52,15 +51,10 @@ static void wait_bell(int bell)
 /* The ring was full: sleep until a packet fits, unless one fits by now. */
 static void wait_for_room(uint32_t need)
 {
-	int answer;
-
 	pthread_mutex_lock(&sleeper);
-	answer = vmbus_ring_mtx_arm(&mtx, need);
-	must(answer, "arm the sender");
-	if (answer == VMBUS_RING_SLEEP) {
+	if (must(vmbus_ring_mtx_arm(&mtx, need), "arm") == VMBUS_RING_SLEEP)
 		wait_bell(room_bell);
-		vmbus_ring_mtx_disarm(&mtx);
-	}
+	vmbus_ring_mtx_disarm(&mtx);
 	pthread_mutex_unlock(&sleeper);
 	sched_yield(); /* perhaps another thread is about to publish */
 }
@@ -71,9 +65,11 @@ static void *send_all(void *arg)
 	uint64_t n = 0;
 
 	while (n < PER_THREAD) {
-		const uint64_t payload[2] = {thread, n};
-		const struct vmbus_msg msg = {.id = n + 1, .type = VMBUS_PKT_INBAND,
-					      .data = payload, .len = sizeof(payload)};
+		const uint64_t payload[2] = { thread, n };
+		const struct vmbus_msg msg = { .id = n + 1,
+					       .type = VMBUS_PKT_INBAND,
+					       .data = payload,
+					       .len = sizeof(payload) };
 		const int sent = vmbus_ring_mtx_put(&mtx, &msg, 1);
 
 		if (sent == VMBUS_E_FULL)
@@ -87,7 +83,7 @@ static void *send_all(void *arg)
 
 static void check(const struct vmbus_packet *pkt, uint64_t *next)
 {
-	uint64_t payload[2] = {THREADS, 0};
+	uint64_t payload[2] = { THREADS, 0 };
 
 	if (pkt->len == sizeof(payload))
 		memcpy(payload, pkt->payload, sizeof(payload));
@@ -97,34 +93,31 @@ static void check(const struct vmbus_packet *pkt, uint64_t *next)
 
 static void receive_all(struct vmbus_ring_rx *rx)
 {
-	uint64_t next[THREADS] = {0};
-	int left = THREADS * PER_THREAD, i, got, answer;
+	uint64_t next[THREADS] = { 0 };
+	int left = THREADS * PER_THREAD, i, got;
 	struct vmbus_packet pkt[32];
 
 	for (; left; left -= got) {
-		got = vmbus_ring_rx_get(rx, pkt, 32);
-		must(got, "receive");
+		got = must(vmbus_ring_rx_get(rx, pkt, 32), "receive");
 		for (i = 0; i < got; i++)
 			check(&pkt[i], next);
-		answer = got ? VMBUS_RING_READY : vmbus_ring_rx_arm(rx);
-		must(answer, "arm the receiver");
-		if (answer == VMBUS_RING_SLEEP) {
+		if (got == 0 && must(vmbus_ring_rx_arm(rx), "arm") == VMBUS_RING_SLEEP)
 			wait_bell(packets_bell);
-			vmbus_ring_rx_disarm(rx);
-		}
+		vmbus_ring_rx_disarm(rx);
 	}
 }
 
 int main(void)
 {
 	const struct vmbus_ring_mem_opts where = {
-		.struct_bytes = sizeof(where), .size = RING_BYTES, .ctl = ctl, .data = data};
-	struct vmbus_ring_opts opts = {.struct_bytes = sizeof(opts), .signal = ring_bell};
+		.struct_bytes = sizeof(where), .size = RING_BYTES, .ctl = ctl, .data = data
+	};
+	struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts), .signal = ring_bell };
 	struct vmbus_ring_mem mem;
 	struct vmbus_ring_rx rx;
 	struct vmbus_ring_stats stats;
 	pthread_t threads[THREADS];
-	uint64_t numbers[THREADS] = {0, 1, 2, 3};
+	uint64_t numbers[THREADS] = { 0, 1, 2, 3 };
 	int i;
 
 	packets_bell = eventfd(0, 0);
