@@ -123,8 +123,8 @@ static int check_fd(int fd, uint64_t offset, uint64_t bytes)
 /* Put pages of the memfd at an address inside our reservation. */
 static int map_at(uint8_t *at, uint64_t bytes, int fd, uint64_t offset)
 {
-	void *p = mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
-		       (off_t)offset);
+	void *p =
+		mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset);
 
 	return p == MAP_FAILED ? from_errno() : 0;
 }
@@ -146,7 +146,7 @@ static int place(void *map, uint64_t bytes, uint32_t node)
 	return failed ? from_errno() : 0;
 }
 
-/* The data pages in reverse order, an address each: nothing adjoins its successor. */
+/* The data pages, an address each, as a window needs that has its pages anywhere. */
 static int list_pages(struct vmbus_shm_ring *ring, uint8_t *data, uint32_t size)
 {
 	const uint32_t count = size / VMBUS_PAGE_BYTES;
@@ -188,7 +188,7 @@ static int map_window(struct vmbus_shm_ring *ring, int fd, const struct vmbus_sh
 
 int vmbus_shm_ring_map(struct vmbus_shm_ring *ring, int fd, const struct vmbus_shm_ring_opts *opts)
 {
-	const struct vmbus_shm_ring none = {0};
+	const struct vmbus_shm_ring none = { 0 };
 	void *map;
 	int err, saved;
 
@@ -220,7 +220,7 @@ int vmbus_shm_ring_map(struct vmbus_shm_ring *ring, int fd, const struct vmbus_s
 
 void vmbus_shm_ring_unmap(struct vmbus_shm_ring *ring)
 {
-	const struct vmbus_shm_ring none = {0};
+	const struct vmbus_shm_ring none = { 0 };
 
 	if (ring->map_p)
 		munmap(ring->map_p, ring->map_bytes_p);

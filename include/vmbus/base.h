@@ -47,17 +47,17 @@ struct vmbus_span {
  */
 enum vmbus_err {
 	VMBUS_OK = 0,
-	VMBUS_E_AGAIN = -1,  /* RETRY: not now */
-	VMBUS_E_FULL = -2,   /* RETRY: no room now; arm, then wait */
-	VMBUS_E_INVAL = -3,  /* CALLER: an argument has no meaning here */
-	VMBUS_E_RANGE = -4,  /* CALLER: a number is past its limit */
-	VMBUS_E_STATE = -5,  /* CALLER: not allowed in this state */
-	VMBUS_E_PEER = -6,   /* PEER: the peer broke this object just now */
-	VMBUS_E_FAULT = -7,  /* PEER: the object was broken earlier */
-	VMBUS_E_NOMEM = -8,  /* SYSTEM: out of memory */
-	VMBUS_E_PERM = -9,   /* SYSTEM: not permitted */
+	VMBUS_E_AGAIN = -1,   /* RETRY: not now */
+	VMBUS_E_FULL = -2,    /* RETRY: no room now; arm, then wait */
+	VMBUS_E_INVAL = -3,   /* CALLER: an argument has no meaning here */
+	VMBUS_E_RANGE = -4,   /* CALLER: a number is past its limit */
+	VMBUS_E_STATE = -5,   /* CALLER: not allowed in this state */
+	VMBUS_E_PEER = -6,    /* PEER: the peer broke this object just now */
+	VMBUS_E_FAULT = -7,   /* PEER: the object was broken earlier */
+	VMBUS_E_NOMEM = -8,   /* SYSTEM: out of memory */
+	VMBUS_E_PERM = -9,    /* SYSTEM: not permitted */
 	VMBUS_E_NOTSUP = -10, /* SYSTEM: this system or build has it not */
-	VMBUS_E_SYSTEM = -11 /* SYSTEM: another failure of the operating system */
+	VMBUS_E_SYSTEM = -11  /* SYSTEM: another failure of the operating system */
 };
 
 enum vmbus_err_class {
@@ -91,22 +91,22 @@ VMBUS_API const char *vmbus_err_name(int err);
 /* Which word of the peer's was wrong. */
 enum vmbus_fault_field {
 	VMBUS_FAULT_NONE = 0,
-	VMBUS_FAULT_WRITE_INDEX,      /* past the end of the ring */
+	VMBUS_FAULT_WRITE_INDEX,       /* past the end of the ring */
 	VMBUS_FAULT_WRITE_INDEX_ALIGN, /* no multiple of 8 */
-	VMBUS_FAULT_WRITE_INDEX_BACK, /* moved back over packets already seen */
-	VMBUS_FAULT_READ_INDEX,	      /* past the end of the ring */
-	VMBUS_FAULT_READ_INDEX_ALIGN, /* no multiple of 8 */
-	VMBUS_FAULT_READ_INDEX_BACK,  /* moved back, or past what was published */
-	VMBUS_FAULT_PKT_SPACE,	      /* fewer bytes in the ring than the smallest packet */
-	VMBUS_FAULT_PKT_TYPE,	      /* a type that does not exist */
-	VMBUS_FAULT_PKT_FLAGS,	      /* a flag that does not exist */
-	VMBUS_FAULT_PKT_OFFSET,	      /* header shorter than the type needs */
-	VMBUS_FAULT_PKT_OFFSET_PAST,  /* header longer than the packet */
-	VMBUS_FAULT_PKT_LENGTH,	      /* packet and trailer reach past the write index */
-	VMBUS_FAULT_RANGE_COUNT,      /* zero, or more ranges than the header holds */
-	VMBUS_FAULT_RANGE_BYTES,      /* a range of no or too many bytes */
-	VMBUS_FAULT_RANGE_OFFSET,     /* a range that starts past its first page */
-	VMBUS_FAULT_RANGE_PFNS	      /* page numbers missing, or bytes left over */
+	VMBUS_FAULT_WRITE_INDEX_BACK,  /* moved back over packets already seen */
+	VMBUS_FAULT_READ_INDEX,	       /* past the end of the ring */
+	VMBUS_FAULT_READ_INDEX_ALIGN,  /* no multiple of 8 */
+	VMBUS_FAULT_READ_INDEX_BACK,   /* moved back, or past what was published */
+	VMBUS_FAULT_PKT_SPACE,	       /* fewer bytes in the ring than the smallest packet */
+	VMBUS_FAULT_PKT_TYPE,	       /* a type that does not exist */
+	VMBUS_FAULT_PKT_FLAGS,	       /* a flag that does not exist */
+	VMBUS_FAULT_PKT_OFFSET,	       /* header shorter than the type needs */
+	VMBUS_FAULT_PKT_OFFSET_PAST,   /* header longer than the packet */
+	VMBUS_FAULT_PKT_LENGTH,	       /* packet and trailer reach past the write index */
+	VMBUS_FAULT_RANGE_COUNT,       /* zero, or more ranges than the header holds */
+	VMBUS_FAULT_RANGE_BYTES,       /* a range of no or too many bytes */
+	VMBUS_FAULT_RANGE_OFFSET,      /* a range that starts past its first page */
+	VMBUS_FAULT_RANGE_PFNS	       /* page numbers missing */
 };
 
 /* The first violation by a peer; kept until the object is set up anew. */
@@ -149,9 +149,9 @@ VMBUS_API size_t vmbus_fault_format(const struct vmbus_fault *fault, char *buf, 
  */
 struct vmbus_dirty {
 	uint64_t *bitmap;
-	uint64_t frames;	   /* bits in bitmap */
-	uint64_t ctl_frame;	   /* frame of the ring's control page */
-	uint64_t first_frame;	   /* frame of the first data page, when frame_list is NULL */
+	uint64_t frames;	    /* bits in bitmap */
+	uint64_t ctl_frame;	    /* frame of the ring's control page */
+	uint64_t first_frame;	    /* frame of the first data page, when frame_list is NULL */
 	const uint64_t *frame_list; /* or one frame per data page; kept until the ring is gone */
 };
 

@@ -42,8 +42,8 @@ struct vmbus_ring_mtx {
 	uint64_t pad1_p[7];
 	uint64_t out_p; /* shared: peer's read index as last seen, and a version */
 	uint64_t pad2_p[7];
-	uint64_t tail_p; /* shared: index and number published up to */
-	uint32_t turn_p; /* shared: 1 while a thread publishes */
+	uint64_t tail_p;   /* shared: index and number published up to */
+	uint32_t turn_p;   /* shared: 1 while a thread publishes */
 	uint32_t broken_p; /* shared: 1 while a fault is recorded, 2 after that */
 	uint64_t pad3_p[6];
 	uint64_t full_p; /* shared counter */

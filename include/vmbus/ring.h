@@ -42,7 +42,7 @@ enum vmbus_ring_window {
 
 /* Options of vmbus_ring_mem_init(); zero what you do not need. */
 struct vmbus_ring_mem_opts {
-	size_t struct_bytes;		 /* sizeof(struct vmbus_ring_mem_opts) */
+	size_t struct_bytes; /* sizeof(struct vmbus_ring_mem_opts) */
 	enum vmbus_ring_window window;
 	uint32_t size;			 /* data bytes: a multiple of 4096 */
 	void *ctl;			 /* control page, aligned to 64 bytes; kept */
@@ -98,9 +98,9 @@ struct vmbus_ring_rx {
 	uint32_t lazy_p;      /* publish when this much is held */
 	uint32_t left_p;      /* copied bytes not yet seen by the caller */
 	uint32_t buf_bytes_p;
-	uint32_t hint_p; /* ring bytes of the last packet: how the next ones may be */
-	uint32_t need_p; /* buffer that the packet refused with RANGE needs */
-	uint32_t pace_p; /* pauses before the next look at the peer's index, if any */
+	uint32_t hint_p;  /* ring bytes of the last packet: how the next ones may be */
+	uint32_t need_p;  /* buffer that the packet refused with RANGE needs */
+	uint32_t pace_p;  /* pauses before the next look at the peer's index, if any */
 	uint32_t pause_p; /* of these, still to do */
 	uint32_t armed_p;
 	const uint8_t *at_p; /* the first of them */
@@ -114,17 +114,19 @@ struct vmbus_ring_rx {
 
 /* Options of the end's init calls; zero what you do not need. */
 struct vmbus_ring_opts {
-	size_t struct_bytes; /* sizeof(struct vmbus_ring_opts) */
+	size_t struct_bytes;	      /* sizeof(struct vmbus_ring_opts) */
 	vmbus_ring_signal_fn *signal; /* NULL: the other side polls and is never signalled */
 	void *signal_ctx;
-	void *buf;	     /* receiver: private memory that packets are copied to; kept */
-	uint32_t buf_bytes;  /* its size: see VMBUS_RING_RX_BUF_MIN */
+	void *buf;	    /* receiver: private memory that packets are copied to; kept */
+	uint32_t buf_bytes; /* its size: see VMBUS_RING_RX_BUF_MIN */
 };
 
 #define VMBUS_RING_RX_BUF_MIN 4096u /* smallest buffer of a receiver */
 
 /*
- * The largest packet that we send, in ring bytes: min(size - 16, 524288).
+ * Limits of a ring of size data bytes: the largest packet that we send, min(size - 16, 524288) ring
+ * bytes; the largest that we take from a peer, min(size - 8, 524288); and the buffer with which a
+ * receiver can take each of those.
  *
  * size	  data bytes of the ring.
  *
@@ -133,27 +135,7 @@ struct vmbus_ring_opts {
  * Source: [RING-LIMIT] in vmbus_wire(7).
  */
 VMBUS_API uint32_t vmbus_ring_max_send(uint32_t size);
-
-/*
- * The largest packet that we take from a peer, in ring bytes: min(size - 8, 524288).
- *
- * size	  data bytes of the ring.
- *
- * Effect: none.
- * Threads: any.
- * Source: [RING-LIMIT] in vmbus_wire(7).
- */
 VMBUS_API uint32_t vmbus_ring_max_accept(uint32_t size);
-
-/*
- * The buffer with which a receiver takes every packet that a ring of this size can carry:
- * vmbus_ring_max_accept() and 64 bytes for alignment.
- *
- * size	  data bytes of the ring.
- *
- * Effect: none.
- * Threads: any.
- */
 VMBUS_API uint32_t vmbus_ring_rx_buf_bytes(uint32_t size);
 
 /*
@@ -323,7 +305,8 @@ VMBUS_API int vmbus_ring_rx_init(struct vmbus_ring_rx *rx, const struct vmbus_ri
  *	   FAULT  the ring was broken earlier
  * Effect: gives the room of packets returned by calls before this one back to the sender: when an
  *	  eighth of the ring is held, when the ring is found empty, or when the sender is seen to
- *	  wait.  May call signal, once.
+ *	  wait.  May call signal, once.  Before it looks at the ring again after packets it may
+ *	  pause, 32 times the processor's pause at most, to let the sender get ahead.
  * Threads: one at a time per ring.
  * Source: [RING-RECV], [PKT-DESC] in vmbus_wire(7).
  */

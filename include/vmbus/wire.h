@@ -35,9 +35,9 @@ enum vmbus_pkt_type {
 /* Flags of a packet, [PKT-DESC].  No other bit may be set. */
 #define VMBUS_PKT_FLAG_COMPLETE 1u /* the sender asks for a completion */
 
-#define VMBUS_PKT_DESC_BYTES 16u    /* type, offset, length, flags, transaction id */
-#define VMBUS_PKT_TRAILER_BYTES 8u  /* after the packet, not counted in its length */
-#define VMBUS_PKT_LENGTH_MAX 524280u /* 65,535 qwords: the length field has 16 bits */
+#define VMBUS_PKT_DESC_BYTES 16u	 /* type, offset, length, flags, transaction id */
+#define VMBUS_PKT_TRAILER_BYTES 8u	 /* after the packet, not counted in its length */
+#define VMBUS_PKT_LENGTH_MAX 524280u	 /* 65,535 qwords: the length field has 16 bits */
 #define VMBUS_PKT_RING_BYTES_MAX 524288u /* the same with its trailer */
 
 /*
@@ -46,13 +46,13 @@ enum vmbus_pkt_type {
  * zeroes, and the receiver sees the padded length.
  */
 struct vmbus_msg {
-	uint64_t id;	     /* transaction id; 0 is reserved for unsolicited packets */
-	const void *data;    /* first piece of the payload */
-	uint32_t len;	     /* its bytes */
-	uint16_t type;	     /* enum vmbus_pkt_type */
-	uint16_t flags;	     /* VMBUS_PKT_FLAG_* */
-	const void *ext;     /* type-specific header, as vmbus_wire_ext_put() and the like build it */
-	uint32_t ext_len;    /* its bytes, a multiple of 8 */
+	uint64_t id;	  /* transaction id; 0 is reserved for unsolicited packets */
+	const void *data; /* first piece of the payload */
+	uint32_t len;	  /* its bytes */
+	uint16_t type;	  /* enum vmbus_pkt_type */
+	uint16_t flags;	  /* VMBUS_PKT_FLAG_* */
+	const void *ext;  /* type-specific header, as vmbus_wire_ext_put() and the like build it */
+	uint32_t ext_len; /* its bytes, a multiple of 8 */
 	uint32_t more_count; /* further pieces of the payload */
 	const struct vmbus_iov *more;
 };
@@ -71,9 +71,9 @@ struct vmbus_packet {
 
 /* The fixed part of a type-specific header.  Fields that a type has not are 0. */
 struct vmbus_wire_ext {
-	uint32_t gpadl;	      /* ADD_ and REMOVE_XFER_SET, ESTABLISH_, TEARDOWN_GPADL, GPADL */
-	uint16_t xfer_set;    /* ADD_ and REMOVE_XFER_SET, XFER_PAGES */
-	uint8_t sender_owns;  /* XFER_PAGES */
+	uint32_t gpadl;	     /* ADD_ and REMOVE_XFER_SET, ESTABLISH_, TEARDOWN_GPADL, GPADL */
+	uint16_t xfer_set;   /* ADD_ and REMOVE_XFER_SET, XFER_PAGES */
+	uint8_t sender_owns; /* XFER_PAGES */
 	uint8_t reserved;
 	uint32_t range_count; /* ESTABLISH_GPADL, XFER_PAGES, GPA_DIRECT */
 	uint32_t byte_offset; /* ADDITIONAL_DATA */
@@ -94,9 +94,9 @@ struct vmbus_wire_range {
 /* A walk over the ranges of a packet.  Members are private. */
 struct vmbus_wire_ranges {
 	const uint8_t *at_p;
-	uint32_t left_p;   /* bytes not yet walked */
-	uint32_t count_p;  /* ranges not yet walked */
-	uint32_t where_p;  /* of the packet, for faults */
+	uint32_t left_p;  /* bytes not yet walked */
+	uint32_t count_p; /* ranges not yet walked */
+	uint32_t where_p; /* of the packet, for faults */
 	uint16_t type_p;
 	uint16_t reserved_p[3];
 	struct vmbus_fault fault_p;

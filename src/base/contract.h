@@ -10,6 +10,7 @@
 
 #define VMBUS_LIKELY(x) __builtin_expect(!!(x), 1)
 #define VMBUS_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define VMBUS_INLINE inline __attribute__((always_inline))
 #define VMBUS_NOINLINE __attribute__((noinline))
 
 #if defined(NDEBUG) || defined(__FRAMAC__)

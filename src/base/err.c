@@ -9,18 +9,18 @@ static const struct {
 	const char *name;
 	enum vmbus_err_class class;
 } errors[] = {
-	[-VMBUS_OK] = {"OK", VMBUS_CLASS_NONE},
-	[-VMBUS_E_AGAIN] = {"AGAIN", VMBUS_CLASS_RETRY},
-	[-VMBUS_E_FULL] = {"FULL", VMBUS_CLASS_RETRY},
-	[-VMBUS_E_INVAL] = {"INVAL", VMBUS_CLASS_CALLER},
-	[-VMBUS_E_RANGE] = {"RANGE", VMBUS_CLASS_CALLER},
-	[-VMBUS_E_STATE] = {"STATE", VMBUS_CLASS_CALLER},
-	[-VMBUS_E_PEER] = {"PEER", VMBUS_CLASS_PEER},
-	[-VMBUS_E_FAULT] = {"FAULT", VMBUS_CLASS_PEER},
-	[-VMBUS_E_NOMEM] = {"NOMEM", VMBUS_CLASS_SYSTEM},
-	[-VMBUS_E_PERM] = {"PERM", VMBUS_CLASS_SYSTEM},
-	[-VMBUS_E_NOTSUP] = {"NOTSUP", VMBUS_CLASS_SYSTEM},
-	[-VMBUS_E_SYSTEM] = {"SYSTEM", VMBUS_CLASS_SYSTEM},
+	[-VMBUS_OK] = { "OK", VMBUS_CLASS_NONE },
+	[-VMBUS_E_AGAIN] = { "AGAIN", VMBUS_CLASS_RETRY },
+	[-VMBUS_E_FULL] = { "FULL", VMBUS_CLASS_RETRY },
+	[-VMBUS_E_INVAL] = { "INVAL", VMBUS_CLASS_CALLER },
+	[-VMBUS_E_RANGE] = { "RANGE", VMBUS_CLASS_CALLER },
+	[-VMBUS_E_STATE] = { "STATE", VMBUS_CLASS_CALLER },
+	[-VMBUS_E_PEER] = { "PEER", VMBUS_CLASS_PEER },
+	[-VMBUS_E_FAULT] = { "FAULT", VMBUS_CLASS_PEER },
+	[-VMBUS_E_NOMEM] = { "NOMEM", VMBUS_CLASS_SYSTEM },
+	[-VMBUS_E_PERM] = { "PERM", VMBUS_CLASS_SYSTEM },
+	[-VMBUS_E_NOTSUP] = { "NOTSUP", VMBUS_CLASS_SYSTEM },
+	[-VMBUS_E_SYSTEM] = { "SYSTEM", VMBUS_CLASS_SYSTEM },
 };
 #define ERRORS (sizeof(errors) / sizeof(errors[0]))
 
@@ -121,7 +121,7 @@ static const char *relation(uint32_t field)
 
 size_t vmbus_fault_format(const struct vmbus_fault *fault, char *buf, size_t bytes)
 {
-	struct text t = {buf, bytes, 0};
+	struct text t = { buf, bytes, 0 };
 
 	text_str(&t, vmbus_fault_name(fault->field));
 	if (fault->field != VMBUS_FAULT_NONE) {

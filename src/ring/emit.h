@@ -27,7 +27,7 @@ static inline bool vmbus__msg_is_simple(const struct vmbus_msg *msg)
 {
 	return (msg->ext_len | msg->more_count) == 0 && msg->flags <= VMBUS_PKT_FLAG_COMPLETE &&
 	       (msg->type == VMBUS_PKT_INBAND || msg->type == VMBUS_PKT_COMPLETION) &&
-	       msg->len <= VMBUS_PKT_LENGTH_MAX;
+	       msg->len <= VMBUS_PKT_LENGTH_MAX - VMBUS_PKT_DESC_BYTES;
 }
 
 /*
@@ -60,8 +60,7 @@ static inline bool vmbus__msg_is_small(const struct vmbus_msg *msg, struct vmbus
 	small->type = (uint32_t)((word & ~VMBUS__SMALL_FLAG) / 4294967296u);
 	if (VMBUS_UNLIKELY(small->len > VMBUS__INLINE_COPY || extra))
 		return false;
-	return VMBUS_LIKELY(small->type == VMBUS_PKT_INBAND) ||
-	       small->type == VMBUS_PKT_COMPLETION;
+	return VMBUS_LIKELY(small->type == VMBUS_PKT_INBAND) || small->type == VMBUS_PKT_COMPLETION;
 }
 
 /* The descriptor of such a message: bytes is its size in the ring. */

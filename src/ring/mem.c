@@ -45,7 +45,7 @@ static bool pages_ok(void *const *pages, uint32_t count)
 
 int vmbus_ring_mem_init(struct vmbus_ring_mem *mem, const struct vmbus_ring_mem_opts *opts)
 {
-	const struct vmbus_ring_mem none = {0};
+	const struct vmbus_ring_mem none = { 0 };
 	const bool scattered = opts->window == VMBUS_RING_SCATTERED;
 
 	if (opts->struct_bytes < sizeof(*opts))
@@ -78,10 +78,10 @@ void vmbus_ring_mem_clear(struct vmbus_ring_mem *mem)
 {
 	struct vmbus_ring_ctl *ctl = mem->ctl_p;
 
-	vmbus__st32_relaxed(&ctl->in, 0);	    /* INIT.tx */
-	vmbus__st32_relaxed(&ctl->out, 0);	    /* INIT.tx */
-	vmbus__st32_relaxed(&ctl->mask, 0);	    /* INIT.tx */
-	vmbus__st32_relaxed(&ctl->pending_send, 0); /* INIT.tx */
+	vmbus__st32_relaxed(&ctl->in, 0);				  /* INIT.tx */
+	vmbus__st32_relaxed(&ctl->out, 0);				  /* INIT.tx */
+	vmbus__st32_relaxed(&ctl->mask, 0);				  /* INIT.tx */
+	vmbus__st32_relaxed(&ctl->pending_send, 0);			  /* INIT.tx */
 	vmbus__st32_relaxed(&ctl->features, VMBUS__RING_FEATURE_PENDING); /* INIT.tx */
 	vmbus__ctl_dirty(mem);
 }

@@ -18,6 +18,9 @@
 
 #define SHARED_ALIGN 64u
 
+/* A peer that reads on at each of so many looks of arm is awake: then READY needs no more. */
+#define ARM_LOOKS 4u
+
 /* Two 32-bit halves of a shared word: an index below, a number that only grows above. */
 static uint32_t low(uint64_t v)
 {
@@ -77,8 +80,8 @@ int vmbus_ring_mtx_init(struct vmbus_ring_mtx *mtx, const struct vmbus_ring_mem 
 			const struct vmbus_ring_opts *opts, struct vmbus_ring_mtx_slot *slots,
 			uint32_t count)
 {
-	const struct vmbus_ring_mtx none = {0};
-	const struct vmbus_ring_mtx_slot empty = {0, 0};
+	const struct vmbus_ring_mtx none = { 0 };
+	const struct vmbus_ring_mtx_slot empty = { 0, 0 };
 	struct vmbus_ring_tx tx;
 	uint32_t i;
 	int err;
@@ -172,31 +175,32 @@ static void measure(struct claim *claim, const struct vmbus_ring_mtx *mtx,
 }
 
 /*
- * Claim room for as many of the messages as fit.  Every turn but the last means that another
- * thread has claimed, or that the peer has read on.
+ * Claim room for as many of the messages as fit.  Every turn but two means that another thread has
+ * claimed.
  */
 static int take_claim(struct vmbus_ring_mtx *mtx, struct claim *claim, const struct vmbus_msg *msg,
 		      uint32_t n)
 {
 	const uint32_t size = mtx->mem_p.size_p;
 	vmbus__a64 *head_word = vmbus__as_a64(&mtx->head_p);
+	bool looked = false;
 
 	for (;;) {
-		const uint64_t head = vmbus__ld64_acquire(head_word);			 /* CLAIM.rx */
-		const uint64_t out = vmbus__ld64_acquire(vmbus__as_a64(&mtx->out_p));	 /* CLAIM.rx */
-		const uint64_t tail = vmbus__ld64_acquire(vmbus__as_a64(&mtx->tail_p)); /* TAIL.rx */
+		const uint64_t head = vmbus__ld64_acquire(head_word);		      /* CLAIM.rx */
+		const uint64_t out = vmbus__ld64_acquire(vmbus__as_a64(&mtx->out_p)); /* CLAIM.rx */
+		const uint64_t tail =
+			vmbus__ld64_acquire(vmbus__as_a64(&mtx->tail_p)); /* TAIL.rx */
 		uint32_t next;
 
 		measure(claim, mtx, msg, n, vmbus__ring_room(size, low(head), low(out)));
-		if (claim->packets == 0) {
+		if (claim->err && claim->packets == 0) {
 			int moved = claim->err;
 
-			if (moved == VMBUS_E_FULL)
+			if (moved == VMBUS_E_FULL && !looked)
 				moved = look(mtx, head, out);
-			if (moved == 0)
-				return VMBUS_E_FULL;
-			if (moved < 0)
-				return moved;
+			if (moved <= 0)
+				return moved ? moved : VMBUS_E_FULL;
+			looked = true; /* a peer that moves on by 8 bytes a look is not followed */
 			continue;
 		}
 		/* A tail that is past head means that head has moved: the swap will say so. */
@@ -213,7 +217,8 @@ static int take_claim(struct vmbus_ring_mtx *mtx, struct claim *claim, const str
 /* Whether the oldest claim that is not published is finished. */
 static bool oldest_is_done(const struct vmbus_ring_mtx *mtx)
 {
-	const uint32_t number = high(vmbus__ld64_relaxed(vmbus__as_a64c(&mtx->tail_p))); /* TURN.look */
+	const uint32_t number =
+		high(vmbus__ld64_relaxed(vmbus__as_a64c(&mtx->tail_p))); /* TURN.look */
 
 	return high(vmbus__ld64_relaxed(done_of(mtx, number))) == number + 1u; /* TURN.look */
 }
@@ -253,7 +258,7 @@ static void publish_done(struct vmbus_ring_mtx *mtx)
 	vmbus__st64_release(vmbus__as_a64(&mtx->tail_p), both(number, index)); /* TAIL.tx */
 	mask = vmbus__ld32_relaxed(&ctl->mask);				       /* WAKE.tx */
 	if (mask == 0) {
-		vmbus__fence_acquire();		     /* MASK.tx */
+		vmbus__fence_acquire();		      /* MASK.tx */
 		out = vmbus__ld32_relaxed(&ctl->out); /* WAKE.tx */
 	}
 	bump(&mtx->stats_p.packets, packets);
@@ -278,7 +283,7 @@ static void publish(struct vmbus_ring_mtx *mtx)
 {
 	vmbus__a32 *turn = vmbus__as_a32(&mtx->turn_p);
 
-	vmbus__fence_full(); /* TURN.mark */
+	vmbus__fence_full();						  /* TURN.mark */
 	while (oldest_is_done(mtx) && vmbus__cas32_acquire(turn, 0, 1)) { /* TURN.take */
 		publish_done(mtx);
 		vmbus__st32_release(turn, 0); /* TURN.give */
@@ -323,7 +328,7 @@ int vmbus_ring_mtx_put(struct vmbus_ring_mtx *mtx, const struct vmbus_msg *msg, 
 	end = vmbus__ring_advance(mtx->mem_p.size_p, low(claim.head), claim.bytes);
 	if (vmbus__mem_dirty_wanted(&mtx->mem_p))
 		vmbus__mem_dirty(&mtx->mem_p, low(claim.head), end);
-	vmbus__st64_relaxed(packets_of(mtx, number), claim.packets);	 /* DONE.tx */
+	vmbus__st64_relaxed(packets_of(mtx, number), claim.packets);	   /* DONE.tx */
 	vmbus__st64_release(done_of(mtx, number), both(number + 1u, end)); /* DONE.tx */
 	publish(mtx);
 	return (int)claim.packets;
@@ -332,6 +337,7 @@ int vmbus_ring_mtx_put(struct vmbus_ring_mtx *mtx, const struct vmbus_msg *msg, 
 int vmbus_ring_mtx_arm(struct vmbus_ring_mtx *mtx, uint32_t need)
 {
 	struct vmbus_ring_ctl *ctl = mtx->mem_p.ctl_p;
+	uint32_t looks = ARM_LOOKS;
 	bool ready;
 	int moved;
 
@@ -339,20 +345,22 @@ int vmbus_ring_mtx_arm(struct vmbus_ring_mtx *mtx, uint32_t need)
 		return VMBUS_E_FAULT;
 	if (need == 0 || need % VMBUS__RING_UNIT || need > vmbus_ring_max_send(mtx->mem_p.size_p))
 		return VMBUS_E_RANGE;
-	vmbus__st32_relaxed(&ctl->pending_send, need); /* SLEEP.tx */
+	vmbus__st32_relaxed(&ctl->pending_send, need); /* SLEEP.tx, PEND.tx, HINT.tx */
 	vmbus__ctl_dirty(&mtx->mem_p);
 	vmbus__fence_full(); /* SLEEP.tx */
 	mtx->armed_p = 1;
 	do {
-		const uint64_t head = vmbus__ld64_acquire(vmbus__as_a64(&mtx->head_p)); /* CLAIM.rx */
-		const uint64_t tail = vmbus__ld64_acquire(vmbus__as_a64(&mtx->tail_p)); /* TAIL.rx */
-		const uint64_t out = vmbus__ld64_acquire(vmbus__as_a64(&mtx->out_p));	/* CLAIM.rx */
+		const uint64_t head =
+			vmbus__ld64_acquire(vmbus__as_a64(&mtx->head_p)); /* CLAIM.rx */
+		const uint64_t tail =
+			vmbus__ld64_acquire(vmbus__as_a64(&mtx->tail_p));	      /* TAIL.rx */
+		const uint64_t out = vmbus__ld64_acquire(vmbus__as_a64(&mtx->out_p)); /* CLAIM.rx */
 
 		/*
 		 * Until all claims are published the peer sees more room than we do, and may
 		 * find that it has passed need before: then it signals nobody.
 		 */
-		ready = head != tail ||
+		ready = --looks == 0 || head != tail ||
 			vmbus__ring_room(mtx->mem_p.size_p, low(head), low(out)) >= need;
 		moved = ready ? 0 : look(mtx, head, out);
 	} while (moved > 0);
@@ -394,7 +402,7 @@ void vmbus_ring_mtx_stats(const struct vmbus_ring_mtx *mtx, struct vmbus_ring_st
 
 void vmbus_ring_mtx_fault(const struct vmbus_ring_mtx *mtx, struct vmbus_fault *fault_out)
 {
-	const struct vmbus_fault none = {0};
+	const struct vmbus_fault none = { 0 };
 
 	*fault_out = none;
 	if (vmbus__ld32_acquire(vmbus__as_a32c(&mtx->broken_p)) == 2) /* BROKEN.see */

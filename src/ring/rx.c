@@ -42,6 +42,18 @@
 /* The index is published when this part of the ring is held. */
 #define LAZY_PART 8u
 
+/*@ predicate vmbus_rx_ok(struct vmbus_ring_rx *rx) =
+  @	vmbus_size_ok(rx->mem_p.size_p) && vmbus_index_ok(rx->mem_p.size_p, rx->next_p) &&
+  @	vmbus_index_ok(rx->mem_p.size_p, rx->committed_p) &&
+  @	rx->held_p == vmbus_used(rx->mem_p.size_p, rx->next_p, rx->committed_p) &&
+  @	rx->avail_p % 8 == 0 && rx->held_p + rx->avail_p <= rx->mem_p.size_p - 8; */
+
+/*@ requires \valid(rx);
+  @ assigns rx->fault_p.field, rx->fault_p.where, rx->fault_p.value, rx->fault_p.limit;
+  @ assigns rx->stats_p.faults;
+  @ ensures \result == VMBUS_E_PEER;
+  @ ensures rx->fault_p.field == field && rx->fault_p.value == value;
+  @ ensures rx->fault_p.limit == limit && rx->fault_p.where == where; */
 static int fault(struct vmbus_ring_rx *rx, uint32_t field, uint32_t where, uint64_t value,
 		 uint64_t limit)
 {
@@ -54,6 +66,20 @@ static int fault(struct vmbus_ring_rx *rx, uint32_t field, uint32_t where, uint6
 }
 
 /* Take the peer's write index, from its one load, if it can be. */
+/*@ requires \valid(rx) && vmbus_rx_ok(rx) && rx->fault_p.field == VMBUS_FAULT_NONE;
+  @ assigns rx->avail_p;
+  @ assigns rx->fault_p.field, rx->fault_p.where, rx->fault_p.value, rx->fault_p.limit;
+  @ assigns rx->stats_p.faults;
+  @ ensures vmbus_rx_ok(rx);
+  @ ensures \result == 0 || \result == VMBUS_E_PEER;
+  @ ensures \result == 0 ==> rx->fault_p.field == VMBUS_FAULT_NONE &&
+  @	rx->avail_p >= \old(rx->avail_p) && rx->stats_p.faults == \old(rx->stats_p.faults);
+  @ ensures \result == 0 ==> vmbus_index_ok(rx->mem_p.size_p, in) &&
+  @	rx->avail_p == vmbus_used(rx->mem_p.size_p, in, rx->next_p);
+  @ ensures \result == VMBUS_E_PEER ==> rx->fault_p.field != VMBUS_FAULT_NONE &&
+  @	rx->avail_p == \old(rx->avail_p);
+  @ ensures \result == VMBUS_E_PEER ==> !vmbus_index_ok(rx->mem_p.size_p, in) ||
+  @	vmbus_used(rx->mem_p.size_p, in, rx->committed_p) < rx->held_p + rx->avail_p; */
 static int take_in(struct vmbus_ring_rx *rx, uint32_t in)
 {
 	const uint32_t size = rx->mem_p.size_p;
@@ -71,6 +97,13 @@ static int take_in(struct vmbus_ring_rx *rx, uint32_t in)
 	return 0;
 }
 
+/*@ requires \valid(rx) && vmbus_rx_ok(rx) && rx->fault_p.field == VMBUS_FAULT_NONE;
+  @ requires \valid_read(rx->mem_p.ctl_p);
+  @ assigns rx->avail_p;
+  @ assigns rx->fault_p.field, rx->fault_p.where, rx->fault_p.value, rx->fault_p.limit;
+  @ assigns rx->stats_p.faults;
+  @ ensures vmbus_rx_ok(rx);
+  @ ensures \result == 0 ==> rx->fault_p.field == VMBUS_FAULT_NONE; */
 static int refresh(struct vmbus_ring_rx *rx)
 {
 	return take_in(rx, vmbus__ld32_acquire(&rx->mem_p.ctl_p->in)); /* DATA.rx */
@@ -92,7 +125,7 @@ int vmbus_ring_rx_set_buf(struct vmbus_ring_rx *rx, void *buf, uint32_t bytes)
 int vmbus_ring_rx_init(struct vmbus_ring_rx *rx, const struct vmbus_ring_mem *mem,
 		       const struct vmbus_ring_opts *opts)
 {
-	const struct vmbus_ring_rx none = {0};
+	const struct vmbus_ring_rx none = { 0 };
 	struct vmbus_ring_ctl *ctl = mem->ctl_p;
 	uint32_t out;
 	int err;
@@ -138,7 +171,7 @@ static int publish(struct vmbus_ring_rx *rx)
 	rx->stats_p.batches++;
 	vmbus__st32_release(&ctl->out, rx->committed_p); /* FREE.rx */
 	vmbus__ctl_dirty(&rx->mem_p);
-	vmbus__fence_full();				  /* SLEEP.rx */
+	vmbus__fence_full();				   /* SLEEP.rx */
 	pending = vmbus__ld32_relaxed(&ctl->pending_send); /* SLEEP.rx */
 	if (VMBUS_LIKELY(pending == 0))
 		return 0;
@@ -222,6 +255,15 @@ static uint32_t chunk(const struct vmbus_ring_rx *rx)
 	return n;
 }
 
+/* A private qword. */
+static uint64_t load64(const uint8_t *p)
+{
+	uint64_t v;
+
+	__builtin_memcpy(&v, p, sizeof(v));
+	return v;
+}
+
 /*
  * Copy more of the ring behind the left_p bytes that are copied already, which are at most the
  * beginning of one packet.
@@ -231,7 +273,8 @@ static uint32_t chunk(const struct vmbus_ring_rx *rx)
 static VMBUS_NOINLINE int fill(struct vmbus_ring_rx *rx)
 {
 	const uint32_t size = rx->mem_p.size_p;
-	const uint32_t skew = (rx->next_p - (uint32_t)(uintptr_t)rx->buf_p) % LINE_BYTES;
+	const uint32_t place = (uint32_t)((uintptr_t)rx->buf_p % LINE_BYTES);
+	const uint32_t skew = (rx->next_p + LINE_BYTES - place) % LINE_BYTES;
 	const uint32_t most = (rx->buf_bytes_p - skew) / 8u * 8u;
 	uint8_t *const start = rx->buf_p + skew;
 	uint32_t goal = chunk(rx), from;
@@ -239,21 +282,18 @@ static VMBUS_NOINLINE int fill(struct vmbus_ring_rx *rx)
 
 	if (some <= 0)
 		return some;
-	if (rx->left_p) {
-		uint64_t d;
-		uint32_t bytes;
+	if (rx->left_p >= VMBUS__PKT_RING_BYTES_MIN) { /* then its descriptor is checked */
+		const uint32_t bytes = vmbus__desc_ring_bytes(load64(rx->at_p));
 
-		__builtin_memcpy(&d, rx->at_p, sizeof(d));
-		bytes = vmbus__desc_ring_bytes(d);
 		if (bytes > most) {
 			rx->need_p = bytes + LINE_BYTES;
 			return VMBUS_E_RANGE;
 		}
 		if (goal < bytes)
 			goal = bytes;
-		if (start != rx->at_p)
-			__builtin_memmove(start, rx->at_p, rx->left_p);
 	}
+	if (rx->left_p && start != rx->at_p)
+		__builtin_memmove(start, rx->at_p, rx->left_p);
 	if (goal > most)
 		goal = most;
 	if (goal > rx->avail_p)
@@ -266,15 +306,6 @@ static VMBUS_NOINLINE int fill(struct vmbus_ring_rx *rx)
 	rx->at_p = start;
 	rx->left_p = goal;
 	return 1;
-}
-
-/* A private qword. */
-static uint64_t load64(const uint8_t *p)
-{
-	uint64_t v;
-
-	__builtin_memcpy(&v, p, sizeof(v));
-	return v;
 }
 
 /* Fill in the description of a packet whose bytes from the descriptor on are at p. */
@@ -421,39 +452,53 @@ static inline int decode(struct vmbus_ring_rx *rx, struct vmbus_packet *pkt, uin
 		where = vmbus__ring_advance(size, where, bytes);
 	}
 	if (VMBUS_UNLIKELY(k != end && left))
-		return decode_rest(rx, (struct run){(uint32_t)(k - pkt), (uint32_t)(p - start),
-						    where, bytes},
-				   pkt, n);
-	return finish_copied(rx, (struct run){(uint32_t)(k - pkt), (uint32_t)(p - start), where,
-					      bytes});
+		return decode_rest(
+			rx,
+			(struct run){ (uint32_t)(k - pkt), (uint32_t)(p - start), where, bytes },
+			pkt, n);
+	return finish_copied(
+		rx, (struct run){ (uint32_t)(k - pkt), (uint32_t)(p - start), where, bytes });
+}
+
+/* Give back what is held, copy more, decode it. */
+static VMBUS_NOINLINE int get_more(struct vmbus_ring_rx *rx, struct vmbus_packet *pkt, uint32_t n)
+{
+	int got;
+
+	if (rx->fault_p.field != VMBUS_FAULT_NONE)
+		return VMBUS_E_FAULT;
+	if (rx->held_p >= rx->lazy_p) {
+		got = publish(rx);
+		if (got)
+			return got;
+	}
+	if (n == 0)
+		return 0;
+	for (;;) { /* each turn brings a whole packet nearer: at most three turns */
+		if (rx->left_p) {
+			got = decode_rest(rx, (struct run){ 0, 0, rx->next_p, 0 }, pkt, n);
+			if (got)
+				return got;
+		}
+		got = fill(rx);
+		if (got <= 0)
+			return got;
+	}
 }
 
 int vmbus_ring_rx_get(struct vmbus_ring_rx *rx, struct vmbus_packet *pkt, uint32_t n)
 {
 	int got;
 
-	if (VMBUS_UNLIKELY(rx->fault_p.field != VMBUS_FAULT_NONE))
-		return VMBUS_E_FAULT;
-	if (VMBUS_UNLIKELY(rx->held_p >= rx->lazy_p)) {
-		got = publish(rx);
-		if (got)
-			return got;
-	}
-	if (VMBUS_UNLIKELY(n == 0))
-		return 0;
-	for (;;) { /* each turn brings a whole packet nearer: at most three turns */
-		if (rx->left_p == 0) {
-			got = fill(rx);
-			if (got <= 0)
-				return got;
-		}
-		got = decode(rx, pkt, n);
-		if (VMBUS_LIKELY(got))
-			return got;
+	if (VMBUS_UNLIKELY(rx->fault_p.field | (rx->held_p >= rx->lazy_p) | (n == 0)))
+		return get_more(rx, pkt, n);
+	if (rx->left_p == 0) {
 		got = fill(rx);
 		if (got <= 0)
 			return got;
 	}
+	got = decode(rx, pkt, n);
+	return VMBUS_LIKELY(got) ? got : get_more(rx, pkt, n);
 }
 
 /* Room in the buffer for copies that one call in place makes. */
@@ -504,8 +549,8 @@ static int describe_in_place(struct vmbus_ring_rx *rx, struct vmbus_packet *pkt,
 static int decode_in_place(struct vmbus_ring_rx *rx, struct vmbus_packet *pkt, uint32_t n)
 {
 	const uint32_t size = rx->mem_p.size_p;
-	struct run run = {0, 0, rx->next_p, 0};
-	struct arena arena = {rx->buf_p, rx->buf_bytes_p};
+	struct run run = { 0, 0, rx->next_p, 0 };
+	struct arena arena = { rx->buf_p, rx->buf_bytes_p };
 	uint32_t avail = rx->avail_p;
 
 	while (run.packets < n && avail) {
@@ -581,7 +626,7 @@ int vmbus_ring_rx_arm(struct vmbus_ring_rx *rx)
 	 * and then loads the mask.  With a full fence between the two on each side at least one of
 	 * us sees the other's store: we find the packet here, or the peer signals.
 	 */
-	vmbus__st32_relaxed(&ctl->mask, 0); /* WAKE.rx */
+	vmbus__st32_relaxed(&ctl->mask, 0); /* WAKE.rx, MASK.rx */
 	vmbus__ctl_dirty(&rx->mem_p);
 	vmbus__fence_full(); /* WAKE.rx */
 	rx->armed_p = 1;

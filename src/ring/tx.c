@@ -14,6 +14,21 @@
 #include "ring/emit.h"
 #include "ring/index.h"
 
+/*@ predicate vmbus_tx_ok(struct vmbus_ring_tx *tx) =
+  @	vmbus_size_ok(tx->mem_p.size_p) && vmbus_index_ok(tx->mem_p.size_p, tx->next_p) &&
+  @	vmbus_index_ok(tx->mem_p.size_p, tx->committed_p) &&
+  @	vmbus_index_ok(tx->mem_p.size_p, tx->out_p) &&
+  @	vmbus_used(tx->mem_p.size_p, tx->next_p, tx->committed_p) +
+  @	vmbus_used(tx->mem_p.size_p, tx->committed_p, tx->out_p) ==
+  @	vmbus_used(tx->mem_p.size_p, tx->next_p, tx->out_p) &&
+  @	tx->room_p == vmbus_room(tx->mem_p.size_p, tx->next_p, tx->out_p); */
+
+/*@ requires \valid(tx);
+  @ assigns tx->fault_p.field, tx->fault_p.where, tx->fault_p.value, tx->fault_p.limit;
+  @ assigns tx->stats_p.faults;
+  @ ensures \result == VMBUS_E_PEER;
+  @ ensures tx->fault_p.field == field && tx->fault_p.value == value;
+  @ ensures tx->fault_p.limit == limit && tx->fault_p.where == where; */
 static int fault(struct vmbus_ring_tx *tx, uint32_t field, uint32_t where, uint64_t value,
 		 uint64_t limit)
 {
@@ -26,6 +41,19 @@ static int fault(struct vmbus_ring_tx *tx, uint32_t field, uint32_t where, uint6
 }
 
 /* Take the peer's read index, from its one load, if it can be. */
+/*@ requires \valid(tx) && vmbus_tx_ok(tx) && tx->fault_p.field == VMBUS_FAULT_NONE;
+  @ assigns tx->out_p, tx->room_p;
+  @ assigns tx->fault_p.field, tx->fault_p.where, tx->fault_p.value, tx->fault_p.limit;
+  @ assigns tx->stats_p.faults;
+  @ ensures vmbus_tx_ok(tx);
+  @ ensures \result == 0 || \result == VMBUS_E_PEER;
+  @ ensures \result == 0 ==> tx->out_p == out && tx->fault_p.field == VMBUS_FAULT_NONE &&
+  @	tx->room_p >= \old(tx->room_p) && tx->stats_p.faults == \old(tx->stats_p.faults);
+  @ ensures \result == VMBUS_E_PEER ==> tx->fault_p.field != VMBUS_FAULT_NONE &&
+  @	tx->out_p == \old(tx->out_p) && tx->room_p == \old(tx->room_p);
+  @ ensures \result == VMBUS_E_PEER ==> !vmbus_index_ok(tx->mem_p.size_p, out) ||
+  @	vmbus_used(tx->mem_p.size_p, tx->committed_p, out) >
+  @	vmbus_used(tx->mem_p.size_p, tx->committed_p, tx->out_p); */
 static int take_out(struct vmbus_ring_tx *tx, uint32_t out)
 {
 	const uint32_t size = tx->mem_p.size_p;
@@ -42,6 +70,13 @@ static int take_out(struct vmbus_ring_tx *tx, uint32_t out)
 	return 0;
 }
 
+/*@ requires \valid(tx) && vmbus_tx_ok(tx) && tx->fault_p.field == VMBUS_FAULT_NONE;
+  @ requires \valid_read(tx->mem_p.ctl_p);
+  @ assigns tx->out_p, tx->room_p;
+  @ assigns tx->fault_p.field, tx->fault_p.where, tx->fault_p.value, tx->fault_p.limit;
+  @ assigns tx->stats_p.faults;
+  @ ensures vmbus_tx_ok(tx);
+  @ ensures \result == 0 ==> tx->fault_p.field == VMBUS_FAULT_NONE; */
 static int refresh(struct vmbus_ring_tx *tx)
 {
 	return take_out(tx, vmbus__ld32_acquire(&tx->mem_p.ctl_p->out)); /* FREE.tx */
@@ -50,7 +85,7 @@ static int refresh(struct vmbus_ring_tx *tx)
 int vmbus_ring_tx_init(struct vmbus_ring_tx *tx, const struct vmbus_ring_mem *mem,
 		       const struct vmbus_ring_opts *opts)
 {
-	const struct vmbus_ring_tx none = {0};
+	const struct vmbus_ring_tx none = { 0 };
 	struct vmbus_ring_ctl *ctl = mem->ctl_p;
 	uint32_t in;
 
@@ -72,10 +107,17 @@ int vmbus_ring_tx_init(struct vmbus_ring_tx *tx, const struct vmbus_ring_mem *me
 	tx->next_p = in;
 	tx->committed_p = in;
 	tx->out_p = vmbus__ring_advance(mem->size_p, in, VMBUS__RING_UNIT); /* the furthest back */
-	vmbus__st32_relaxed(&ctl->pending_send, 0);			 /* SLEEP.tx */
-	vmbus__st32_relaxed(&ctl->features, VMBUS__RING_FEATURE_PENDING); /* INIT.tx */
+	vmbus__st32_relaxed(&ctl->pending_send, 0);			    /* SLEEP.tx */
+	vmbus__st32_relaxed(&ctl->features, VMBUS__RING_FEATURE_PENDING);   /* INIT.tx */
 	vmbus__ctl_dirty(mem);
 	return refresh(tx);
+}
+
+static VMBUS_NOINLINE void send_signal(struct vmbus_ring_tx *tx)
+{
+	tx->stats_p.signals_suppressed--;
+	tx->stats_p.signals++;
+	tx->signal_p(tx->signal_ctx_p);
 }
 
 /* Publish everything up to next_p and decide about one signal; returns packets. */
@@ -93,18 +135,15 @@ static inline int publish(struct vmbus_ring_tx *tx, uint32_t packets)
 	tx->stats_p.packets += packets;
 	tx->stats_p.bytes += vmbus__ring_used(tx->mem_p.size_p, tx->next_p, before);
 	tx->stats_p.batches++;
-	vmbus__fence_full();		       /* WAKE.tx */
+	vmbus__fence_full();			/* WAKE.tx */
 	mask = vmbus__ld32_relaxed(&ctl->mask); /* WAKE.tx */
 	if (mask == 0) {
-		vmbus__fence_acquire();		     /* MASK.tx */
+		vmbus__fence_acquire();		      /* MASK.tx */
 		out = vmbus__ld32_relaxed(&ctl->out); /* WAKE.tx */
 	}
-	if (vmbus__tx_signal_due(mask, out, before) && tx->signal_p) {
-		tx->stats_p.signals++;
-		tx->signal_p(tx->signal_ctx_p);
-	} else {
-		tx->stats_p.signals_suppressed++;
-	}
+	tx->stats_p.signals_suppressed++;
+	if (VMBUS_UNLIKELY(vmbus__tx_signal_due(mask, out, before)) && tx->signal_p)
+		send_signal(tx);
 	return (int)packets;
 }
 
@@ -159,8 +198,8 @@ static VMBUS_NOINLINE int put_any(struct vmbus_ring_tx *tx, const struct vmbus_m
  * Small simple messages from m on, as long as there is room; returns the first that was not sent.
  * The loop makes no call, so that all it needs stays in registers.
  */
-static inline const struct vmbus_msg *put_small(struct vmbus_ring_tx *tx, const struct vmbus_msg *m,
-						const struct vmbus_msg *end)
+static VMBUS_INLINE const struct vmbus_msg *
+put_small(struct vmbus_ring_tx *tx, const struct vmbus_msg *m, const struct vmbus_msg *end)
 {
 	const uint32_t size = tx->mem_p.size_p;
 	const uint32_t linear = tx->mem_p.linear_p;
@@ -191,32 +230,41 @@ static inline const struct vmbus_msg *put_small(struct vmbus_ring_tx *tx, const 
 	return m;
 }
 
-int vmbus_ring_tx_put(struct vmbus_ring_tx *tx, const struct vmbus_msg *msg, uint32_t n)
+/* Go on from m, the first message that is not small, simple or without room. */
+static VMBUS_NOINLINE int put_rest(struct vmbus_ring_tx *tx, const struct vmbus_msg *msg,
+				   const struct vmbus_msg *m, const struct vmbus_msg *end)
 {
-	const struct vmbus_msg *const end = msg + n;
-	const struct vmbus_msg *m = msg;
 	bool looked = false;
 	int err = 0;
 
-	if (VMBUS_UNLIKELY(tx->fault_p.field | tx->batch_p))
-		return tx->fault_p.field ? VMBUS_E_FAULT : VMBUS_E_STATE;
-	for (;;) {
-		m = put_small(tx, m, end);
-		if (VMBUS_LIKELY(m == end))
-			break;
+	while (m != end) {
 		err = put_any(tx, m, &looked);
 		if (VMBUS_UNLIKELY(err == VMBUS_E_PEER)) { /* nothing of this call gets out */
-			tx->next_p = tx->committed_p;
+			vmbus_ring_tx_abort(tx);
 			return err;
 		}
-		if (err || ++m == end)
+		if (err)
 			break;
+		m = put_small(tx, m + 1, end);
 	}
 	if (VMBUS_LIKELY(m != msg))
 		return publish(tx, (uint32_t)(m - msg));
 	if (err == VMBUS_E_FULL)
 		tx->stats_p.full++;
 	return err;
+}
+
+int vmbus_ring_tx_put(struct vmbus_ring_tx *tx, const struct vmbus_msg *msg, uint32_t n)
+{
+	const struct vmbus_msg *const end = msg + n;
+	const struct vmbus_msg *m;
+
+	if (VMBUS_UNLIKELY(tx->fault_p.field | tx->batch_p))
+		return tx->fault_p.field ? VMBUS_E_FAULT : VMBUS_E_STATE;
+	m = put_small(tx, msg, end);
+	if (VMBUS_UNLIKELY(m != end || n == 0))
+		return put_rest(tx, msg, m, end);
+	return publish(tx, n);
 }
 
 /* Name the pieces of len bytes at an index, or say that there are more than most. */
@@ -306,7 +354,7 @@ int vmbus_ring_tx_arm(struct vmbus_ring_tx *tx, uint32_t need)
 	 * index and then loads the pending size.  With a full fence between the two on each side
 	 * at least one of us sees the other's store: we find the room here, or the peer signals.
 	 */
-	vmbus__st32_relaxed(&ctl->pending_send, need); /* SLEEP.tx */
+	vmbus__st32_relaxed(&ctl->pending_send, need); /* SLEEP.tx, PEND.tx, HINT.tx */
 	vmbus__ctl_dirty(&tx->mem_p);
 	vmbus__fence_full(); /* SLEEP.tx */
 	tx->armed_p = 1;
