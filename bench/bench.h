@@ -6,6 +6,11 @@
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 
+/* memfd_create, sched_setaffinity and the like; every file includes this one before all others. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,19 +20,24 @@
 /* Exit states of the program. */
 enum bench_exit {
 	BENCH_EXIT_OK = 0,
-	BENCH_EXIT_FAILED = 1,	/* a run stalled, or payloads did not arrive as sent */
-	BENCH_EXIT_USAGE = 2,	/* an option has no meaning or is past its limit */
-	BENCH_EXIT_MACHINE = 3	/* this machine cannot do it: processors, permissions, nodes */
+	BENCH_EXIT_FAILED = 1, /* a run stalled, or payloads did not arrive as sent */
+	BENCH_EXIT_USAGE = 2,  /* an option has no meaning or is past its limit */
+	BENCH_EXIT_MACHINE = 3 /* this machine cannot do it: processors, permissions, nodes */
 };
 
 #define BENCH_LINE 64u /* bytes; what two sides write is kept this far apart */
 #define BENCH_RING_MIN 4096u
 #define BENCH_PAYLOAD_MIN 8u
-#define BENCH_PAYLOAD_MAX 524288u
+#define BENCH_PAYLOAD_MAX 524264u /* what the longest packet of the protocol carries */
 #define BENCH_BATCH_MAX 4096u
 #define BENCH_PRODUCERS_MAX 16u
 
-enum bench_window { BENCH_PLAIN, BENCH_MIRRORED, BENCH_SCATTERED, BENCH_WINDOWS };
+enum bench_window {
+	BENCH_PLAIN,
+	BENCH_MIRRORED,
+	BENCH_SCATTERED,
+	BENCH_WINDOWS
+};
 
 /* One cell of the grid. */
 struct cell {
@@ -52,9 +62,10 @@ struct run_ctl {
 	uint8_t pad2[60];
 	uint32_t probe_there;
 	uint8_t pad3[60];
-	uint64_t cpu_ns; /* processor time that the far side used */
+	uint64_t cpu_ns;     /* processor time that the far side used */
+	uint64_t far_on_cpu; /* thousandths of the run that the far side was running */
 	uint32_t far_error;
-	uint8_t pad4[52];
+	uint8_t pad4[44];
 };
 
 /* One direction between two sides. */

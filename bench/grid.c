@@ -84,7 +84,8 @@ static void grid_full(struct grid *grid, const struct options *opts, struct cell
 
 void grid_make(struct grid *grid, const struct options *opts)
 {
-	struct cell cell = { .threads = opts->threads, .in_place = opts->in_place,
+	struct cell cell = { .threads = opts->threads,
+			     .in_place = opts->in_place,
 			     .node = opts->node };
 
 	grid->list = must_alloc(GRID_MAX * sizeof(grid->list[0]));

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* Results as JSON, schema vmbus-bench/1; docs/bench-schema.md describes each key. */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "results.h"
 
 #include <errno.h>

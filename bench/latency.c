@@ -4,9 +4,6 @@
  * arms its receiver, looks again as the library demands, and blocks in an eventfd that the other
  * side's signal callback writes.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "latency.h"
 
 #include <vmbus/vmbus.h>

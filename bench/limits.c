@@ -4,9 +4,6 @@
  * and memcpy out through a buffer as large as the ring, two counters on lines of their own, and
  * nothing else.  The others are plain loops.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "limits.h"
 
 #include <errno.h>

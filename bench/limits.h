@@ -9,7 +9,7 @@
 
 struct rtt_result {
 	double p50, p99, p999; /* ns */
-	double cpu_ns; /* processor time of both sides for each message, for sleepers */
+	double cpu_ns;	       /* processor time of both sides for each message, for sleepers */
 	double rtt_before, rtt_after;
 	bool valid;
 };

@@ -18,7 +18,11 @@
 #include "bench.h"
 #include "hist.h"
 
-enum side_phase { SIDE_WARM, SIDE_MEASURE, SIDE_DONE };
+enum side_phase {
+	SIDE_WARM,
+	SIDE_MEASURE,
+	SIDE_DONE
+};
 
 /* Memory that a subject's state took; freed when the run is over. */
 struct side_mem {
@@ -33,9 +37,9 @@ struct side {
 	struct run_ctl *ctl;
 	uint32_t payload;
 	uint32_t batch;
-	uint64_t seq;	  /* of the next packet; the producer's number in the top byte */
-	uint64_t bad;	  /* bits that differed from what was sent */
-	uint64_t packets; /* seen by the consumer */
+	uint64_t seq;	   /* of the next packet; the producer's number in the top byte */
+	uint64_t bad;	   /* bits that differed from what was sent */
+	uint64_t packets;  /* seen by the consumer */
 	uint64_t check_at; /* look at the clock when packets reaches this */
 	uint64_t check_step;
 	uint64_t last_ns;
@@ -43,7 +47,9 @@ struct side {
 	uint64_t measure_ns;
 	uint64_t from_ns; /* when the phase began */
 	uint64_t from_packets;
+	uint64_t cpu_from_ns;
 	double elapsed_ns; /* results */
+	double on_cpu;
 	uint64_t counted;
 	uint32_t empty_polls;
 	enum side_phase phase;
@@ -52,7 +58,8 @@ struct side {
 	uint64_t expect[BENCH_PRODUCERS_MAX]; /* next of each, when there are several */
 };
 
-#define SIDE_STALL_NS 3000000000u /* a ring that moves nothing for so long is reported, not waited for */
+/* A ring that moves nothing for so long is reported, not waited for. */
+#define SIDE_STALL_NS 3000000000u
 
 /* Memory, aligned to a line and filled with zeroes, until the run is over. */
 void *side_alloc(struct side *side, size_t bytes);
@@ -110,8 +117,11 @@ static inline void side_check_run(struct side *side, uint32_t n)
 		side_check(side, side_packet(side, i));
 }
 
+/* Not every subject uses all four. */
+#define LOOP_FN __attribute__((unused)) static void
+
 #define SUBJECT_LOOPS(name, STATE, open_tx, open_rx, send, receive)                                \
-	__attribute__((unused)) static void name##_produce(struct chan *chan, struct side *side)                           \
+	LOOP_FN name##_produce(struct chan *chan, struct side *side)                               \
 	{                                                                                          \
 		const uint32_t batch = side->batch;                                                \
 		struct run_ctl *ctl = side->ctl;                                                   \
@@ -134,7 +144,7 @@ static inline void side_check_run(struct side *side, uint32_t n)
 			}                                                                          \
 		}                                                                                  \
 	}                                                                                          \
-	__attribute__((unused)) static void name##_consume(struct chan *chan, struct side *side)                           \
+	LOOP_FN name##_consume(struct chan *chan, struct side *side)                               \
 	{                                                                                          \
 		const uint32_t batch = side->batch;                                                \
 		STATE st;                                                                          \
@@ -147,8 +157,8 @@ static inline void side_check_run(struct side *side, uint32_t n)
 				return;                                                            \
 		}                                                                                  \
 	}                                                                                          \
-	__attribute__((unused)) static void name##_ping(struct chan *there, struct chan *back, struct side *side,          \
-				struct hist *hist)                                                 \
+	LOOP_FN name##_ping(struct chan *there, struct chan *back, struct side *side,              \
+			    struct hist *hist)                                                     \
 	{                                                                                          \
 		struct side in = *side;                                                            \
 		STATE tx, rx;                                                                      \
@@ -175,11 +185,11 @@ static inline void side_check_run(struct side *side, uint32_t n)
 			if (side_count(&in, 1))                                                    \
 				break;                                                             \
 		}                                                                                  \
-	out:                                                                                       \
+out:                                                                                               \
 		in.buf = side->buf;                                                                \
 		*side = in;                                                                        \
 	}                                                                                          \
-	__attribute__((unused)) static void name##_pong(struct chan *there, struct chan *back, struct side *side)          \
+	LOOP_FN name##_pong(struct chan *there, struct chan *back, struct side *side)              \
 	{                                                                                          \
 		struct side in = *side;                                                            \
 		STATE tx, rx;                                                                      \

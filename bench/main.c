@@ -20,8 +20,7 @@ static int usage(FILE *to)
 
 static int list(void)
 {
-	printf("%-20s %-12s %s\n", subject_vmbus.name, subject_vmbus.version(),
-	       subject_vmbus.what);
+	printf("%-20s %-12s %s\n", subject_vmbus.name, subject_vmbus.version(), subject_vmbus.what);
 	for (unsigned i = 0; i < peer_count; i++) {
 		const struct subject *subject = peers[i].subject;
 

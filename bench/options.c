@@ -3,9 +3,6 @@
  * Options of vmbus-bench ring.  A bad one is refused with the value and the limit, before anything
  * is measured.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "options.h"
 
 #include <errno.h>
@@ -77,7 +74,7 @@ void ring_usage(void)
 	      "  --quick            3 payloads, under a minute\n"
 	      "  --full             the grid; prints an estimate of its time first\n"
 	      "  --ring-kib LIST    ring sizes in KiB of data, multiples of 4, 4 to 1048576\n"
-	      "  --payload LIST     payload bytes, multiples of 8, 8 to 524288\n"
+	      "  --payload LIST     payload bytes, multiples of 8, 8 to 524264\n"
 	      "  --batch LIST       packets in a call, 1 to 4096\n"
 	      "  --window LIST      plain, mirrored, scattered\n"
 	      "  --producers LIST   producers on one ring, 1 to 16\n"
@@ -94,7 +91,8 @@ void ring_usage(void)
 	      "  --svg FILE         draw them\n"
 	      "  --help             this text\n"
 	      "\n"
-	      "Exit status: 0 measured, 1 a run failed, 2 bad option, 3 this machine cannot do it.\n",
+	      "Exit status: 0 measured, 1 a run failed, 2 bad option, 3 this machine cannot do "
+	      "it.\n",
 	      stdout);
 }
 
@@ -148,8 +146,8 @@ static void parse_windows(struct options *opts, const char *text)
 			if (!strcmp(item, window_name((enum bench_window)i)))
 				break;
 		if (i == BENCH_WINDOWS)
-			die(BENCH_EXIT_USAGE,
-			    "--window %s: expected plain, mirrored or scattered", item);
+			die(BENCH_EXIT_USAGE, "--window %s: expected plain, mirrored or scattered",
+			    item);
 		opts->windows[i] = true;
 		any = true;
 	}
@@ -232,7 +230,7 @@ static void options_default(struct options *opts)
 	opts->runs = 9;
 	opts->ms = 40;
 	opts->node = -1;
-	opts->place = (struct place){ true, -1, -1 };
+	opts->place = (struct place){ .pin = true, .cpu_here = -1, .cpu_there = -1 };
 }
 
 /* Options that take an argument.  False when the option is none of them. */
@@ -334,6 +332,7 @@ static void check_cpus(struct place *place)
 	cpu_set_t set;
 	int found[2] = { -1, -1 }, n = 0;
 
+	CPU_ZERO(&set);
 	if (sched_getaffinity(0, sizeof(set), &set))
 		die(BENCH_EXIT_MACHINE, "cannot read the processors of this process: %s",
 		    strerror(errno));
@@ -347,6 +346,10 @@ static void check_cpus(struct place *place)
 		place->cpu_here = found[0];
 		place->cpu_there = found[1];
 	}
+	place->far_count = 1;
+	for (int i = 0; i < CPU_SETSIZE && place->far_count < BENCH_PRODUCERS_MAX; i++)
+		if (CPU_ISSET((size_t)i, &set) && i != place->cpu_here && i != place->cpu_there)
+			place->cpu_more[place->far_count++] = i;
 	for (int i = 0; i < 2; i++) {
 		int cpu = i ? place->cpu_there : place->cpu_here;
 
@@ -406,8 +409,8 @@ static void check_node(const struct options *opts)
 		return;
 	node = (unsigned)opts->node;
 	if (!node_online(opts->node, &last))
-		die(BENCH_EXIT_MACHINE, "--numa %d: no such node; this machine has %s%d", opts->node,
-		    last ? "nodes up to " : "only node ", last);
+		die(BENCH_EXIT_MACHINE, "--numa %d: no such node; this machine has %s%d",
+		    opts->node, last ? "nodes up to " : "only node ", last);
 	if (!last)
 		fprintf(stderr, "vmbus-bench: --numa 0: this machine has one node, so that "
 				"placement changes nothing\n");

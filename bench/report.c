@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+static FILE *out; /* where the tables go */
+
 #define COLUMNS_MAX (PEERS_MAX + 2u)
 
 /* The subjects of a table: ours, the chosen peers, the copy limit. */
@@ -21,10 +23,10 @@ static unsigned columns_of(const struct options *opts, const char **names)
 
 static void print_head(const char *corner, const char **names, unsigned n)
 {
-	printf("%12s", corner);
+	fprintf(out, "%12s", corner);
 	for (unsigned i = 0; i < n; i++)
-		printf(" %13s", names[i]);
-	printf("\n");
+		fprintf(out, " %13s", names[i]);
+	fprintf(out, "\n");
 }
 
 static void print_value(const struct result *r, bool ratio)
@@ -32,7 +34,7 @@ static void print_value(const struct result *r, bool ratio)
 	char text[32];
 
 	if (!r) {
-		printf(" %13s", "-");
+		fprintf(out, " %13s", "-");
 		return;
 	}
 	if (!ratio)
@@ -42,26 +44,27 @@ static void print_value(const struct result *r, bool ratio)
 		snprintf(text, sizeof(text), "%.2f%s", r->ratio.median, r->unsteady ? "u" : " ");
 	else
 		snprintf(text, sizeof(text), "- ");
-	printf(" %13s", text);
+	fprintf(out, " %13s", text);
 }
 
 /* One row of a table: each subject's packets a second, or ours divided by them. */
 static void print_row(const struct results *res, const struct cell *cell, const char **names,
 		      unsigned n, bool ratio)
 {
-	printf("%10u B", cell->payload);
+	fprintf(out, "%10u B", cell->payload);
 	for (unsigned i = 0; i < n; i++) {
 		bool copy = i == n - 1u;
-		const struct result *r = results_find(
-			res, names[i], copy ? "bandwidth" : "throughput", cell);
+		const struct result *r =
+			results_find(res, names[i], copy ? "bandwidth" : "throughput", cell);
 
 		if (copy && !ratio && r) {
-			printf(" %8.2f GB/s%s", r->value.median / 1e9, r->unsteady ? "u" : " ");
+			fprintf(out, " %8.2f GB/s%s", r->value.median / 1e9,
+				r->unsteady ? "u" : " ");
 			continue;
 		}
 		print_value(r, ratio);
 	}
-	printf("\n");
+	fprintf(out, "\n");
 }
 
 static bool same_table(const struct cell *a, const struct cell *b)
@@ -90,11 +93,11 @@ static void print_table(const struct results *res, const struct options *opts, u
 	for (int ratio = 0; ratio < 2; ratio++) {
 		if (ratio && n == 2)
 			break;
-		printf("\n%s: ring %u KiB, batch %u, %s, %s window, %s, %u producer%s\n",
-		       ratio ? "Ratio vmbus / subject, median of pairs" : "M packets/s",
-		       cell->ring_bytes / 1024u, cell->batch, cell->in_place ? "in place" : "copy",
-		       window_name(cell->window), cell->threads ? "two threads" : "two processes",
-		       cell->producers, cell->producers == 1 ? "" : "s");
+		fprintf(out, "\n%s: ring %u KiB, batch %u, %s, %s window, %s, %u producer%s\n",
+			ratio ? "Ratio vmbus / subject, median of pairs" : "M packets/s",
+			cell->ring_bytes / 1024u, cell->batch, cell->in_place ? "in place" : "copy",
+			window_name(cell->window), cell->threads ? "two threads" : "two processes",
+			cell->producers, cell->producers == 1 ? "" : "s");
 		print_head("payload", names, n);
 		for (uint32_t i = at; i < res->count; i++) {
 			const struct result *r = &res->list[i];
@@ -128,16 +131,16 @@ static void print_latency_row(const struct results *res, const struct result *p5
 		find_mode(res, p50->subject, sleeps ? "wake_p999" : "rtt_p999", p50->mode);
 	const struct result *cpu = sleeps ? find_mode(res, p50->subject, "cpu", "sleep") : NULL;
 
-	printf("%-20s %-7s %9.0f %9.0f %9.0f", p50->subject, p50->mode, p50->value.median,
-	       p99 ? p99->value.median : 0, p999 ? p999->value.median : 0);
+	fprintf(out, "%-20s %-7s %9.0f %9.0f %9.0f", p50->subject, p50->mode, p50->value.median,
+		p99 ? p99->value.median : 0, p999 ? p999->value.median : 0);
 	if (cpu)
-		printf(" %11.0f", cpu->value.median);
+		fprintf(out, " %11.0f", cpu->value.median);
 	else
-		printf(" %11s", "-");
+		fprintf(out, " %11s", "-");
 	if (p50->ratio.runs)
-		printf("  %.2f [%.2f %.2f]%s", p50->ratio.median, p50->ratio.min, p50->ratio.max,
-		       p50->unsteady ? " unsteady" : "");
-	printf("\n");
+		fprintf(out, "  %.2f [%.2f %.2f]%s", p50->ratio.median, p50->ratio.min,
+			p50->ratio.max, p50->unsteady ? " unsteady" : "");
+	fprintf(out, "\n");
 }
 
 static void print_latency(const struct results *res)
@@ -150,10 +153,12 @@ static void print_latency(const struct results *res)
 		if (strcmp(r->metric, "rtt_p50") && strcmp(r->metric, "wake_p50"))
 			continue;
 		if (!head)
-			printf("\nRound trip of 8 B polled, and wake-up (half a round trip) asleep, "
-			       "ns\n%-20s %-7s %9s %9s %9s %11s  %s\n",
-			       "subject", "mode", "p50", "p99", "p99.9", "cpu/message",
-			       "vmbus / subject [min max]");
+			fprintf(out,
+				"\nRound trip of 8 B polled, and wake-up (half a round trip) "
+				"asleep, "
+				"ns\n%-20s %-7s %9s %9s %9s %11s  %s\n",
+				"subject", "mode", "p50", "p99", "p99.9", "cpu/message",
+				"vmbus / subject [min max]");
 		head = true;
 		print_latency_row(res, r);
 	}
@@ -161,23 +166,23 @@ static void print_latency(const struct results *res)
 		const struct result *r = &res->list[i];
 
 		if (!strcmp(r->metric, "fence"))
-			printf("full fence, %s line: %.1f ns [%.1f %.1f]\n", r->mode,
-			       r->value.median, r->value.min, r->value.max);
+			fprintf(out, "full fence, %s line: %.1f ns [%.1f %.1f]\n", r->mode,
+				r->value.median, r->value.min, r->value.max);
 		if (!strcmp(r->metric, "cpu") && !strcmp(r->mode, "idle"))
-			printf("processor time of two idle sides over 10 s: %.4f %%\n",
-			       r->value.median);
+			fprintf(out, "processor time of two idle sides over 10 s: %.4f %%\n",
+				r->value.median);
 	}
 }
 
 static void print_left_out(const struct results *res)
 {
 	if (res->left_count)
-		printf("\nCells left out, since they cannot exist:\n");
+		fprintf(out, "\nCells left out, since they cannot exist:\n");
 	for (uint32_t i = 0; i < res->left_count; i++) {
 		const struct left_out *l = &res->left[i];
 
-		printf("  %s, %u B, batch %u, ring %u KiB: %s\n", l->subject, l->cell.payload,
-		       l->cell.batch, l->cell.ring_bytes / 1024u, l->why);
+		fprintf(out, "  %s, %u B, batch %u, ring %u KiB: %s\n", l->subject, l->cell.payload,
+			l->cell.batch, l->cell.ring_bytes / 1024u, l->why);
 	}
 }
 
@@ -185,33 +190,36 @@ static void print_notes(const struct results *res, const struct options *opts)
 {
 	uint32_t unsteady = 0;
 
-	printf("\n");
+	fprintf(out, "\n");
 	for (unsigned i = 0; i < peer_count; i++)
 		if (!peers[i].subject)
-			printf("Peer missing in this build: %s (Debian package %s).\n",
-			       peers[i].name, peers[i].package);
+			fprintf(out, "Peer missing in this build: %s (Debian package %s).\n",
+				peers[i].name, peers[i].package);
 	for (uint32_t i = 0; i < res->count; i++)
 		unsteady += res->list[i].unsteady && !strcmp(res->list[i].metric, "throughput");
 	if (unsteady)
-		printf("u: unsteady, fewer than %u pairs with a cache-line round trip that moved "
-		       "by less than 20 %%; %u results, not judged.\n",
-		       opts->runs, unsteady);
+		fprintf(out,
+			"u: unsteady, fewer than %u pairs in which the round trip of a cache line "
+			"moved by at most 20 %%\nand no other work took the processors; %u "
+			"results, not to be judged.\n",
+			opts->runs, unsteady);
 	if (res->out_of_time)
-		printf("Repeats of unsteady pairs were given up to end in time.\n");
+		fprintf(out, "Repeats of unsteady pairs were given up to end in time.\n");
 	if (res->failed_runs)
-		printf("%u runs FAILED; see above.\n", res->failed_runs);
-	printf("%u rounds, %u repeated, %.0f s; processors %d and %d%s.\n", opts->runs,
-	       res->repeated, res->seconds, opts->place.cpu_here, opts->place.cpu_there,
-	       opts->place.pin ? "" : ", not pinned");
+		fprintf(out, "%u runs FAILED; see above.\n", res->failed_runs);
+	fprintf(out, "%u rounds, %u repeated, %.0f s; processors %d and %d%s.\n", opts->runs,
+		res->repeated, res->seconds, opts->place.cpu_here, opts->place.cpu_there,
+		opts->place.pin ? "" : ", not pinned");
 }
 
-void report_print(const struct results *res, const struct options *opts)
+void report_print(const struct results *res, const struct options *opts, FILE *to)
 {
+	out = to;
 	for (uint32_t i = 0; i < res->count; i++)
 		if (!strcmp(res->list[i].metric, "throughput") && first_of_table(res, i))
 			print_table(res, opts, i);
 	print_latency(res);
 	print_left_out(res);
 	print_notes(res, opts);
-	fflush(stdout);
+	fflush(out);
 }

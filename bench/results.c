@@ -51,9 +51,9 @@ void results_leave_out(struct results *res, const char *subject, const char *why
 
 bool cell_equal(const struct cell *a, const struct cell *b)
 {
-	return a->payload == b->payload && a->batch == b->batch &&
-	       a->ring_bytes == b->ring_bytes && a->producers == b->producers &&
-	       a->window == b->window && a->threads == b->threads && a->in_place == b->in_place;
+	return a->payload == b->payload && a->batch == b->batch && a->ring_bytes == b->ring_bytes &&
+	       a->producers == b->producers && a->window == b->window && a->threads == b->threads &&
+	       a->in_place == b->in_place;
 }
 
 const struct result *results_find(const struct results *res, const char *subject,

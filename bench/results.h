@@ -5,6 +5,8 @@
 
 #include "options.h"
 
+#include <stdio.h>
+
 struct spread {
 	double median, min, max;
 	uint32_t runs;
@@ -21,7 +23,7 @@ struct result {
 	struct spread ratio; /* vmbus to this subject, of the same round; runs is 0 for none */
 	bool unsteady;
 	double line_rtt; /* around its runs, ns; 0 when not taken */
-	uint32_t chunk; /* limit.copy */
+	uint32_t chunk;	 /* limit.copy */
 };
 
 /* A cell that cannot exist. */
@@ -54,7 +56,8 @@ const struct result *results_find(const struct results *res, const char *subject
 				  const char *metric, const struct cell *cell);
 bool cell_equal(const struct cell *a, const struct cell *b);
 
-void report_print(const struct results *res, const struct options *opts);
+/* The tables. */
+void report_print(const struct results *res, const struct options *opts, FILE *to);
 
 /* Both return 0, or -1 with errno. */
 int json_write(const struct results *res, const struct options *opts, const char *path);

@@ -13,17 +13,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define COPY_CANDIDATES 3u    /* chunks that take part in the rounds, of all that were tried */
-#define COPY_TRIES 5u	      /* runs of each chunk to find them */
+#define COPY_CANDIDATES 3u /* chunks that take part in the rounds, of all that were tried */
+#define COPY_TRIES 5u	   /* runs of each chunk to find them */
 #define COPY_TRY_US 12000u
 #define LATENCY_PAYLOAD 8u
 #define LATENCY_US 20000u
 #define SLEEP_US 60000u
 #define FENCE_US 8000u
 #define IDLE_MS 10000u
-#define DEFAULT_LIMIT_S 120u /* repeats of unsteady pairs end when a call has run for so long */
-#define QUICK_LIMIT_S 40u
-#define OVERHEAD_US 3000u    /* of one run: memory, the second side, the probes */
+#define DEFAULT_LIMIT_S 105u /* repeats of unsteady pairs end when a call has run for so long */
+#define QUICK_LIMIT_S 35u
+#define END_AFTER_LIMIT 1.4 /* times that: when runs are shortened, on a machine that is busy */
+#define SHORTEST_US 5000u
+#define LOAD_WARN 0.5
+#define OVERHEAD_US 5000u /* of one run: memory, the second side, the probes */
 
 /* The chunks of limit.copy for one ring size. */
 struct copy_plan {
@@ -48,8 +51,8 @@ static void run_failed(struct contestant *c, const char *error, int error_no)
 
 static void run_subject(struct contestant *c, struct sample *sample)
 {
-	struct run_plan plan = { c->ctx, c->cell, c->place, RUN_THROUGHPUT, c->chunk, c->us / 4u,
-				 c->us };
+	struct run_plan plan = { c->ctx,   c->cell,    c->place, RUN_THROUGHPUT,
+				 c->chunk, c->us / 4u, c->us };
 	struct run_result res = { 0 };
 
 	if (run_once(&plan, &res)) {
@@ -64,6 +67,7 @@ static void run_subject(struct contestant *c, struct sample *sample)
 		sample->value[1] = res.bytes_per_s;
 		sample->rtt_before = res.rtt_before;
 		sample->rtt_after = res.rtt_after;
+		sample->on_cpu = plan.cell->producers > 1u || !plan.place->pin ? 1 : res.on_cpu;
 	}
 }
 
@@ -81,6 +85,7 @@ static void take_rtt(struct contestant *c, struct sample *sample, int err,
 	sample->value[3] = res->cpu_ns;
 	sample->rtt_before = res->rtt_before;
 	sample->rtt_after = res->rtt_after;
+	sample->on_cpu = 1;
 }
 
 static void run_polled(struct contestant *c, struct sample *sample)
@@ -215,8 +220,8 @@ static void copy_prepare(struct ring_run *ring, const struct cell *cell)
 	ring->copy.ring_bytes = cell->ring_bytes;
 	ring->copy.count = 0;
 	for (uint32_t i = 0; i < LIMIT_CHUNKS; i++) {
-		struct run_plan plan = { &subject_limit_copy, &plain, &ring->opts.place,
-					 RUN_THROUGHPUT, limit_chunk(i), COPY_TRY_US / 4u,
+		struct run_plan plan = { &subject_limit_copy, &plain,	      &ring->opts.place,
+					 RUN_THROUGHPUT,      limit_chunk(i), COPY_TRY_US / 4u,
 					 COPY_TRY_US };
 		uint32_t n = 0;
 
@@ -242,7 +247,8 @@ static void copy_prepare(struct ring_run *ring, const struct cell *cell)
 	}
 }
 
-static void join_peers(struct ring_run *ring, struct rounds *r, const struct cell *cell)
+static void join_peers(struct ring_run *ring, struct rounds *r, const struct cell *cell,
+		       uint32_t us)
 {
 	for (unsigned i = 0; i < peer_count; i++) {
 		const struct subject *subject = peers[i].subject;
@@ -251,10 +257,13 @@ static void join_peers(struct ring_run *ring, struct rounds *r, const struct cel
 		if (!subject || !ring->opts.peer[i])
 			continue;
 		why = subject->refuses(cell);
+		/* A peer's producer that is not running holds up the others for a time slice. */
+		if (!why && cell->producers > ring->opts.place.far_count)
+			why = "its producers wait for one another and need a processor each";
 		if (why)
 			results_leave_out(&ring->results, subject->name, why, cell);
 		else
-			join(r, ring, run_subject, subject, cell, ring->opts.ms * 1000u);
+			join(r, ring, run_subject, subject, cell, us);
 	}
 }
 
@@ -262,7 +271,7 @@ static void measure_cell(struct ring_run *ring, const struct grid_cell *g)
 {
 	struct rounds *r = must_alloc(sizeof(*r));
 	const char *why = subject_vmbus.refuses(&g->cell);
-	uint32_t us = ring->opts.ms * 1000u;
+	uint32_t us = progress_shorten(ring->opts.ms * 1000u, SHORTEST_US);
 
 	memset(r, 0, sizeof(*r));
 	r->wanted = ring->opts.runs;
@@ -273,7 +282,7 @@ static void measure_cell(struct ring_run *ring, const struct grid_cell *g)
 	}
 	join(r, ring, run_subject, &subject_vmbus, &g->cell, us);
 	if (g->with_peers)
-		join_peers(ring, r, &g->cell);
+		join_peers(ring, r, &g->cell, us);
 	if (g->with_copy) {
 		copy_prepare(ring, &g->cell);
 		for (uint32_t i = 0; i < ring->copy.count; i++)
@@ -365,8 +374,11 @@ static void measure_fence(struct ring_run *ring, const struct cell *cell)
 	double added[ROUNDS_MAX];
 
 	for (int shared = 0; shared < 2; shared++) {
-		struct result res = { .subject = "limit.fence", .version = "-", .metric = "fence",
-				      .mode = shared ? "shared" : "private", .unit = "ns",
+		struct result res = { .subject = "limit.fence",
+				      .version = "-",
+				      .metric = "fence",
+				      .mode = shared ? "shared" : "private",
+				      .unit = "ns",
 				      .cell = *cell };
 		uint32_t n = 0;
 
@@ -386,8 +398,12 @@ static void measure_fence(struct ring_run *ring, const struct cell *cell)
 static void take_idle(struct ring_run *ring, struct idle *idle, const struct cell *cell)
 {
 	double ms, cpu_us;
-	struct result res = { .subject = subject_vmbus.name, .version = subject_vmbus.version(),
-			      .metric = "cpu", .mode = "idle", .unit = "percent", .cell = *cell };
+	struct result res = { .subject = subject_vmbus.name,
+			      .version = subject_vmbus.version(),
+			      .metric = "cpu",
+			      .mode = "idle",
+			      .unit = "percent",
+			      .cell = *cell };
 
 	if (idle_end(idle, IDLE_MS, &ms, &cpu_us)) {
 		fprintf(stderr, "vmbus-bench: idle sides did not wake up\n");
@@ -410,8 +426,8 @@ static uint32_t planned_runs(const struct ring_run *ring, double *us)
 	for (uint32_t i = 0; i < ring->grid.count; i++) {
 		const struct grid_cell *g = &ring->grid.list[i];
 
-		runs += o->runs * (1u + (g->with_peers ? chosen : 0) +
-				   (g->with_copy ? COPY_CANDIDATES : 0));
+		runs += o->runs *
+			(1u + (g->with_peers ? chosen : 0) + (g->with_copy ? COPY_CANDIDATES : 0));
 		if (g->with_copy && g->cell.ring_bytes != copy_ring) {
 			copy_ring = g->cell.ring_bytes;
 			rings++;
@@ -428,9 +444,20 @@ static uint32_t planned_runs(const struct ring_run *ring, double *us)
 	return runs;
 }
 
+static void warn_load(void)
+{
+	double load;
+
+	if (getloadavg(&load, 1) == 1 && load > LOAD_WARN)
+		fprintf(stderr,
+			"vmbus-bench: other work uses the processors (load %.2f); cells may be "
+			"unsteady\n",
+			load);
+}
+
 static void plan(struct ring_run *ring)
 {
-	double us;
+	double us, worst;
 	uint32_t limit = ring->opts.quick ? QUICK_LIMIT_S : DEFAULT_LIMIT_S;
 
 	grid_make(&ring->grid, &ring->opts);
@@ -440,23 +467,38 @@ static void plan(struct ring_run *ring)
 		progress.until_ns = progress.from_ns + (uint64_t)limit * 1000000000u;
 	if (!ring->opts.full && us > limit * 1e6)
 		progress.until_ns = 0; /* asked for more than the default: then no limit */
+	if (progress.until_ns)
+		progress.end_ns = progress.from_ns + (uint64_t)(limit * END_AFTER_LIMIT * 1e9);
+	worst = us / 1e6 * (ring->opts.runs + ROUNDS_REPEAT_MAX) / ring->opts.runs;
+	if (progress.end_ns && worst > limit * END_AFTER_LIMIT)
+		worst = limit * END_AFTER_LIMIT;
 	fprintf(stderr,
-		"vmbus-bench: %u cells, %u runs, about %.0f s on a steady machine, at most twice "
-		"that on another\n",
-		ring->grid.count, progress.planned, us / 1e6);
+		"vmbus-bench: %u cells, %u runs, about %.0f s; on an unsteady machine up to "
+		"%.0f s\n",
+		ring->grid.count, progress.planned, us / 1e6, worst);
+}
+
+/* Whether standard output belongs to JSON or the drawing. */
+static bool goes_out(const struct options *opts)
+{
+	return (opts->json && !strcmp(opts->json, "-")) || (opts->svg && !strcmp(opts->svg, "-"));
 }
 
 int ring_main(int argc, char **argv)
 {
 	struct ring_run *ring = must_alloc(sizeof(*ring));
-	struct cell small = { .payload = LATENCY_PAYLOAD, .batch = 1, .batch_used = 1,
-			      .producers = 1, .window = BENCH_MIRRORED };
+	struct cell small = { .payload = LATENCY_PAYLOAD,
+			      .batch = 1,
+			      .batch_used = 1,
+			      .producers = 1,
+			      .window = BENCH_MIRRORED };
 	struct idle *idle = NULL;
 	int status = BENCH_EXIT_OK;
 
 	memset(ring, 0, sizeof(*ring));
 	options_parse(&ring->opts, argc, argv);
 	options_check_machine(&ring->opts);
+	warn_load();
 	plan(ring);
 	small.ring_bytes = ring->opts.rings_kib.value[0] * 1024u;
 	small.threads = ring->opts.threads;
@@ -477,7 +519,7 @@ int ring_main(int argc, char **argv)
 	ring->results.failed_runs = progress.failed;
 	ring->results.out_of_time = progress.gave_up;
 	ring->results.seconds = (double)(now_ns() - progress.from_ns) / 1e9;
-	report_print(&ring->results, &ring->opts);
+	report_print(&ring->results, &ring->opts, goes_out(&ring->opts) ? stderr : stdout);
 	if (ring->opts.json && json_write(&ring->results, &ring->opts, ring->opts.json))
 		die(BENCH_EXIT_FAILED, "--json %s: %s", ring->opts.json, strerror(errno));
 	if (ring->opts.svg && svg_write(&ring->results, &ring->opts, ring->opts.svg))

@@ -46,12 +46,28 @@ void progress_end(void)
 	progress_tell(true);
 }
 
+uint32_t progress_shorten(uint32_t us, uint32_t least)
+{
+	uint64_t now = now_ns();
+	double gone = (double)(now - progress.from_ns), each, may;
+
+	if (!progress.end_ns || !progress.done || progress.done >= progress.planned)
+		return us;
+	each = gone / progress.done;
+	may = now < progress.end_ns ? (double)(progress.end_ns - now) : 0;
+	may /= progress.planned - progress.done;
+	if (may >= each)
+		return us;
+	us = (uint32_t)(us * may / each);
+	return us > least ? us : least;
+}
+
 static bool steady(const struct sample *a, const struct sample *b)
 {
 	double rtt[4] = { a->rtt_before, a->rtt_after, b->rtt_before, b->rtt_after };
 	double low = rtt[0], high = rtt[0];
 
-	if (!a->valid || !b->valid)
+	if (!a->valid || !b->valid || a->on_cpu < STEADY_ON_CPU || b->on_cpu < STEADY_ON_CPU)
 		return false;
 	for (int i = 1; i < 4; i++) {
 		low = rtt[i] < low ? rtt[i] : low;
@@ -81,6 +97,8 @@ static void round_once(struct rounds *r, const bool *wanted)
 
 		if (!wanted[i])
 			continue;
+		if (r->done >= r->wanted) /* repeats come on top of the plan */
+			progress.planned++;
 		c->run(c, &c->samples[r->done]);
 		progress_step();
 	}

@@ -2,7 +2,8 @@
 /*
  * Rounds: every contestant of a cell once, again and again; a contestant's result is compared with
  * that of the first one, ours, in the same round.  A pair counts only when the cache-line round
- * trip stood still over both; pairs that do not count are measured again, at most 9 times a cell.
+ * trip stood still over both and no other work took the processors; pairs that do not count are
+ * measured again, at most 9 times a cell.
  */
 #ifndef BENCH_ROUNDS_H
 #define BENCH_ROUNDS_H
@@ -14,11 +15,13 @@
 #define ROUNDS_MAX (999u + ROUNDS_REPEAT_MAX)
 #define VALUES_MAX 4u /* that one run yields */
 #define STEADY_RATIO 1.2
+#define STEADY_ON_CPU 0.95 /* a run that lost more to other work does not count either */
 
 /* One run's outcome. */
 struct sample {
 	double value[VALUES_MAX];
 	double rtt_before, rtt_after;
+	double on_cpu; /* 1 where it is not taken */
 	bool valid;
 };
 
@@ -31,7 +34,7 @@ struct contestant {
 	uint32_t chunk;
 	uint32_t us;
 	uint32_t pair_with; /* number of the contestant that is compared with this one */
-	const char *error; /* why the last run failed */
+	const char *error;  /* why the last run failed */
 	int error_no;
 	struct sample *samples; /* one per round */
 };
@@ -48,6 +51,7 @@ struct rounds {
 struct progress {
 	uint64_t from_ns;
 	uint64_t until_ns; /* no repeats after this; 0 for no limit */
+	uint64_t end_ns;   /* runs are shortened to be done by then; 0 for no limit */
 	uint32_t planned;
 	uint32_t done;
 	uint32_t failed;
@@ -57,6 +61,8 @@ struct progress {
 extern struct progress progress;
 void progress_step(void);
 void progress_end(void);
+/* How long a run may take, so that all end in time; us, or less but not below least. */
+uint32_t progress_shorten(uint32_t us, uint32_t least);
 
 void rounds_run(struct rounds *rounds);
 

@@ -3,9 +3,6 @@
  * Runs one subject once.  The sides meet through struct run_ctl; a side that hangs is stopped by
  * the other after a deadline, so no run can hold up the program.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "run.h"
 
 #include <errno.h>
@@ -129,7 +126,7 @@ double probe_here(struct run_ctl *ctl, uint32_t blocks)
 	if (blocks > PROBE_BLOCKS)
 		blocks = PROBE_BLOCKS;
 	qsort(sample, blocks, sizeof(sample[0]), cmp_double);
-	/* The quarter that was disturbed least: other work on a processor is no move of the machine. */
+	/* The quarter that was disturbed least: other work on a processor is no move. */
 	return sample[blocks / 4] / ticks_per_ns();
 }
 
@@ -145,6 +142,14 @@ void *side_alloc(struct side *side, size_t bytes)
 	return p;
 }
 
+static uint64_t thread_cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
 static void clock_phase(struct side *side, uint64_t now)
 {
 	uint64_t length = side->phase == SIDE_WARM ? side->warm_ns : side->measure_ns;
@@ -154,7 +159,9 @@ static void clock_phase(struct side *side, uint64_t now)
 	if (side->phase == SIDE_MEASURE) {
 		side->elapsed_ns = (double)(now - side->from_ns);
 		side->counted = side->packets - side->from_packets;
+		side->on_cpu = (double)(thread_cpu_ns() - side->cpu_from_ns) / side->elapsed_ns;
 	}
+	side->cpu_from_ns = thread_cpu_ns();
 	side->phase = side->phase == SIDE_WARM ? SIDE_MEASURE : SIDE_DONE;
 	side->from_ns = now;
 	side->from_packets = side->packets;
@@ -202,8 +209,11 @@ static void *far_main(void *p)
 {
 	const struct far_arg *far = p;
 	const struct pair_job *job = far->job;
+	int cpu = job->place->cpu_there;
 
-	if (job->place->pin && pin_to(job->place->cpu_there))
+	if (far->index && far->index < job->place->far_count)
+		cpu = job->place->cpu_more[far->index];
+	if (job->place->pin && pin_to(cpu))
 		store32(&job->ctl->far_error, (uint32_t)errno);
 	__atomic_add_fetch(&job->ctl->ready, 1, __ATOMIC_SEQ_CST);
 	job->there(job->arg, far->index);
@@ -337,13 +347,19 @@ static void run_there(void *arg, uint32_t index)
 {
 	struct run *run = arg;
 	const struct subject *subject = run->plan->subject;
+	uint64_t from, cpu;
 
 	if (index == 0)
 		probe_there(run->ctl, PROBE_BLOCKS);
+	from = now_ns();
+	cpu = thread_cpu_ns();
 	if (run->plan->kind == RUN_THROUGHPUT)
 		subject->produce(&run->chan[0], &run->there[index]);
 	else
 		subject->pong(&run->chan[0], &run->chan[1], &run->there[index]);
+	cpu = thread_cpu_ns() - cpu;
+	if (index == 0)
+		store64(&run->ctl->far_on_cpu, cpu * 1000u / (now_ns() - from + 1u));
 	if (index == 0)
 		probe_there(run->ctl, PROBE_BLOCKS);
 }
@@ -425,6 +441,9 @@ static void run_report(const struct run *run, struct run_result *res)
 
 	res->stalled = side->stalled || side->phase != SIDE_DONE;
 	res->corrupt = side->bad != 0;
+	res->on_cpu = (double)load64(&run->ctl->far_on_cpu) / 1000;
+	if (side->on_cpu < res->on_cpu)
+		res->on_cpu = side->on_cpu;
 	res->valid = !res->stalled && !res->corrupt;
 	res->rtt_before = run->rtt[0];
 	res->rtt_after = run->rtt[1];
@@ -439,8 +458,8 @@ int run_once(const struct run_plan *plan, struct run_result *res)
 	int n = plan->kind == RUN_ROUND_TRIP ? 2 : 1, err;
 	uint32_t producers = plan->cell->producers;
 	struct run *run = must_alloc(sizeof(*run));
-	struct pair_job job = { run_here, run_there, run, NULL, plan->place,
-				plan->cell->threads, producers };
+	struct pair_job job = { run_here,    run_there,		  run,	    NULL,
+				plan->place, plan->cell->threads, producers };
 
 	memset(run, 0, sizeof(*run));
 	run->plan = plan;

@@ -12,11 +12,16 @@
 /* Where the two sides run. */
 struct place {
 	bool pin;
-	int cpu_here;  /* consumer */
-	int cpu_there; /* producers */
+	int cpu_here;			   /* consumer */
+	int cpu_there;			   /* the first producer */
+	int cpu_more[BENCH_PRODUCERS_MAX]; /* further producers, from number 1 on */
+	uint32_t far_count;		   /* producers that have a processor of their own */
 };
 
-enum run_kind { RUN_THROUGHPUT, RUN_ROUND_TRIP };
+enum run_kind {
+	RUN_THROUGHPUT,
+	RUN_ROUND_TRIP
+};
 
 struct run_plan {
 	const struct subject *subject;
@@ -36,7 +41,8 @@ struct run_result {
 	double bytes_per_s; /* of payload */
 	double rtt_before;  /* of the probe, ns */
 	double rtt_after;
-	struct hist *hist;  /* caller's, for RUN_ROUND_TRIP; in ticks */
+	double on_cpu; /* part of the time that the side that had less of it was running, 0 to 1 */
+	struct hist *hist; /* caller's, for RUN_ROUND_TRIP; in ticks */
 };
 
 /* Run once.  Returns 0, or -1 with errno when it could not be set up. */

@@ -11,11 +11,11 @@
 #include "hist.h"
 
 enum subject_caps {
-	CAP_VARIABLE = 1, /* packets of any length on one ring */
-	CAP_BATCH = 2,	  /* several packets in one call */
+	CAP_VARIABLE = 1,  /* packets of any length on one ring */
+	CAP_BATCH = 2,	   /* several packets in one call */
 	CAP_PRODUCERS = 4, /* more than one producer */
 	CAP_IN_PLACE = 8,
-	CAP_LIMIT = 16	  /* bounds the others, is no peer */
+	CAP_LIMIT = 16 /* bounds the others, is no peer */
 };
 
 struct side;

@@ -138,12 +138,14 @@ static void draw_axes(FILE *f, const struct panel *p, const struct results *res)
 		fprintf(f, "<line class='grid' x1='%.1f' x2='%.1f' y1='%.1f' y2='%.1f'/>", x, x,
 			p->y, p->y + PANEL_H);
 		if (last >= 1024u && last % 1024u == 0)
-			fprintf(f, "<text class='tick' text-anchor='middle' x='%.1f' y='%.1f'>%u Ki"
-				   "</text>\n",
+			fprintf(f,
+				"<text class='tick' text-anchor='middle' x='%.1f' y='%.1f'>%u Ki"
+				"</text>\n",
 				x, p->y + PANEL_H + 17, last / 1024u);
 		else
-			fprintf(f, "<text class='tick' text-anchor='middle' x='%.1f' y='%.1f'>%u"
-				   "</text>\n",
+			fprintf(f,
+				"<text class='tick' text-anchor='middle' x='%.1f' y='%.1f'>%u"
+				"</text>\n",
 				x, p->y + PANEL_H + 17, last);
 	}
 }
@@ -160,7 +162,9 @@ static void draw_line(FILE *f, const struct panel *p, const struct results *res,
 			continue;
 		if (!any)
 			fprintf(f, "<polyline class='line c%u%s' points='", colour,
-				dashed ? " limit" : colour ? "" : " ours");
+				dashed	 ? " limit"
+				: colour ? ""
+					 : " ours");
 		any = true;
 		fprintf(f, "%.1f,%.1f ", axis_pos(&p->ax, r->cell.payload),
 			axis_pos(&p->ay, r->value.median));
@@ -194,8 +198,9 @@ static void draw_panel(FILE *f, const struct panel *p, const struct results *res
 		draw_line(f, p, res, names[i], i % (PALETTE - 1u), false);
 	if (p->bandwidth)
 		draw_line(f, p, res, "limit.copy", PALETTE - 1u, true);
-	fprintf(f, "<text class='tick' text-anchor='middle' x='%.1f' y='%.1f'>payload, bytes"
-		   "</text>\n",
+	fprintf(f,
+		"<text class='tick' text-anchor='middle' x='%.1f' y='%.1f'>payload, bytes"
+		"</text>\n",
 		p->x + PANEL_W / 2, p->y + PANEL_H + 36);
 }
 
@@ -209,12 +214,17 @@ static void draw_legend(FILE *f, const char **names, unsigned n, double y)
 		unsigned colour = limit ? PALETTE - 1u : i % (PALETTE - 1u);
 
 		fprintf(f, "<line class='line c%u%s' x1='%.1f' x2='%.1f' y1='%.1f' y2='%.1f'/>",
-			colour, limit ? " limit" : i ? "" : " ours", x, x + 22, y, y);
+			colour,
+			limit ? " limit"
+			: i   ? ""
+			      : " ours",
+			x, x + 22, y, y);
 		fprintf(f, "<text class='key' x='%.1f' y='%.1f'>%s</text>\n", x + 27, y + 4, name);
 		x += 48 + 7.4 * (double)strlen(name);
 	}
-	fprintf(f, "<text class='tick' x='%.1f' y='%.1f'>median of rounds, bars from the smallest "
-		   "to the largest; hollow points are unsteady</text>\n",
+	fprintf(f,
+		"<text class='tick' x='%.1f' y='%.1f'>median of rounds, bars from the smallest "
+		"to the largest; hollow points are unsteady</text>\n",
 		MARGIN_L, y + 24);
 }
 
@@ -285,10 +295,11 @@ static void draw(FILE *f, const struct results *res)
 
 	if (width < 760)
 		width = 760;
-	fprintf(f, "<?xml version='1.0' encoding='UTF-8'?>\n"
-		   "<!-- SPDX-License-Identifier: MIT -->\n"
-		   "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %.0f %.0f' width='%.0f' "
-		   "height='%.0f'>\n<title>vmbus-bench ring</title>\n",
+	fprintf(f,
+		"<?xml version='1.0' encoding='UTF-8'?>\n"
+		"<!-- SPDX-License-Identifier: MIT -->\n"
+		"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %.0f %.0f' width='%.0f' "
+		"height='%.0f'>\n<title>vmbus-bench ring</title>\n",
 		width, bottom + LEGEND_H, width, bottom + LEGEND_H);
 	put_style(f);
 	fprintf(f, "<rect class='back' width='%.0f' height='%.0f'/>\n", width, bottom + LEGEND_H);

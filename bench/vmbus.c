@@ -136,8 +136,7 @@ static void open_rx(struct vmbus_state *st, struct chan *chan, struct side *side
 }
 
 /* Fills what changes from packet to packet. */
-static inline void fill(struct vmbus_state *st, const struct side *side, uint32_t first,
-			uint32_t n)
+static inline void fill(struct vmbus_state *st, const struct side *side, uint32_t first, uint32_t n)
 {
 	for (uint32_t i = first; i < first + n; i++) {
 		st->msg[i].id = i + 1u;

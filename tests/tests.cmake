@@ -9,10 +9,13 @@ endif()
 # vmbus_add_test(NAME LABEL label TIMEOUT seconds COMMAND ...)
 function(vmbus_add_test name)
 	cmake_parse_arguments(T "" "LABEL;TIMEOUT" "COMMAND" ${ARGN})
+	math(EXPR timeout "${T_TIMEOUT} * ${VMBUS_TEST_TIMEOUT_FACTOR}")
+	set(environment VMBUS_BUILD_DIR=${PROJECT_BINARY_DIR} VMBUS_SOURCE_DIR=${PROJECT_SOURCE_DIR}
+		CC=${CMAKE_C_COMPILER} CK_DEFAULT_TIMEOUT=${timeout} PYTHONDONTWRITEBYTECODE=1)
 	add_test(NAME ${name} COMMAND ${T_COMMAND})
-	set_tests_properties(${name} PROPERTIES LABELS ${T_LABEL} TIMEOUT ${T_TIMEOUT}
+	set_tests_properties(${name} PROPERTIES LABELS ${T_LABEL} TIMEOUT ${timeout}
 		SKIP_RETURN_CODE 77
-		ENVIRONMENT "VMBUS_BUILD_DIR=${PROJECT_BINARY_DIR};VMBUS_SOURCE_DIR=${PROJECT_SOURCE_DIR};CK_DEFAULT_TIMEOUT=${T_TIMEOUT}")
+		ENVIRONMENT "${environment}")
 endfunction()
 
 # Flags and include folders of a test program; it sees private headers.

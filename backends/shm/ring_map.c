@@ -3,14 +3,18 @@
  * Ring memory on a memfd: creation, sealing, and mapping in each of the three windows.  A memfd
  * that is not sealed against shrinking is refused: who shrinks it kills everybody that maps it.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <numa.h>
 #include <numaif.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <vmbus/shm.h>
@@ -109,12 +113,15 @@ int vmbus_shm_create(uint64_t bytes)
 static int check_fd(int fd, uint64_t offset, uint64_t bytes)
 {
 	struct stat st;
+	struct statfs fs;
 	const int seals = fcntl(fd, F_GET_SEALS);
 
 	if (seals < 0 || !(seals & F_SEAL_SHRINK))
 		return VMBUS_E_INVAL;
-	if (fstat(fd, &st))
+	if (fstat(fd, &st) || fstatfs(fd, &fs))
 		return from_errno();
+	if (fs.f_type == HUGETLBFS_MAGIC) /* holes can be punched into it in spite of the seal */
+		return VMBUS_E_INVAL;
 	if (bytes > (uint64_t)st.st_size || offset > (uint64_t)st.st_size - bytes)
 		return VMBUS_E_RANGE;
 	return 0;

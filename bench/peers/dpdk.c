@@ -120,8 +120,7 @@ static inline uint32_t elem16_receive(struct rte_state *st, struct side *side, u
 
 SUBJECT_LOOPS(elem, struct rte_state, rte_elem_open, rte_elem_open, elem_send, elem_receive);
 SUBJECT_LOOPS(elem8, struct rte_state, rte_elem_open, rte_elem_open, elem8_send, elem8_receive);
-SUBJECT_LOOPS(elem16, struct rte_state, rte_elem_open, rte_elem_open, elem16_send,
-	      elem16_receive);
+SUBJECT_LOOPS(elem16, struct rte_state, rte_elem_open, rte_elem_open, elem16_send, elem16_receive);
 SUBJECT_LOOPS(many, struct rte_state, rte_elem_open, rte_elem_open, elem_send_many, elem_receive);
 
 static void rte_elem_produce(struct chan *chan, struct side *side)
@@ -202,8 +201,7 @@ static void rte_ptr_open(struct rte_state *st, struct chan *chan, struct side *s
 	st->offs = side_alloc(side, side->batch * sizeof(*st->offs));
 }
 
-static inline uint32_t ptr_send(struct rte_state *st, struct side *side, uint32_t first,
-				uint32_t n)
+static inline uint32_t ptr_send(struct rte_state *st, struct side *side, uint32_t first, uint32_t n)
 {
 	n = rte_ring_sc_dequeue_burst(st->back, st->offs, n, NULL);
 	for (uint32_t i = 0; i < n; i++)

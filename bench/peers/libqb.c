@@ -37,17 +37,29 @@ static size_t qb_bytes(const struct chan *chan)
 	return 0; /* maps its own */
 }
 
+static void qb_unlink(const char *name, const char *part)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/dev/shm/qb-%s-%s", name, part);
+	(void)unlink(path);
+}
+
 static int qb_setup(struct chan *chan)
 {
 	static unsigned serial;
 	char name[64];
 
 	snprintf(name, sizeof(name), "vmbus-bench-%ld-%u", (long)getpid(), serial++);
-	chan->priv = qb_rb_open(name, chan->cell->ring_bytes,
-				QB_RB_FLAG_CREATE | QB_RB_FLAG_SHARED_PROCESS |
-					QB_RB_FLAG_NO_SEMAPHORE,
-				0);
-	return chan->priv ? 0 : -1;
+	chan->priv = qb_rb_open(
+		name, chan->cell->ring_bytes,
+		QB_RB_FLAG_CREATE | QB_RB_FLAG_SHARED_PROCESS | QB_RB_FLAG_NO_SEMAPHORE, 0);
+	if (!chan->priv)
+		return -1;
+	/* Both sides have it mapped: nothing may stay behind when the program is killed. */
+	qb_unlink(name, "header");
+	qb_unlink(name, "data");
+	return 0;
 }
 
 static void qb_teardown(struct chan *chan)

@@ -4,9 +4,6 @@
  * one write and one read of packets that lie one behind the other; a packet that came in part is
  * completed before the next is looked at.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "../loop.h"
 #include "../subject.h"
 #include "kernel.h"

@@ -3,9 +3,6 @@
  * A Unix socket of kind SOCK_SEQPACKET, which keeps packets apart, not blocking; a batch is one
  * sendmmsg and one recvmmsg.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "../loop.h"
 #include "../subject.h"
 #include "kernel.h"

@@ -27,8 +27,8 @@ struct wf_node {
 };
 
 struct wf_state {
-	struct wf_queue *in;  /* nodes come from here: the other side splices to it */
-	struct wf_queue *out; /* nodes go there */
+	struct wf_queue *in;   /* nodes come from here: the other side splices to it */
+	struct wf_queue *out;  /* nodes go there */
 	struct wf_queue *have; /* private: taken from in */
 	struct wf_queue *give; /* private: to be spliced to out */
 };
@@ -109,8 +109,8 @@ static void wf_open_rx(struct wf_state *st, struct chan *chan, struct side *side
 
 static inline struct wf_node *wf_take(struct wf_state *st)
 {
-	struct cds_wfcq_node *node = __cds_wfcq_dequeue_nonblocking(&st->have->head,
-								    &st->have->tail);
+	struct cds_wfcq_node *node =
+		__cds_wfcq_dequeue_nonblocking(&st->have->head, &st->have->tail);
 
 	if (node && node != CDS_WFCQ_WOULDBLOCK)
 		return (struct wf_node *)(void *)node;

@@ -62,7 +62,7 @@ VMBUS_API int vmbus_shm_create(uint64_t bytes);
  * opts	  window, size, place and node.
  *
  * Errors: INVAL   opts was not set up, the offset is no multiple of the host's page, or fd is no
- *		   memfd sealed against shrinking
+ *		   memfd sealed against shrinking, or one of huge pages, which can be hole-punched
  *	   RANGE   size is wrong, or the ring reaches past the end of the memfd
  *	   NOTSUP  no such NUMA node, or no NUMA here
  *	   NOMEM, PERM, SYSTEM	a system call failed; errno tells why

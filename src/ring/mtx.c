@@ -37,6 +37,17 @@ static uint64_t both(uint32_t above, uint32_t below)
 	return (uint64_t)above * 4294967296u + below;
 }
 
+/* How far one number is ahead of another; numbers wrap after 2^32. */
+static uint32_t ahead(uint32_t a, uint32_t b)
+{
+	return (uint32_t)(((uint64_t)a + 4294967296u - b) % 4294967296u);
+}
+
+static uint32_t succ(uint32_t number)
+{
+	return (uint32_t)(((uint64_t)number + 1u) % 4294967296u);
+}
+
 static vmbus__a64 *done_of(const struct vmbus_ring_mtx *mtx, uint32_t number)
 {
 	return vmbus__as_a64(&mtx->slots_p[number & mtx->slot_mask_p].done_p);
@@ -140,7 +151,7 @@ static int look(struct vmbus_ring_mtx *mtx, uint64_t head, uint64_t seen)
 		return 0;
 	/* The version keeps a late thread from putting an old index back. */
 	(void)vmbus__cas64_acq_rel(vmbus__as_a64(&mtx->out_p), seen,
-				   both(high(seen) + 1u, out)); /* CLAIM.tx */
+				   both(succ(high(seen)), out)); /* CLAIM.tx */
 	return 1;
 }
 
@@ -190,26 +201,28 @@ static int take_claim(struct vmbus_ring_mtx *mtx, struct claim *claim, const str
 		const uint64_t out = vmbus__ld64_acquire(vmbus__as_a64(&mtx->out_p)); /* CLAIM.rx */
 		const uint64_t tail =
 			vmbus__ld64_acquire(vmbus__as_a64(&mtx->tail_p)); /* TAIL.rx */
-		uint32_t next;
+		uint32_t next, open;
 
 		measure(claim, mtx, msg, n, vmbus__ring_room(size, low(head), low(out)));
-		if (claim->err && claim->packets == 0) {
-			int moved = claim->err;
+		if (claim->err == VMBUS_E_FULL && !looked) {
+			const int moved = look(mtx, head, out);
 
-			if (moved == VMBUS_E_FULL && !looked)
-				moved = look(mtx, head, out);
-			if (moved <= 0)
-				return moved ? moved : VMBUS_E_FULL;
 			looked = true; /* a peer that moves on by 8 bytes a look is not followed */
-			continue;
+			if (moved < 0)
+				return moved;
+			if (moved)
+				continue;
 		}
+		if (claim->packets == 0)
+			return claim->err;
 		/* A tail that is past head means that head has moved: the swap will say so. */
-		if (high(head) - high(tail) - (mtx->slot_mask_p + 1u) < UINT32_MAX / 2u)
+		open = ahead(high(head), high(tail));
+		if (open > mtx->slot_mask_p && open < UINT32_MAX / 2u)
 			return VMBUS_E_FULL;
 		next = vmbus__ring_advance(size, low(head), claim->bytes);
 		claim->head = head;
 		if (vmbus__cas64_acq_rel(head_word, head,
-					 both(high(head) + 1u, next))) /* CLAIM.tx */
+					 both(succ(high(head)), next))) /* CLAIM.tx */
 			return 0;
 	}
 }
@@ -220,7 +233,7 @@ static bool oldest_is_done(const struct vmbus_ring_mtx *mtx)
 	const uint32_t number =
 		high(vmbus__ld64_relaxed(vmbus__as_a64c(&mtx->tail_p))); /* TURN.look */
 
-	return high(vmbus__ld64_relaxed(done_of(mtx, number))) == number + 1u; /* TURN.look */
+	return high(vmbus__ld64_relaxed(done_of(mtx, number))) == succ(number); /* TURN.look */
 }
 
 /* Add to a counter that only one thread at a time writes and any may read. */
@@ -243,11 +256,11 @@ static void publish_done(struct vmbus_ring_mtx *mtx)
 	for (;;) {
 		const uint64_t done = vmbus__ld64_acquire(done_of(mtx, number)); /* DONE.rx */
 
-		if (high(done) != number + 1u)
+		if (high(done) != succ(number))
 			break;
 		packets += vmbus__ld64_relaxed(packets_of(mtx, number)); /* DONE.rx */
 		index = low(done);
-		number++;
+		number = succ(number);
 	}
 	if (number == high(tail))
 		return;
@@ -309,7 +322,7 @@ static void write_all(const struct vmbus_ring_mem *mem, uint32_t at, const struc
 
 int vmbus_ring_mtx_put(struct vmbus_ring_mtx *mtx, const struct vmbus_msg *msg, uint32_t n)
 {
-	struct claim claim;
+	struct claim claim = {0};
 	uint32_t number, end;
 	int err;
 
@@ -328,8 +341,8 @@ int vmbus_ring_mtx_put(struct vmbus_ring_mtx *mtx, const struct vmbus_msg *msg, 
 	end = vmbus__ring_advance(mtx->mem_p.size_p, low(claim.head), claim.bytes);
 	if (vmbus__mem_dirty_wanted(&mtx->mem_p))
 		vmbus__mem_dirty(&mtx->mem_p, low(claim.head), end);
-	vmbus__st64_relaxed(packets_of(mtx, number), claim.packets);	   /* DONE.tx */
-	vmbus__st64_release(done_of(mtx, number), both(number + 1u, end)); /* DONE.tx */
+	vmbus__st64_relaxed(packets_of(mtx, number), claim.packets);	    /* DONE.tx */
+	vmbus__st64_release(done_of(mtx, number), both(succ(number), end)); /* DONE.tx */
 	publish(mtx);
 	return (int)claim.packets;
 }

@@ -35,7 +35,7 @@
  * looks keep bringing several packets but little data; never when it finds nothing, and never
  * before it sleeps.  A pause is 30 to 60 ns.
  */
-#define PACE_MIN 4u
+#define PACE_MIN 1u
 #define PACE_MAX 32u
 #define PACE_ENOUGH 4096u /* bytes that make a look worth its line */
 
@@ -46,7 +46,8 @@
   @	vmbus_size_ok(rx->mem_p.size_p) && vmbus_index_ok(rx->mem_p.size_p, rx->next_p) &&
   @	vmbus_index_ok(rx->mem_p.size_p, rx->committed_p) &&
   @	rx->held_p == vmbus_used(rx->mem_p.size_p, rx->next_p, rx->committed_p) &&
-  @	rx->avail_p % 8 == 0 && rx->held_p + rx->avail_p <= rx->mem_p.size_p - 8; */
+  @	rx->held_p % 8 == 0 && rx->avail_p % 8 == 0 &&
+  @	rx->held_p + rx->avail_p <= rx->mem_p.size_p - 8; */
 
 /*@ requires \valid(rx);
   @ assigns rx->fault_p.field, rx->fault_p.where, rx->fault_p.value, rx->fault_p.limit;
@@ -209,11 +210,11 @@ static void pause_between(struct vmbus_ring_rx *rx)
 /* How long to stay off it next time, from what this look has brought. */
 static void set_pace(struct vmbus_ring_rx *rx)
 {
-	if (rx->avail_p == 0 || rx->avail_p >= PACE_ENOUGH)
+	if (rx->avail_p == 0)
 		return;
 	if (rx->avail_p <= rx->hint_p)
 		rx->pace_p = PACE_MIN;
-	else if (rx->pace_p < PACE_MAX)
+	else if (rx->avail_p < PACE_ENOUGH && rx->pace_p < PACE_MAX)
 		rx->pace_p *= 2;
 	rx->pause_p = rx->pace_p;
 }
@@ -434,9 +435,7 @@ static inline int decode(struct vmbus_ring_rx *rx, struct vmbus_packet *pkt, uin
 		const uint32_t next = vmbus__desc_ring_bytes(d);
 		const uint32_t type = vmbus__desc_type(d);
 
-		/* The difference wraps where next is too small, and fails the test like that. */
-		if (!vmbus__desc_is_simple(d) ||
-		    next - VMBUS__PKT_RING_BYTES_MIN > left - VMBUS__PKT_RING_BYTES_MIN)
+		if (!vmbus__desc_is_simple(d) || next < VMBUS__PKT_RING_BYTES_MIN || next > left)
 			break;
 		bytes = next;
 		k->id = load64(p + 8);
@@ -567,14 +566,21 @@ static int decode_in_place(struct vmbus_ring_rx *rx, struct vmbus_packet *pkt, u
 		d = vmbus__peer_ld64(vmbus__mem_piece(&rx->mem_p, run.where, 8, &here));
 		id = vmbus__peer_ld64(vmbus__mem_piece(
 			&rx->mem_p, vmbus__ring_advance(size, run.where, 8), 8, &here));
-		err = check(rx, d, avail, run.where, !run.packets);
-		if (!err)
-			err = describe_in_place(rx, pkt, &arena, d, id, run.where);
+		run.last = vmbus__desc_ring_bytes(d);
+		if (vmbus__desc_is_simple(d) && run.last >= VMBUS__PKT_RING_BYTES_MIN &&
+		    run.last <= avail && vmbus__mem_linear(&rx->mem_p, run.where, run.last)) {
+			describe(pkt, d, id, rx->mem_p.data_p + run.where, run.where);
+			pkt->ext = rx->buf_p; /* of no bytes, and not the peer's all the same */
+			err = 0;
+		} else {
+			err = check(rx, d, avail, run.where, !run.packets);
+			if (!err)
+				err = describe_in_place(rx, pkt, &arena, d, id, run.where);
+		}
 		if (err && !run.packets)
 			return err;
 		if (err)
 			break;
-		run.last = vmbus__desc_ring_bytes(d);
 		pkt++;
 		avail -= run.last;
 		run.packets++;

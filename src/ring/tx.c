@@ -154,7 +154,7 @@ static inline int publish(struct vmbus_ring_tx *tx, uint32_t packets)
 static int admit(struct vmbus_ring_tx *tx, const struct vmbus_msg *msg, bool *looked,
 		 uint32_t *bytes)
 {
-	int err = vmbus__msg_check(msg, tx->mem_p.size_p, bytes);
+	int err = vmbus__msg_bytes(msg, tx->mem_p.size_p, bytes);
 
 	if (err)
 		return err;
@@ -210,14 +210,15 @@ put_small(struct vmbus_ring_tx *tx, const struct vmbus_msg *m, const struct vmbu
 		struct vmbus__small small;
 		const uint8_t *const from = m->data;
 		const uint64_t id = m->id;
-		uint8_t *const to = data + at;
 		uint32_t bytes;
+		uint8_t *to;
 
 		if (!vmbus__msg_is_small(m, &small))
 			break;
 		bytes = vmbus__simple_bytes(small.len);
 		if (VMBUS_UNLIKELY(bytes > room || at + bytes > linear))
 			break;
+		to = data + at;
 		vmbus__peer_st64(to, vmbus__small_desc(&small, bytes));
 		vmbus__peer_st64(to + 8, id);
 		vmbus__put_payload_small(to + VMBUS_PKT_DESC_BYTES, from, small.len);
@@ -287,6 +288,23 @@ static int name_spans(const struct vmbus_ring_mem *mem, uint32_t at, uint32_t le
 	return (int)n;
 }
 
+/* The commonest reservation: no header, and the payload in one piece. */
+static void reserve_simple(struct vmbus_ring_tx *tx, const struct vmbus_msg *msg, uint32_t bytes,
+			   struct vmbus_span *span)
+{
+	uint8_t *const to = tx->mem_p.data_p + tx->next_p;
+
+	vmbus__put_frame(to, tx->next_p, msg, bytes);
+	if (msg->len % 8u)
+		vmbus__peer_st64(to + bytes - 2 * VMBUS_PKT_TRAILER_BYTES, 0);
+	if (msg->len) {
+		span->base = to + VMBUS_PKT_DESC_BYTES;
+		span->len = msg->len;
+	}
+	advance(tx, bytes);
+	tx->batch_p++;
+}
+
 int vmbus_ring_tx_reserve(struct vmbus_ring_tx *tx, const struct vmbus_msg *msg,
 			  struct vmbus_span *span, uint32_t spans)
 {
@@ -304,6 +322,10 @@ int vmbus_ring_tx_reserve(struct vmbus_ring_tx *tx, const struct vmbus_msg *msg,
 		if (err == VMBUS_E_FULL)
 			tx->stats_p.full++;
 		return err;
+	}
+	if (vmbus__msg_is_simple(msg) && vmbus__mem_linear(mem, tx->next_p, bytes) && spans) {
+		reserve_simple(tx, msg, bytes, span);
+		return msg->len != 0;
 	}
 	payload = vmbus__ring_advance(mem->size_p, tx->next_p, VMBUS_PKT_DESC_BYTES + msg->ext_len);
 	n = name_spans(mem, payload, msg->len, span, spans);

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+#
+# For ./run and ./check: what they need on Debian 12, why, and how it gets there.
+
+# Prints "package reason", one a line, for what the caller wants: build, peers or tests.
+packages_for() {
+	case $1 in
+	build) cat <<-'END' ;;
+		cmake configures the build
+		ninja-build runs the build
+		gcc compiles the library
+		libc6-dev headers of the C library
+		pkg-config finds libraries
+		libnuma-dev places ring memory on a NUMA node
+	END
+	peers) cat <<-'END' ;;
+		libck-dev peer of the benchmark: ring of Concurrency Kit
+		liburcu-dev peer of the benchmark: wfcqueue
+		libqb-dev peer of the benchmark: ring buffer of libqb
+		libdpdk-dev peer of the benchmark: rte_ring
+	END
+	tests) cat <<-'END' ;;
+		check unit tests
+		g++ C++ users of the headers
+		python3 checks of the tree, models, budget
+		clang-14 second compiler, sanitizers, fuzzing
+		libclang-rt-14-dev run-time parts of clang's sanitizers and of libFuzzer
+		clang-format-14 layout of the code
+		mandoc lint of the manual pages
+		abigail-tools comparison of the binary interface
+		valgrind instruction budget (callgrind)
+		spin models of the sleep handshakes
+		frama-c-base proofs on the C code
+		why3 hands proof goals to the prover
+		z3 prover
+		gcc-aarch64-linux-gnu cross-compiler for arm64
+		libc6-dev-arm64-cross C library for arm64
+		qemu-user runs the arm64 suites
+	END
+	esac
+}
+
+is_debian_12() {
+	[ -r /etc/os-release ] || return 1
+	# shellcheck disable=SC1091
+	(. /etc/os-release && [ "${ID:-}" = debian ] && [ "${VERSION_ID:-}" = 12 ])
+}
+
+is_installed() {
+	[ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# install_packages GROUP...: says what is missing and why, then installs it; exits with 3 if it cannot.
+install_packages() {
+	local group name reason missing=() list=()
+	for group in "$@"; do
+		while read -r name reason; do
+			list+=("$name")
+			[ "${must_not_install:-no}" = no ] || continue
+			is_debian_12 && is_installed "$name" && continue
+			missing+=("$name")
+		done < <(packages_for "$group")
+	done
+	if [ "${must_not_install:-no}" = yes ]; then
+		echo "Nothing is installed (--no-install).  Needed are: ${list[*]}"
+		return
+	fi
+	if ! is_debian_12; then
+		cat >&2 <<-END
+			This script installs packages on Debian 12 only, and this is another system.
+			It needs what these Debian packages bring:
+			  ${list[*]}
+			Install them in your system's way, then run it again with --no-install.
+		END
+		exit 3
+	fi
+	[ ${#missing[@]} -gt 0 ] || return 0
+
+	echo "Installing from Debian:"
+	for group in "$@"; do
+		while read -r name reason; do
+			case " ${missing[*]} " in
+			*" $name "*) printf '  %-24s %s\n' "$name" "$reason" ;;
+			esac
+		done < <(packages_for "$group")
+	done
+	local as_root=()
+	if [ "$(id -u)" != 0 ]; then
+		if ! command -v sudo >/dev/null; then
+			echo "This needs root, and there is no sudo.  As root: apt-get install ${missing[*]}" >&2
+			exit 3
+		fi
+		as_root=(sudo)
+		# Without a terminal nobody can type a password.
+		[ -t 0 ] || as_root=(sudo -n)
+	fi
+	as_root+=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+	mkdir -p build/check
+	if ! "${as_root[@]}" update </dev/null >build/check/apt.log 2>&1 ||
+		! "${as_root[@]}" install -y --no-install-recommends "${missing[@]}" \
+			</dev/null >>build/check/apt.log 2>&1; then
+		tail -n 15 build/check/apt.log >&2
+		echo "Installing failed.  As root: apt-get update && apt-get install ${missing[*]}" >&2
+		exit 3
+	fi
+	echo "Installed ${#missing[@]} packages."
+}
+
+# After sudo, the build folder belongs to the user who called, or the next run without it fails.
+give_back() {
+	if [ "$(id -u)" = 0 ] && [ -n "${SUDO_UID:-}" ] && [ -d build ]; then
+		chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" build
+	fi
+}

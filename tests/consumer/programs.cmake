@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: MIT
+foreach(kind IN ITEMS core shared static)
+	set(target_of_core vmbus::core)
+	set(target_of_shared vmbus::vmbus)
+	set(target_of_static vmbus::vmbus_static)
+	foreach(lang IN ITEMS c cpp)
+		add_executable(${lang}_${kind} ${CMAKE_CURRENT_LIST_DIR}/ring.${lang})
+		target_link_libraries(${lang}_${kind} PRIVATE ${target_of_${kind}})
+	endforeach()
+endforeach()
