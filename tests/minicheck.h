@@ -52,12 +52,22 @@ typedef struct {
 	int run, failed;
 } SRunner;
 
-enum print_output { CK_SILENT, CK_MINIMAL, CK_NORMAL, CK_VERBOSE, CK_ENV };
-enum fork_status { CK_FORK_GETENV, CK_FORK, CK_NOFORK };
+enum print_output {
+	CK_SILENT,
+	CK_MINIMAL,
+	CK_NORMAL,
+	CK_VERBOSE,
+	CK_ENV
+};
+enum fork_status {
+	CK_FORK_GETENV,
+	CK_FORK,
+	CK_NOFORK
+};
 
 #define START_TEST(testname)                                                                       \
 	static void testname##_fn(int _i);                                                         \
-	static const TTest testname##_ttest = {#testname, testname##_fn};                          \
+	static const TTest testname##_ttest = { #testname, testname##_fn };                        \
 	static const TTest *const testname = &testname##_ttest;                                    \
 	static void testname##_fn(int _i)                                                          \
 	{                                                                                          \
@@ -163,7 +173,7 @@ static inline void tcase_add_loop_test(TCase *tc, const TTest *test, int first, 
 {
 	if (tc->entries == MINICHECK_TESTS_MAX)
 		abort();
-	tc->entry[tc->entries++] = (minicheck_entry){test, first, end};
+	tc->entry[tc->entries++] = (minicheck_entry){ test, first, end };
 }
 
 static inline void tcase_add_test(TCase *tc, const TTest *test)

@@ -10,7 +10,8 @@
 
 #define CK_SIZES(X)                                                                                \
 	X(8)                                                                                       \
-	X(16) X(32) X(64) X(128) X(256) X(512) X(1024) X(2048) X(4096) X(8192) X(16384) X(32768)   \
+	X(16)                                                                                      \
+	X(32) X(64) X(128) X(256) X(512) X(1024) X(2048) X(4096) X(8192) X(16384) X(32768)         \
 		X(65536)
 
 /* The ring's header spans three lines; the elements follow on a line of their own. */

@@ -52,10 +52,10 @@ void vmbus__explore_write(const uint8_t *to, size_t len);
 
 #define VMBUS__SITE(name_, op_, bytes_, acquire_, release_)                                        \
 	__extension__({                                                                            \
-		static struct vmbus__site site_ = { __FILE__, __func__, name_,	  __LINE__, op_,  \
+		static struct vmbus__site site_ = { __FILE__, __func__, name_,	  __LINE__, op_,   \
 						    bytes_,   acquire_, release_, 0 };             \
-		static struct vmbus__site *entry_                                                  \
-			__attribute__((section("vmbus_sites"), used)) = &site_;                    \
+		static struct vmbus__site *entry_ __attribute__((section("vmbus_sites"), used)) =  \
+			&site_;                                                                    \
 		(void)entry_;                                                                      \
 		&site_;                                                                            \
 	})
@@ -96,7 +96,8 @@ void vmbus__explore_write(const uint8_t *to, size_t len);
 			      0))
 #define vmbus__fence_acquire()                                                                     \
 	((void)vmbus__explore(                                                                     \
-		VMBUS__SITE("fence_acquire", VMBUS__EX_FENCE_ACQUIRE, 0, true, false), NULL, 0, 0))
+		VMBUS__SITE("fence_acquire", VMBUS__EX_FENCE_ACQUIRE, 0, true, false), NULL, 0,    \
+		0))
 #define vmbus__fence_full()                                                                        \
 	((void)vmbus__explore(VMBUS__SITE("fence_full", VMBUS__EX_FENCE_FULL, 0, true, true),      \
 			      NULL, 0, 0))

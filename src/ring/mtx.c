@@ -18,6 +18,10 @@
 
 #define SHARED_ALIGN 64u
 
+/* Answers of look(). */
+#define LOOK_NEWS 1
+#define LOOK_LATE 2
+
 /* A peer that reads on at each of so many looks of arm is awake: then READY needs no more. */
 #define ARM_LOOKS 4u
 
@@ -131,7 +135,8 @@ int vmbus_ring_mtx_init(struct vmbus_ring_mtx *mtx, const struct vmbus_ring_mem 
  * out_p held after that; an index that does not fit them is a fault only if head_p is still the
  * same, else the peer has read what was published since.
  *
- * Returns 1 when it has moved, 0 when not, or an error.
+ * Returns LOOK_NEWS when it has moved, LOOK_LATE when another thread has moved on instead, 0 when
+ * neither has, or an error.
  */
 static int look(struct vmbus_ring_mtx *mtx, uint64_t head, uint64_t seen)
 {
@@ -144,15 +149,16 @@ static int look(struct vmbus_ring_mtx *mtx, uint64_t head, uint64_t seen)
 		return fault(mtx, VMBUS_FAULT_READ_INDEX_ALIGN, out, VMBUS__RING_UNIT);
 	if (vmbus__ring_used(size, low(head), out) > vmbus__ring_used(size, low(head), low(seen))) {
 		if (vmbus__ld64_acquire(vmbus__as_a64(&mtx->head_p)) != head) /* CLAIM.rx */
-			return 1;
+			return LOOK_LATE;
 		return fault(mtx, VMBUS_FAULT_READ_INDEX_BACK, out, low(head));
 	}
 	if (out == low(seen))
 		return 0;
 	/* The version keeps a late thread from putting an old index back. */
-	(void)vmbus__cas64_acq_rel(vmbus__as_a64(&mtx->out_p), seen,
-				   both(succ(high(seen)), out)); /* CLAIM.tx */
-	return 1;
+	return vmbus__cas64_acq_rel(vmbus__as_a64(&mtx->out_p), seen,
+				    both(succ(high(seen)), out)) /* CLAIM.tx */
+		       ? LOOK_NEWS
+		       : LOOK_LATE;
 }
 
 /* What one call claims. */
@@ -207,7 +213,8 @@ static int take_claim(struct vmbus_ring_mtx *mtx, struct claim *claim, const str
 		if (claim->err == VMBUS_E_FULL && !looked) {
 			const int moved = look(mtx, head, out);
 
-			looked = true; /* a peer that moves on by 8 bytes a look is not followed */
+			/* A peer that moves on by 8 bytes a look is not followed. */
+			looked = moved != LOOK_LATE;
 			if (moved < 0)
 				return moved;
 			if (moved)
@@ -322,7 +329,7 @@ static void write_all(const struct vmbus_ring_mem *mem, uint32_t at, const struc
 
 int vmbus_ring_mtx_put(struct vmbus_ring_mtx *mtx, const struct vmbus_msg *msg, uint32_t n)
 {
-	struct claim claim = {0};
+	struct claim claim = { 0 };
 	uint32_t number, end;
 	int err;
 

@@ -13,7 +13,7 @@ static struct vmbus_dirty marker;
 static void clear(void)
 {
 	memset(bitmap, 0, sizeof(bitmap));
-	marker = (struct vmbus_dirty){.bitmap = bitmap, .frames = FRAMES, .first_frame = 3};
+	marker = (struct vmbus_dirty){ .bitmap = bitmap, .frames = FRAMES, .first_frame = 3 };
 }
 
 static bool bit(uint64_t frame)
@@ -47,7 +47,7 @@ END_TEST
 
 START_TEST(dirty_frame__passes_over_frames_past_the_end)
 {
-	static const uint64_t past[] = {FRAMES, FRAMES + 1, 255, 256, 1u << 20, UINT64_MAX};
+	static const uint64_t past[] = { FRAMES, FRAMES + 1, 255, 256, 1u << 20, UINT64_MAX };
 	unsigned int i;
 
 	for (i = 0; i < sizeof(past) / sizeof(past[0]); i++) {
@@ -61,8 +61,8 @@ END_TEST
 /* Every run within five pages, by a model that goes byte by byte. */
 START_TEST(dirty_data__marks_each_page_of_a_run)
 {
-	static const uint32_t edges[] = {0, 1, 4095, 4096, 4097, 8191, 8192, 12287, 12288, 20479};
-	const uint64_t list[] = {77, 2, 129, 40, 1000};
+	static const uint32_t edges[] = { 0, 1, 4095, 4096, 4097, 8191, 8192, 12287, 12288, 20479 };
+	const uint64_t list[] = { 77, 2, 129, 40, 1000 };
 	const uint32_t n = sizeof(edges) / sizeof(edges[0]);
 	uint32_t a, b, page, expected;
 

@@ -12,18 +12,18 @@ static const struct {
 	const char *name;
 	enum vmbus_err_class class;
 } table[] = {
-	{VMBUS_OK, "OK", VMBUS_CLASS_NONE},
-	{VMBUS_E_AGAIN, "AGAIN", VMBUS_CLASS_RETRY},
-	{VMBUS_E_FULL, "FULL", VMBUS_CLASS_RETRY},
-	{VMBUS_E_INVAL, "INVAL", VMBUS_CLASS_CALLER},
-	{VMBUS_E_RANGE, "RANGE", VMBUS_CLASS_CALLER},
-	{VMBUS_E_STATE, "STATE", VMBUS_CLASS_CALLER},
-	{VMBUS_E_PEER, "PEER", VMBUS_CLASS_PEER},
-	{VMBUS_E_FAULT, "FAULT", VMBUS_CLASS_PEER},
-	{VMBUS_E_NOMEM, "NOMEM", VMBUS_CLASS_SYSTEM},
-	{VMBUS_E_PERM, "PERM", VMBUS_CLASS_SYSTEM},
-	{VMBUS_E_NOTSUP, "NOTSUP", VMBUS_CLASS_SYSTEM},
-	{VMBUS_E_SYSTEM, "SYSTEM", VMBUS_CLASS_SYSTEM},
+	{ VMBUS_OK, "OK", VMBUS_CLASS_NONE },
+	{ VMBUS_E_AGAIN, "AGAIN", VMBUS_CLASS_RETRY },
+	{ VMBUS_E_FULL, "FULL", VMBUS_CLASS_RETRY },
+	{ VMBUS_E_INVAL, "INVAL", VMBUS_CLASS_CALLER },
+	{ VMBUS_E_RANGE, "RANGE", VMBUS_CLASS_CALLER },
+	{ VMBUS_E_STATE, "STATE", VMBUS_CLASS_CALLER },
+	{ VMBUS_E_PEER, "PEER", VMBUS_CLASS_PEER },
+	{ VMBUS_E_FAULT, "FAULT", VMBUS_CLASS_PEER },
+	{ VMBUS_E_NOMEM, "NOMEM", VMBUS_CLASS_SYSTEM },
+	{ VMBUS_E_PERM, "PERM", VMBUS_CLASS_SYSTEM },
+	{ VMBUS_E_NOTSUP, "NOTSUP", VMBUS_CLASS_SYSTEM },
+	{ VMBUS_E_SYSTEM, "SYSTEM", VMBUS_CLASS_SYSTEM },
 };
 #define TABLE (int)(sizeof(table) / sizeof(table[0]))
 
@@ -66,25 +66,27 @@ static const struct {
 	struct vmbus_fault fault;
 	const char *text;
 } lines[] = {
-	{{VMBUS_FAULT_NONE, 7, 8, 9}, "none"},
-	{{VMBUS_FAULT_WRITE_INDEX, 4096, 4096, 4088},
-	 "write index is 4096, must be at most 4088, at ring offset 4096"},
-	{{VMBUS_FAULT_WRITE_INDEX_ALIGN, 12, 12, 8},
-	 "write index is 12, must be a multiple of 8, at ring offset 12"},
-	{{VMBUS_FAULT_WRITE_INDEX_BACK, 64, 32, 128},
-	 "write index (moved back) is 32, may not pass 128, at ring offset 64"},
-	{{VMBUS_FAULT_READ_INDEX_BACK, 64, 32, 128},
-	 "read index (outside what was published) is 32, may not pass 128, at ring offset 64"},
-	{{VMBUS_FAULT_READ_INDEX_ALIGN, 9, 9, 8},
-	 "read index is 9, must be a multiple of 8, at ring offset 9"},
-	{{VMBUS_FAULT_PKT_SPACE, 0, 16, 24},
-	 "bytes left for a packet is 16, must be at least 24, at ring offset 0"},
-	{{VMBUS_FAULT_PKT_OFFSET, 8, 2, 3}, "packet offset8 is 2, must be at least 3, at ring offset 8"},
-	{{VMBUS_FAULT_PKT_OFFSET_PAST, 8, 9, 3},
-	 "packet offset8 is 9, must be at most 3, at ring offset 8"},
-	{{VMBUS_FAULT_RANGE_PFNS, 4294967295u, UINT64_MAX, 10},
-	 "range page numbers is 18446744073709551615, must be at least 10, at ring offset 4294967295"},
-	{{99, 1, 2, 3}, "? is 2, must be at most 3, at ring offset 1"},
+	{ { VMBUS_FAULT_NONE, 7, 8, 9 }, "none" },
+	{ { VMBUS_FAULT_WRITE_INDEX, 4096, 4096, 4088 },
+	  "write index is 4096, must be at most 4088, at ring offset 4096" },
+	{ { VMBUS_FAULT_WRITE_INDEX_ALIGN, 12, 12, 8 },
+	  "write index is 12, must be a multiple of 8, at ring offset 12" },
+	{ { VMBUS_FAULT_WRITE_INDEX_BACK, 64, 32, 128 },
+	  "write index (moved back) is 32, may not pass 128, at ring offset 64" },
+	{ { VMBUS_FAULT_READ_INDEX_BACK, 64, 32, 128 },
+	  "read index (outside what was published) is 32, may not pass 128, at ring offset 64" },
+	{ { VMBUS_FAULT_READ_INDEX_ALIGN, 9, 9, 8 },
+	  "read index is 9, must be a multiple of 8, at ring offset 9" },
+	{ { VMBUS_FAULT_PKT_SPACE, 0, 16, 24 },
+	  "bytes left for a packet is 16, must be at least 24, at ring offset 0" },
+	{ { VMBUS_FAULT_PKT_OFFSET, 8, 2, 3 },
+	  "packet offset8 is 2, must be at least 3, at ring offset 8" },
+	{ { VMBUS_FAULT_PKT_OFFSET_PAST, 8, 9, 3 },
+	  "packet offset8 is 9, must be at most 3, at ring offset 8" },
+	{ { VMBUS_FAULT_RANGE_PFNS, 4294967295u, UINT64_MAX, 10 },
+	  "range page numbers is 18446744073709551615, must be at least 10, at ring offset "
+	  "4294967295" },
+	{ { 99, 1, 2, 3 }, "? is 2, must be at most 3, at ring offset 1" },
 };
 
 /* Whole, and cut at every length: terminated, nothing past the end, the whole length returned. */

@@ -147,9 +147,8 @@ void ends_receive(void)
 	int n, i;
 
 	while (ends_got < ends_want) {
-		n = plan.in_place
-			    ? vmbus_ring_rx_get_in_peer_memory(&ends_rx, pkt, plan.per_get)
-			    : vmbus_ring_rx_get(&ends_rx, pkt, plan.per_get);
+		n = plan.in_place ? vmbus_ring_rx_get_in_peer_memory(&ends_rx, pkt, plan.per_get)
+				  : vmbus_ring_rx_get(&ends_rx, pkt, plan.per_get);
 		EX_CHECK(n >= 0, "rx_get: %s", vmbus_err_name(n));
 		for (i = 0; i < n; i++)
 			check_packet(&pkt[i]);

@@ -19,7 +19,7 @@ struct ends_plan {
 	uint32_t packets; /* of each sending thread */
 	uint32_t payload; /* bytes, a multiple of 8 and at least 8 */
 	uint32_t per_put, per_get;
-	uint32_t senders; /* threads before the receiver */
+	uint32_t senders;	   /* threads before the receiver */
 	bool tx_sleeps, rx_sleeps; /* else they look again when the other's index moves */
 	bool in_place, reserves, consumes;
 	bool small; /* packets of sender 1 have 8 bytes */
@@ -33,7 +33,7 @@ extern struct vmbus_ring_rx ends_rx;
 extern uint32_t ends_got;  /* packets that the receiver has checked */
 extern uint32_t ends_want; /* until when ends_receive() goes on; ends_setup() says: all */
 
-void ends_setup(void);	    /* memory, receiver and signals; takes plan */
+void ends_setup(void); /* memory, receiver and signals; takes plan */
 struct vmbus_ring_opts ends_opts(uint32_t bell);
 uint32_t ends_bytes(void); /* of the ring, for one packet of the plan */
 

@@ -32,8 +32,8 @@ struct ex_scenario {
 
 /* Result of a search. */
 struct ex_result {
-	uint64_t runs;	  /* complete runs */
-	uint64_t cut;	  /* runs that were given up as equal to another, or past the bound */
+	uint64_t runs; /* complete runs */
+	uint64_t cut;  /* runs that were given up as equal to another, or past the bound */
 	uint64_t steps;
 	uint32_t longest; /* steps of the longest run */
 	bool capped;	  /* max_runs was reached: not exhaustive */
@@ -75,11 +75,11 @@ void ex_window(const uint8_t *data, uint32_t size);
 void ex_on_write(void (*fn)(const uint8_t *to, size_t len));
 
 /* In a thread. */
-void ex_ring(uint32_t bell);	   /* a latched signal; orders no memory */
-void ex_wait(uint32_t bell);	   /* until it is set; takes it */
+void ex_ring(uint32_t bell);			 /* a latched signal; orders no memory */
+void ex_wait(uint32_t bell);			 /* until it is set; takes it */
 void ex_await(const void *word, uint32_t bytes); /* for a value newer than this thread loaded */
 uint32_t ex_self(void);
-uint32_t ex_steps(void); /* of this thread so far in this run */
+uint32_t ex_steps(void);   /* of this thread so far in this run */
 void ex_touch(bool write); /* one plain object, checked for races; also in an ex_store_fn */
 uint64_t ex_atomic(const struct vmbus__site *site, void *p, uint64_t a, uint64_t b);
 void ex_read_bytes(const void *from, size_t len); /* as vmbus__explore_read(), for tests */

@@ -27,9 +27,9 @@ struct step {
 
 /* What it did. */
 struct effect {
-	uint64_t value;	   /* loaded, stored, or 1 for a swap that was done */
+	uint64_t value;	    /* loaded, stored, or 1 for a swap that was done */
 	uint32_t read_from; /* event that stored what was read, or NO_EVENT */
-	bool older;	   /* not the latest in modification order */
+	bool older;	    /* not the latest in modification order */
 };
 
 extern struct ex_mutant ex_mutant;

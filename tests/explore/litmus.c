@@ -14,7 +14,17 @@
 #define VALUES 16u
 #define RESULTS 4096u
 
-enum op { END, LD, LDA, ST, STR, CAS, FENCE, FENCE_ACQUIRE, ADD };
+enum op {
+	END,
+	LD,
+	LDA,
+	ST,
+	STR,
+	CAS,
+	FENCE,
+	FENCE_ACQUIRE,
+	ADD
+};
 
 struct line {
 	enum op op;
@@ -33,41 +43,72 @@ struct litmus {
 #define Y 1
 
 static const struct litmus table[] = {
-	{ "store buffering", { { { ST, X, 1 }, { LD, Y, 0 } }, { { ST, Y, 1 }, { LD, X, 0 } } },
-	  { 0, 0 }, true },
+	{ "store buffering",
+	  { { { ST, X, 1 }, { LD, Y, 0 } }, { { ST, Y, 1 }, { LD, X, 0 } } },
+	  { 0, 0 },
+	  true },
 	{ "store buffering, release and acquire",
-	  { { { STR, X, 1 }, { LDA, Y, 0 } }, { { STR, Y, 1 }, { LDA, X, 0 } } }, { 0, 0 }, true },
+	  { { { STR, X, 1 }, { LDA, Y, 0 } }, { { STR, Y, 1 }, { LDA, X, 0 } } },
+	  { 0, 0 },
+	  true },
 	{ "store buffering, full fences",
 	  { { { ST, X, 1 }, { FENCE, 0, 0 }, { LD, Y, 0 } },
-	    { { ST, Y, 1 }, { FENCE, 0, 0 }, { LD, X, 0 } } }, { 0, 0 }, false },
+	    { { ST, Y, 1 }, { FENCE, 0, 0 }, { LD, X, 0 } } },
+	  { 0, 0 },
+	  false },
 	{ "store buffering, one full fence",
 	  { { { ST, X, 1 }, { FENCE, 0, 0 }, { LD, Y, 0 } }, { { ST, Y, 1 }, { LD, X, 0 } } },
-	  { 0, 0 }, true },
+	  { 0, 0 },
+	  true },
 	{ "message passing, relaxed",
-	  { { { ST, X, 1 }, { ST, Y, 1 } }, { { LD, Y, 0 }, { LD, X, 0 } } }, { 1, 0 }, true },
+	  { { { ST, X, 1 }, { ST, Y, 1 } }, { { LD, Y, 0 }, { LD, X, 0 } } },
+	  { 1, 0 },
+	  true },
 	{ "message passing, release only",
-	  { { { ST, X, 1 }, { STR, Y, 1 } }, { { LD, Y, 0 }, { LD, X, 0 } } }, { 1, 0 }, true },
+	  { { { ST, X, 1 }, { STR, Y, 1 } }, { { LD, Y, 0 }, { LD, X, 0 } } },
+	  { 1, 0 },
+	  true },
 	{ "message passing, acquire only",
-	  { { { ST, X, 1 }, { ST, Y, 1 } }, { { LDA, Y, 0 }, { LD, X, 0 } } }, { 1, 0 }, true },
+	  { { { ST, X, 1 }, { ST, Y, 1 } }, { { LDA, Y, 0 }, { LD, X, 0 } } },
+	  { 1, 0 },
+	  true },
 	{ "message passing, release and acquire",
-	  { { { ST, X, 1 }, { STR, Y, 1 } }, { { LDA, Y, 0 }, { LD, X, 0 } } }, { 1, 0 }, false },
+	  { { { ST, X, 1 }, { STR, Y, 1 } }, { { LDA, Y, 0 }, { LD, X, 0 } } },
+	  { 1, 0 },
+	  false },
 	{ "message passing, full fence and acquire fence",
 	  { { { ST, X, 1 }, { FENCE, 0, 0 }, { ST, Y, 1 } },
-	    { { LD, Y, 0 }, { FENCE_ACQUIRE, 0, 0 }, { LD, X, 0 } } }, { 1, 0 }, false },
+	    { { LD, Y, 0 }, { FENCE_ACQUIRE, 0, 0 }, { LD, X, 0 } } },
+	  { 1, 0 },
+	  false },
 	{ "message passing past a read-modify-write",
 	  { { { ST, X, 1 }, { STR, Y, 1 } }, { { ADD, Y, 1 } }, { { LDA, Y, 0 }, { LD, X, 0 } } },
-	  { 2, 0 }, false },
-	{ "coherence of two loads", { { { ST, X, 1 } }, { { LD, X, 0 }, { LD, X, 0 } } }, { 1, 0 },
+	  { 2, 0 },
+	  false },
+	{ "coherence of two loads",
+	  { { { ST, X, 1 } }, { { LD, X, 0 }, { LD, X, 0 } } },
+	  { 1, 0 },
 	  false },
 	{ "two stores each, 2+2W",
-	  { { { ST, X, 1 }, { ST, Y, 2 } }, { { ST, Y, 1 }, { ST, X, 2 } },
-	    { { LDA, X, 0 }, { LD, X, 0 }, { LD, Y, 0 }, { LD, Y, 0 } } }, { 2, 1, 2, 1 }, true },
+	  { { { ST, X, 1 }, { ST, Y, 2 } },
+	    { { ST, Y, 1 }, { ST, X, 2 } },
+	    { { LDA, X, 0 }, { LD, X, 0 }, { LD, Y, 0 }, { LD, Y, 0 } } },
+	  { 2, 1, 2, 1 },
+	  true },
 	{ "independent reads, acquire",
-	  { { { ST, X, 1 } }, { { ST, Y, 1 } }, { { LDA, X, 0 }, { LDA, Y, 0 } },
-	    { { LDA, Y, 0 }, { LDA, X, 0 } } }, { 1, 0, 1, 0 }, true },
+	  { { { ST, X, 1 } },
+	    { { ST, Y, 1 } },
+	    { { LDA, X, 0 }, { LDA, Y, 0 } },
+	    { { LDA, Y, 0 }, { LDA, X, 0 } } },
+	  { 1, 0, 1, 0 },
+	  true },
 	{ "independent reads, full fences",
-	  { { { ST, X, 1 } }, { { ST, Y, 1 } }, { { LD, X, 0 }, { FENCE, 0, 0 }, { LD, Y, 0 } },
-	    { { LD, Y, 0 }, { FENCE, 0, 0 }, { LD, X, 0 } } }, { 1, 0, 1, 0 }, false },
+	  { { { ST, X, 1 } },
+	    { { ST, Y, 1 } },
+	    { { LD, X, 0 }, { FENCE, 0, 0 }, { LD, Y, 0 } },
+	    { { LD, Y, 0 }, { FENCE, 0, 0 }, { LD, X, 0 } } },
+	  { 1, 0, 1, 0 },
+	  false },
 	{ "two swaps of one value", { { { CAS, X, 0 } }, { { CAS, X, 0 } } }, { 1, 1 }, false },
 };
 
@@ -156,8 +197,11 @@ static void finish(void)
 
 static void search(uint32_t threads, bool reduce, struct ex_result *result)
 {
-	const struct ex_scenario s = { .name = "litmus", .threads = threads, .setup = setup,
-				       .body = { body, body, body, body }, .finish = finish };
+	const struct ex_scenario s = { .name = "litmus",
+				       .threads = threads,
+				       .setup = setup,
+				       .body = { body, body, body, body },
+				       .finish = finish };
 
 	into = &found[reduce];
 	into->count = 0;
@@ -216,8 +260,8 @@ static bool same_results(void)
 
 static void print_program(uint32_t threads)
 {
-	static const char *const names[] = { "", "ld", "lda", "st", "str", "cas", "fence", "facq",
-					     "add" };
+	static const char *const names[] = { "",    "ld",    "lda",  "st", "str",
+					     "cas", "fence", "facq", "add" };
 	uint32_t t, i;
 
 	for (t = 0; t < threads; t++) {

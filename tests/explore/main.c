@@ -49,12 +49,13 @@ static void run_scenarios(const struct ex_scenario *s, uint32_t n, bool full, co
 		ex_search(&s[i], NULL, 0, true, true, &r);
 		printf("     %s: %llu runs, %llu cut, longest %u steps, %.1f s; %s", s[i].name,
 		       (unsigned long long)r.runs, (unsigned long long)r.cut, r.longest,
-		       seconds() - start, s[i].preemptions ? "bounded, preemptions " : "exhaustive");
+		       seconds() - start,
+		       s[i].preemptions ? "bounded, preemptions " : "exhaustive");
 		if (s[i].preemptions)
 			printf("%u", s[i].preemptions);
 		printf("\n");
 		if (r.failed)
-			printf("     %s\n", r.why);
+			printf("     must hold: %s; seen: %s\n", s[i].what, r.why);
 		count(tally, !r.failed && r.runs, s[i].name);
 	}
 }

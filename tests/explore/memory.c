@@ -49,9 +49,9 @@ struct word {
 };
 
 struct thread {
-	struct view now;      /* what loads must respect */
-	struct view acquired; /* what an acquire fence adds */
-	struct view fenced;   /* what relaxed stores pass on: as of the last release fence */
+	struct view now;	/* what loads must respect */
+	struct view acquired;	/* what an acquire fence adds */
+	struct view fenced;	/* what relaxed stores pass on: as of the last release fence */
 	uint32_t loaded[WORDS]; /* the newest that it has itself loaded */
 };
 

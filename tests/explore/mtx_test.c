@@ -160,8 +160,8 @@ static void all_is_published(void)
 		 ends_ctl->in.v, (uint32_t)mtx.head_p);
 	EX_CHECK(mtx.turn_p == 0, "the turn was not given back");
 	vmbus_ring_mtx_stats(&mtx, &stats);
-	EX_CHECK(stats.packets == (uint64_t)plan.senders * plan.packets,
-		 "%u packets counted", (unsigned int)stats.packets);
+	EX_CHECK(stats.packets == (uint64_t)plan.senders * plan.packets, "%u packets counted",
+		 (unsigned int)stats.packets);
 	EX_CHECK(plan.small || stats.bytes == stats.packets * ends_bytes(), "bytes counted");
 	EX_CHECK(stats.faults == 0, "a fault");
 	EX_CHECK(stats.signals + stats.signals_suppressed == stats.batches, "signals counted");
@@ -385,8 +385,8 @@ PLAN(few_slots, setup_few_slots, .packets = 2, .payload = 8, .per_put = 1, .per_
      .senders = 2)
 PLAN(reader, setup, SMALL, .senders = 2)
 PLAN(reader_sleeps, setup, SMALL, .senders = 2, .rx_sleeps = true)
-PLAN(one_reader_sleeps, setup, .packets = 2, .payload = 8, .per_put = 1, .per_get = 1,
-     .senders = 1, .rx_sleeps = true)
+PLAN(one_reader_sleeps, setup, .packets = 2, .payload = 8, .per_put = 1, .per_get = 1, .senders = 1,
+     .rx_sleeps = true)
 PLAN(one_sleeps, setup, .packets = 3, LARGE, .senders = 1, .tx_sleeps = true)
 PLAN(one_sleeps_both, setup, .packets = 3, LARGE, .senders = 1, .tx_sleeps = true,
      .rx_sleeps = true)
@@ -397,10 +397,10 @@ PLAN(stop_reader, setup_stop, SMALL, .senders = 2, .rx_sleeps = true)
 PLAN(lap, setup_lap, .packets = 3, .payload = 1976, .per_put = 2, .per_get = 2, .senders = 2)
 PLAN(lap_arm, setup_lap, .packets = 3, .payload = 1976, .per_put = 2, .per_get = 2, .senders = 2)
 PLAN(halves, setup_lap, .packets = 3, .payload = 1976, .per_put = 2, .per_get = 2, .senders = 2)
-PLAN(arm_small, setup_arm, .packets = 2, .payload = 2016, .per_put = 1, .per_get = 1,
-     .senders = 2, .tx_sleeps = true, .small = true)
-PLAN(past_head, setup_past, .packets = 3, .payload = 1976, .per_put = 1, .per_get = 2,
-     .senders = 2, .small = true)
+PLAN(arm_small, setup_arm, .packets = 2, .payload = 2016, .per_put = 1, .per_get = 1, .senders = 2,
+     .tx_sleeps = true, .small = true)
+PLAN(past_head, setup_past, .packets = 3, .payload = 1976, .per_put = 1, .per_get = 2, .senders = 2,
+     .small = true)
 PLAN(broken, setup_broken, .packets = 1, LARGE, .senders = 2)
 
 #define SCENARIO(plan_name, threads_, finish_, text, ...)                                          \

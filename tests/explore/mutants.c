@@ -12,7 +12,7 @@
 
 #define EXCUSES 64u
 #define SCENARIOS 64u
-#define MAX_RUNS 60000u	     /* of one scenario with one mutant */
+#define MAX_RUNS 60000u /* of one scenario with one mutant */
 #define MAX_RUNS_FULL 400000u
 
 struct excuse {
@@ -176,9 +176,9 @@ static void try_mutant(uint32_t place, const char *change, const struct ex_mutan
 		tally->passed++;
 	} else {
 		printf("SURVIVES  %-58s %s\n", key,
-		       !is_covered(place) ? "no scenario comes here"
+		       !is_covered(place)   ? "no scenario comes here"
 		       : run.not_exhaustive ? "(some search was cut short)"
-					 : "(all runs within the bounds)");
+					    : "(all runs within the bounds)");
 		tally->failed++;
 	}
 	(void)fflush(stdout);

@@ -37,7 +37,7 @@ struct node {
 struct event {
 	struct step step;
 	struct effect effect;
-	uint32_t thread, number; /* within the thread, from 1 */
+	uint32_t thread, number;    /* within the thread, from 1 */
 	uint32_t clock[EX_THREADS]; /* steps that come before it in every equal run */
 };
 
@@ -51,7 +51,11 @@ struct coroutine {
 	uint32_t clock[EX_THREADS];
 };
 
-enum end { END_WHOLE, END_CUT, END_FAIL };
+enum end {
+	END_WHOLE,
+	END_CUT,
+	END_FAIL
+};
 
 static struct coroutine threads[EX_THREADS];
 static char stacks[EX_THREADS][STACK_BYTES] __attribute__((aligned(64)));
@@ -93,8 +97,8 @@ static void find_sites(void)
 	memcpy(sites, __start_vmbus_sites, site_count * sizeof(struct vmbus__site *));
 	qsort(sites, site_count, sizeof(struct vmbus__site *), by_place);
 	for (i = 0; i < site_count; i++)
-		sites[i]->number = i && by_place(&sites[i - 1], &sites[i]) == 0
-					   ? sites[i - 1]->number : i;
+		sites[i]->number =
+			i && by_place(&sites[i - 1], &sites[i]) == 0 ? sites[i - 1]->number : i;
 }
 
 uint32_t ex_sites(struct vmbus__site *const **out)
@@ -238,7 +242,9 @@ static uint64_t direct(const struct vmbus__site *site, void *p, uint64_t a, uint
 
 uint64_t vmbus__explore(const struct vmbus__site *site, const void *p, uint64_t a, uint64_t b)
 {
-	struct step step = { STEP_ATOMIC, 0, site, a, b, site->acquire, site->release, true, false };
+	struct step step = {
+		STEP_ATOMIC, 0, site, a, b, site->acquire, site->release, true, false
+	};
 
 	if (!is_concurrent || running == NOBODY)
 		return direct(site, (void *)(uintptr_t)p, a, b);
@@ -476,8 +482,8 @@ static void all_must_be_done(void)
 
 	for (t = 0; t < scenario->threads; t++)
 		if (!threads[t].is_done)
-			n += (size_t)snprintf(text + n, sizeof(text) - n, "%sthread %u", n ? ", " : "",
-					      t);
+			n += (size_t)snprintf(text + n, sizeof(text) - n, "%sthread %u",
+					      n ? ", " : "", t);
 	if (n)
 		ex_fail("nobody can go on, and work is left: asleep for ever: %s", text);
 }
@@ -545,9 +551,8 @@ static enum end run_steps(void)
 		result_of->steps++;
 		if (depth == top) {
 			fall_asleep(n + 1, n, &events[depth - 1].step);
-			n[1].preemptions = n->preemptions +
-					   (last != NOBODY && last != n->current &&
-					    (n->enabled >> last & 1u));
+			n[1].preemptions = n->preemptions + (last != NOBODY && last != n->current &&
+							     (n->enabled >> last & 1u));
 		}
 		last = n->current;
 	}
@@ -606,7 +611,8 @@ static void print_trace(void)
 				printf(" %s = 0x%llx", mem_word_name(ev->step.where),
 				       (unsigned long long)ev->effect.value);
 		} else {
-			static const char *const names[] = { "", "sees news of", "rings", "wakes by" };
+			static const char *const names[] = { "", "sees news of", "rings",
+							     "wakes by" };
 
 			printf("%s ", names[ev->step.kind]);
 			if (is_bell(&ev->step))
@@ -617,7 +623,9 @@ static void print_trace(void)
 		}
 		printf("%s%s\n", ev->effect.older ? " (older)" : "",
 		       ev->step.site && ex_mutant.site &&
-				       ev->step.site->number == ex_mutant.site->number ? "  <- mutant" : "");
+				       ev->step.site->number == ex_mutant.site->number
+			       ? "  <- mutant"
+			       : "");
 	}
 }
 

@@ -81,8 +81,9 @@ static uint64_t bitmap[1];
 
 static void setup_dirty(void)
 {
-	static const struct vmbus_dirty dirty = { .bitmap = bitmap, .frames = 64, .ctl_frame = 0,
-						  .first_frame = DIRTY_FRAME };
+	static const struct vmbus_dirty dirty = {
+		.bitmap = bitmap, .frames = 64, .ctl_frame = 0, .first_frame = DIRTY_FRAME
+	};
 	const struct vmbus_ring_opts opts = ends_opts(BELL_RX);
 
 	plan.senders = 1;
@@ -95,8 +96,9 @@ static void setup_dirty(void)
 
 static void collect(void)
 {
-	static const struct vmbus__site take = { __FILE__, "collect", "or64_acquire", __LINE__,
-						 VMBUS__EX_OR, 8, true, false, EX_OUR_SITE };
+	static const struct vmbus__site take = { __FILE__, "collect",	 "or64_acquire",
+						 __LINE__, VMBUS__EX_OR, 8,
+						 true,	   false,	 EX_OUR_SITE };
 
 	while ((ex_atomic(&take, bitmap, 0, 0) >> DIRTY_FRAME & 1u) == 0)
 		ex_await(bitmap, 8);
@@ -144,8 +146,8 @@ PLAN(both_sleep, .packets = 3, .payload = 1976, .per_put = 1, .per_get = 1, .tx_
      .rx_sleeps = true)
 PLAN(both_sleep_one, .start = 4088, .packets = 2, .payload = 2040, .per_put = 1, .per_get = 1,
      .tx_sleeps = true, .rx_sleeps = true)
-PLAN(both_sleep_long, .packets = 4, .payload = 1976, .per_put = 2, .per_get = 2,
-     .tx_sleeps = true, .rx_sleeps = true)
+PLAN(both_sleep_long, .packets = 4, .payload = 1976, .per_put = 2, .per_get = 2, .tx_sleeps = true,
+     .rx_sleeps = true)
 PLAN(in_place, .start = 3000, .packets = 4, .payload = 1976, .per_put = 1, .per_get = 1,
      .in_place = true)
 PLAN(in_place_both, .packets = 3, .payload = 1976, .per_put = 1, .per_get = 2, .tx_sleeps = true,
@@ -183,8 +185,12 @@ const struct ex_scenario spsc_scenarios[] = {
 	SCENARIO(both_sleep_long, "never both asleep with work left", .no_mutants = true),
 	SCENARIO(in_place, "payload not overwritten while it is read", .no_mutants = false),
 	SCENARIO(in_place_both, "in place, both sleep", .no_mutants = true),
-	{ .name = "spsc.dirty", .what = "a page that is collected has what was written", .threads = 2,
-	  .setup = dirty, .body = { send, collect }, .finish = finish_dirty },
+	{ .name = "spsc.dirty",
+	  .what = "a page that is collected has what was written",
+	  .threads = 2,
+	  .setup = dirty,
+	  .body = { send, collect },
+	  .finish = finish_dirty },
 };
 
 const uint32_t spsc_count = sizeof(spsc_scenarios) / sizeof(spsc_scenarios[0]);

@@ -179,8 +179,10 @@ END_TEST
 
 START_TEST(ring_tx_arm__refuses_needs)
 {
-	static const uint32_t needs[] = {0, 1, 4, 7, 9, 12, 4079, 4081, 4088, 4096, 8192, 1u << 31,
-					 UINT32_MAX - 7, UINT32_MAX};
+	static const uint32_t needs[] = {
+		0,	   1, 4, 7, 9, 12, 4079, 4081, 4088, 4096, 8192, 1u << 31, UINT32_MAX - 7,
+		UINT32_MAX
+	};
 	struct ringbox *rb = ringbox_open(4096, VMBUS_RING_PLAIN, 0);
 	unsigned int i;
 
@@ -297,9 +299,10 @@ START_TEST(ring_rx_consume__vector_flow_control)
 }
 END_TEST
 
-static const uint32_t pendings[] = {1,	   7,	 8,    24,   64,   2048, 4072, 4079, 4080,	4081,
-				    4087, 4088, 4089, 4095, 4096, 4097, 4120, 8192, 0x7fffffff,
-				    1u << 31, UINT32_MAX - 7, UINT32_MAX};
+static const uint32_t pendings[] = {
+	1,    7,    8,	  24,	64,   2048, 4072, 4079,	      4080,	4081,		4087,
+	4088, 4089, 4095, 4096, 4097, 4120, 8192, 0x7fffffff, 1u << 31, UINT32_MAX - 7, UINT32_MAX
+};
 #define PENDINGS (int)(sizeof(pendings) / sizeof(pendings[0]))
 
 /*
@@ -321,7 +324,8 @@ START_TEST(ring_rx_consume__pending_that_is_never_cleared)
 
 		seed = seed % 65536 * 40503 + 12829;
 		for (n = seed / 256 % 8; n; n--) {
-			const uint32_t bytes = step % 50 == 0 && used == 0 ? 4088 : 24 + seed / 64 % 100 * 8;
+			const uint32_t bytes =
+				step % 50 == 0 && used == 0 ? 4088 : 24 + seed / 64 % 100 * 8;
 
 			if (used + bytes > 4088)
 				break;
@@ -388,9 +392,11 @@ static void tests(Suite *suite)
 
 	tcase_add_loop_test(tc, ring_rx_arm__next_packet_signals_once, 0, RINGBOX_WINDOWS);
 	tcase_add_loop_test(tc, lesson_03_message_arrives_while_masked, 0, RINGBOX_WINDOWS);
-	tcase_add_loop_test(tc, lesson_02_sender_moves_before_the_receivers_look, 0, RINGBOX_WINDOWS);
+	tcase_add_loop_test(tc, lesson_02_sender_moves_before_the_receivers_look, 0,
+			    RINGBOX_WINDOWS);
 	tc = vmbus_test_case(suite, "sender", 5);
-	tcase_add_loop_test(tc, lesson_02_receiver_moves_before_the_senders_look, 0, RINGBOX_WINDOWS);
+	tcase_add_loop_test(tc, lesson_02_receiver_moves_before_the_senders_look, 0,
+			    RINGBOX_WINDOWS);
 	tcase_add_loop_test(tc, ring_tx_arm__room_signals_once, 0, RINGBOX_WINDOWS);
 	tcase_add_test(tc, ring_tx_arm__ready_without_a_store);
 	tcase_add_test(tc, ring_tx_arm__refuses_needs);

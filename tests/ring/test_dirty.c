@@ -16,7 +16,7 @@
 static struct ringbox *rb;
 static struct vmbus_dirty dirty;
 static uint64_t bitmap[4];
-static const uint64_t frame_list[PAGES] = {77, 3, 64, 63};
+static const uint64_t frame_list[PAGES] = { 77, 3, 64, 63 };
 static uint8_t before_ctl[4096], before[SIZE];
 static uint32_t marked; /* pages marked by the last call; bit PAGES is the control page */
 static uint32_t changed;
@@ -30,8 +30,11 @@ static uint64_t frame_of(uint32_t page)
 static void open_box(int i, uint32_t index)
 {
 	rb = ringbox_new(SIZE, ringbox_windows[i / 2]);
-	dirty = (struct vmbus_dirty){.bitmap = bitmap, .frames = FRAMES, .ctl_frame = CTL_FRAME,
-				     .first_frame = 10, .frame_list = i % 2 ? frame_list : NULL};
+	dirty = (struct vmbus_dirty){ .bitmap = bitmap,
+				      .frames = FRAMES,
+				      .ctl_frame = CTL_FRAME,
+				      .first_frame = 10,
+				      .frame_list = i % 2 ? frame_list : NULL };
 	rb->mem_opts.dirty = &dirty;
 	must_eq(vmbus_ring_mem_init(&rb->mem, &rb->mem_opts), 0);
 	ringbox_start_at(rb, index);
@@ -47,7 +50,7 @@ static void look(void)
 /* After a call: what it changed is marked, and no bit is set that is no page of this ring. */
 static void compare(void)
 {
-	uint64_t expected[4] = {0};
+	uint64_t expected[4] = { 0 };
 	uint32_t page, i;
 
 	marked = 0;
@@ -98,8 +101,8 @@ START_TEST(ring_tx_put__marks_the_pages_of_the_batch)
 	for (len = 0; len <= sizeof(data); len += len < 16 ? 5 : 347)
 		for (at = len % 64 * 8; at < SIZE; at += 4096 - 56)
 			for (n = 1; n <= 2 && n * (len + 31) < SIZE; n++) {
-				struct vmbus_msg msg[2] = {ringbox_msg(1, data, len),
-							   ringbox_msg(2, data, len)};
+				struct vmbus_msg msg[2] = { ringbox_msg(1, data, len),
+							    ringbox_msg(2, data, len) };
 				const uint32_t bytes = n * (24 + (len + 7) / 8 * 8);
 
 				ringbox_fill(data, len, at + n);
@@ -151,8 +154,8 @@ END_TEST
 START_TEST(ring_tx_put__marks_what_a_fault_left_behind)
 {
 	static uint8_t data[5000];
-	const struct vmbus_msg msg[] = {ringbox_msg(1, data, 5000), ringbox_msg(2, data, 5000),
-					ringbox_msg(3, data, 5000), ringbox_msg(4, data, 5000)};
+	const struct vmbus_msg msg[] = { ringbox_msg(1, data, 5000), ringbox_msg(2, data, 5000),
+					 ringbox_msg(3, data, 5000), ringbox_msg(4, data, 5000) };
 
 	open_box(_i, 3000);
 	must_eq(ringbox_open_tx(rb), 0);
@@ -236,7 +239,8 @@ static void tests(Suite *suite)
 
 	tcase_add_loop_test(tc, ring_tx_put__marks_the_pages_of_the_batch, 0, 2 * RINGBOX_WINDOWS);
 	tcase_add_loop_test(tc, ring_tx_reserve__marks_at_commit_or_abort, 0, 2 * RINGBOX_WINDOWS);
-	tcase_add_loop_test(tc, ring_tx_put__marks_what_a_fault_left_behind, 0, 2 * RINGBOX_WINDOWS);
+	tcase_add_loop_test(tc, ring_tx_put__marks_what_a_fault_left_behind, 0,
+			    2 * RINGBOX_WINDOWS);
 	tcase_add_loop_test(tc, ring__marks_the_control_page, 0, 2 * RINGBOX_WINDOWS);
 	tcase_add_test(tc, ring__bitmap_shorter_than_the_ring);
 }

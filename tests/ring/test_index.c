@@ -50,12 +50,14 @@ END_TEST
 
 START_TEST(ring_size_ok__every_boundary)
 {
-	static const uint32_t bad[] = {0, 4095, 4097, 4104, 6144, 0x40000008, 0x40001000, UINT32_MAX};
+	static const uint32_t bad[] = { 0,    4095,	  4097,	      4104,
+					6144, 0x40000008, 0x40001000, UINT32_MAX };
 	unsigned int i;
 
 	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		must(!vmbus__ring_size_ok(bad[i]));
-	must(vmbus__ring_size_ok(4096) && vmbus__ring_size_ok(8192) && vmbus__ring_size_ok(1u << 30));
+	must(vmbus__ring_size_ok(4096) && vmbus__ring_size_ok(8192) &&
+	     vmbus__ring_size_ok(1u << 30));
 }
 END_TEST
 
@@ -73,7 +75,7 @@ END_TEST
 
 START_TEST(tx_signal_due__only_to_one_that_has_read_all)
 {
-	static const uint32_t masks[] = {0, 1, 2, 0x80000000, UINT32_MAX};
+	static const uint32_t masks[] = { 0, 1, 2, 0x80000000, UINT32_MAX };
 	uint32_t m, out, in;
 
 	for (m = 0; m < 5; m++)
@@ -84,9 +86,11 @@ START_TEST(tx_signal_due__only_to_one_that_has_read_all)
 }
 END_TEST
 
-static const uint32_t pendings[] = {0,	  1,	7,	8,	   9,	   16,	    24,	  512,
-				    4072, 4079, 4080,	4081,	   4088,   4089,    4095, 4096,
-				    4097, 8192, 65536, 0x7fffffff, 1u << 31, UINT32_MAX - 7, UINT32_MAX};
+static const uint32_t pendings[] = {
+	0,	   1,	 7,    8,    9,	   16,	 24,   512,   4072,	  4079,	    4080,
+	4081,	   4088, 4089, 4095, 4096, 4097, 8192, 65536, 0x7fffffff, 1u << 31, UINT32_MAX - 7,
+	UINT32_MAX
+};
 #define PENDINGS (int)(sizeof(pendings) / sizeof(pendings[0]))
 
 /*

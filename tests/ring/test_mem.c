@@ -9,11 +9,9 @@ START_TEST(ring_limits__of_each_size)
 	static const struct {
 		uint32_t size, send, accept;
 	} table[] = {
-		{4096, 4080, 4088},
-		{8192, 8176, 8184},
-		{524288, 524272, 524280},
-		{524288 + 4096, 524288, 524288},
-		{1u << 30, 524288, 524288},
+		{ 4096, 4080, 4088 },	      { 8192, 8176, 8184 },
+		{ 524288, 524272, 524280 },   { 524288 + 4096, 524288, 524288 },
+		{ 1u << 30, 524288, 524288 },
 	};
 	unsigned int i;
 
@@ -34,11 +32,11 @@ static _Alignas(4096) uint8_t page[3 * 4096];
 
 static struct vmbus_ring_mem_opts good_opts(void)
 {
-	return (struct vmbus_ring_mem_opts){.struct_bytes = sizeof(struct vmbus_ring_mem_opts),
-					    .window = VMBUS_RING_PLAIN,
-					    .size = 8192,
-					    .ctl = page,
-					    .data = page + 4096};
+	return (struct vmbus_ring_mem_opts){ .struct_bytes = sizeof(struct vmbus_ring_mem_opts),
+					     .window = VMBUS_RING_PLAIN,
+					     .size = 8192,
+					     .ctl = page,
+					     .data = page + 4096 };
 }
 
 static void must_refuse(const struct vmbus_ring_mem_opts *opts, int err)
@@ -55,9 +53,9 @@ static void must_refuse(const struct vmbus_ring_mem_opts *opts, int err)
 /* [RING-SIZE] */
 START_TEST(ring_mem_init__refuses_sizes)
 {
-	static const uint32_t sizes[] = {0,	1,	   8,	  4088,	 4095,	    4097,
-					 4104,	6144,	   8184,	  0x40000008, 0x40001000, 0x80000000,
-					 0xfffff000, 0xffffffff};
+	static const uint32_t sizes[] = { 0,	      1,	  8,	      4088,	 4095,
+					  4097,	      4104,	  6144,	      8184,	 0x40000008,
+					  0x40001000, 0x80000000, 0xfffff000, 0xffffffff };
 	struct vmbus_ring_mem_opts opts = good_opts();
 	struct vmbus_ring_mem mem;
 	unsigned int i;
@@ -78,8 +76,8 @@ END_TEST
 
 START_TEST(ring_mem_init__refuses_pointers_and_windows)
 {
-	void *pages[] = {page + 4096, page + 8192};
-	struct vmbus_dirty dirty = {0};
+	void *pages[] = { page + 4096, page + 8192 };
+	struct vmbus_dirty dirty = { 0 };
 	struct vmbus_ring_mem_opts opts = good_opts();
 	struct vmbus_ring_mem mem;
 	size_t i;
@@ -141,7 +139,7 @@ END_TEST
 /* [RING-CTL], [RING-INIT]: five words, and no other byte of the page. */
 START_TEST(ring_mem_clear__writes_five_words)
 {
-	static const uint8_t one[] = {1, 0, 0, 0};
+	static const uint8_t one[] = { 1, 0, 0, 0 };
 	struct vmbus_ring_mem_opts opts = good_opts();
 	struct vmbus_ring_mem mem;
 	size_t i;
@@ -158,8 +156,8 @@ START_TEST(ring_mem_clear__writes_five_words)
 END_TEST
 
 /* Offsets at which pieces may begin and end, and lengths. */
-static const uint32_t edges[] = {0,    8,    16,   2048, 4080, 4088, 4096, 4104, 8184,
-				 8192, 8200, 12272, 12280};
+static const uint32_t edges[] = { 0,	8,    16,   2048, 4080,	 4088, 4096,
+				  4104, 8184, 8192, 8200, 12272, 12280 };
 #define EDGES (int)(sizeof(edges) / sizeof(edges[0]))
 #define WINDOW_SIZE 12288u
 
@@ -240,19 +238,19 @@ END_TEST
  */
 START_TEST(lesson_32_pages_of_4096_in_larger_ones)
 {
-	static const size_t strides[] = {4096, 65536};
+	static const size_t strides[] = { 4096, 65536 };
 	const size_t stride = strides[_i % 2], shift = _i / 2 ? 24 : 0;
 	const uint32_t count = 3, size = count * 4096;
 	uint8_t *area = aligned_alloc(65536, (count + 2) * 65536);
 	void *pages[3];
-	struct vmbus_ring_mem_opts opts = {.struct_bytes = sizeof(opts),
-					   .window = VMBUS_RING_SCATTERED,
-					   .size = size,
-					   .ctl = area,
-					   .pages = pages};
-	const struct vmbus_ring_opts end = {.struct_bytes = sizeof(end),
-					    .buf = malloc(vmbus_ring_rx_buf_bytes(size)),
-					    .buf_bytes = vmbus_ring_rx_buf_bytes(size)};
+	struct vmbus_ring_mem_opts opts = { .struct_bytes = sizeof(opts),
+					    .window = VMBUS_RING_SCATTERED,
+					    .size = size,
+					    .ctl = area,
+					    .pages = pages };
+	const struct vmbus_ring_opts end = { .struct_bytes = sizeof(end),
+					     .buf = malloc(vmbus_ring_rx_buf_bytes(size)),
+					     .buf_bytes = vmbus_ring_rx_buf_bytes(size) };
 	struct vmbus_ring_mem mem;
 	struct vmbus_ring_tx tx;
 	struct vmbus_ring_rx rx;

@@ -25,9 +25,11 @@ static struct ringbox *open_at(uint32_t size, enum vmbus_ring_window window, uin
 START_TEST(ring_mtx_init__refuses_arguments)
 {
 	struct ringbox *rb = open_at(4096, VMBUS_RING_PLAIN, 0, 2);
-	static const uint32_t counts[] = {0, 1, 3, 5, 6, 63, 65, 65535, 65537, 131072, UINT32_MAX};
-	struct vmbus_ring_opts opts = {.struct_bytes = sizeof(opts) - 1};
-	const struct vmbus_ring_mem none = {0};
+	static const uint32_t counts[] = {
+		0, 1, 3, 5, 6, 63, 65, 65535, 65537, 131072, UINT32_MAX
+	};
+	struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts) - 1 };
+	const struct vmbus_ring_mem none = { 0 };
 	static struct vmbus_ring_mtx_slot many[VMBUS_RING_MTX_SLOTS_MAX];
 	unsigned int i;
 
@@ -53,12 +55,12 @@ START_TEST(ring_mtx_init__adopts_or_refuses_indices)
 	static const struct {
 		uint32_t in, out, field;
 	} inits[] = {
-		{4000, 4000, 0},
-		{8, 16, 0},
-		{4096, 0, VMBUS_FAULT_WRITE_INDEX},
-		{12, 0, VMBUS_FAULT_WRITE_INDEX_ALIGN},
-		{0, UINT32_MAX, VMBUS_FAULT_READ_INDEX},
-		{0, 12, VMBUS_FAULT_READ_INDEX_ALIGN},
+		{ 4000, 4000, 0 },
+		{ 8, 16, 0 },
+		{ 4096, 0, VMBUS_FAULT_WRITE_INDEX },
+		{ 12, 0, VMBUS_FAULT_WRITE_INDEX_ALIGN },
+		{ 0, UINT32_MAX, VMBUS_FAULT_READ_INDEX },
+		{ 0, 12, VMBUS_FAULT_READ_INDEX_ALIGN },
 	};
 	struct ringbox *rb = ringbox_new(4096, VMBUS_RING_PLAIN);
 	const struct vmbus_msg msg = ringbox_msg(1, "x", 1);
@@ -137,7 +139,8 @@ START_TEST(ring_mtx_put__as_tx_put)
 			vmbus_ring_rx_disarm(&a->rx);
 			vmbus_ring_rx_disarm(&b->rx);
 		}
-		must_eq(vmbus_ring_rx_get(&a->rx, pkt, step % 8), vmbus_ring_rx_get(&b->rx, pkt, step % 8));
+		must_eq(vmbus_ring_rx_get(&a->rx, pkt, step % 8),
+			vmbus_ring_rx_get(&b->rx, pkt, step % 8));
 	}
 	must(fulls > 50 && refused > 50 && a->tx_signals > 10);
 	must_eq(vmbus_ring_mtx_put(b->mtx, NULL, 0), 0);
@@ -157,7 +160,7 @@ END_TEST
 static struct ringbox *box;
 static uint64_t nested_id;
 static int nested_result;
-static long nested_at;	 /* place of the load before which another thread puts; -1: private words */
+static long nested_at; /* place of the load before which another thread puts; -1: private words */
 static unsigned int nested_skip;
 
 /* Another thread, complete, at one moment of a put. */
@@ -229,7 +232,7 @@ START_TEST(ring_mtx_put__no_slot_is_full)
 	vmbus_ring_mtx_stats(rb->mtx, &stats);
 	must_eq(stats.full, 1);
 	must_eq(ringbox_get(rb, RINGBOX_IN), 32);
-	must_eq(vmbus_ring_mtx_arm(rb->mtx, 64), VMBUS_RING_READY); /* claims are unpublished */
+	must_eq(vmbus_ring_mtx_arm(rb->mtx, 4080), VMBUS_RING_READY); /* claims are unpublished */
 	must_eq(ringbox_get(rb, RINGBOX_PENDING), 0);
 	must_eq(vmbus_ring_rx_get(&rb->rx, pkt, 4), 1);
 	ringbox_free(rb);
@@ -263,16 +266,39 @@ START_TEST(ring_mtx_put__waits_for_no_other_thread)
 }
 END_TEST
 
+/* After 2^32 claims their numbers begin again at 0. */
+START_TEST(ring_mtx_put__numbers_go_round)
+{
+	struct ringbox *rb = open_at(4096, VMBUS_RING_PLAIN, 64, 4);
+	const uint32_t start = UINT32_MAX - 2;
+	const struct vmbus_msg msg = ringbox_msg(7, "round", 5);
+	struct vmbus_packet pkt;
+	uint32_t n;
+
+	/* As if all numbers below start had been used. */
+	for (n = start - 4; n != start; n++)
+		rb->slots[n % 4].done_p = (uint64_t)(n + 1) << 32 | 64;
+	rb->mtx->head_p = rb->mtx->tail_p = (uint64_t)start << 32 | 64;
+	for (n = 0; n < 100; n++) {
+		must_eq(vmbus_ring_mtx_put(rb->mtx, &msg, 1), 1);
+		must_eq(vmbus_ring_rx_get(&rb->rx, &pkt, 1), 1);
+		ringbox_must_be(&pkt, 7, "round", 5);
+		must_eq(ringbox_get(rb, RINGBOX_IN), (64 + (n + 1) * 32) % 4096);
+	}
+	ringbox_free(rb);
+}
+END_TEST
+
 /* A wrong read index: PEER once, to whoever saw it, and FAULT after. */
 START_TEST(ring_mtx_put__wrong_read_index)
 {
 	static const struct {
 		uint32_t out, field, limit;
 	} bad[] = {
-		{4096, VMBUS_FAULT_READ_INDEX, 4088},
-		{0x80000000u, VMBUS_FAULT_READ_INDEX, 4088},
-		{4087, VMBUS_FAULT_READ_INDEX_ALIGN, 8},
-		{4080, VMBUS_FAULT_READ_INDEX_BACK, 4072},
+		{ 4096, VMBUS_FAULT_READ_INDEX, 4088 },
+		{ 0x80000000u, VMBUS_FAULT_READ_INDEX, 4088 },
+		{ 4087, VMBUS_FAULT_READ_INDEX_ALIGN, 8 },
+		{ 4080, VMBUS_FAULT_READ_INDEX_BACK, 4072 },
 	};
 	struct ringbox *rb = open_at(4096, VMBUS_RING_PLAIN, 8, 4);
 	static uint8_t data[4040];
@@ -303,12 +329,34 @@ START_TEST(ring_mtx_put__wrong_read_index)
 }
 END_TEST
 
+/* Another thread finds the same fault before we report it: one of the two says PEER. */
+START_TEST(ring_mtx_put__two_threads_find_one_fault)
+{
+	static uint8_t data[4040];
+	const struct vmbus_msg msg = ringbox_msg(1, data, sizeof(data));
+	struct vmbus_ring_stats stats;
+
+	box = open_at(4096, VMBUS_RING_PLAIN, 8, 4);
+	must_eq(vmbus_ring_mtx_put(box->mtx, &msg, 1), 1);
+	ringbox_set(box, RINGBOX_OUT, UINT32_MAX);
+	nested_at = RINGBOX_OUT;
+	nested_skip = 0;
+	nested_id = 2;
+	vmbus__test_hook = put_nested;
+	must_eq(vmbus_ring_mtx_put(box->mtx, &msg, 1), VMBUS_E_FAULT);
+	must_eq(nested_result, VMBUS_E_PEER);
+	vmbus_ring_mtx_stats(box->mtx, &stats);
+	must_eq(stats.faults, 1);
+	ringbox_free(box);
+}
+END_TEST
+
 /* [RING-PENDING] */
 START_TEST(ring_mtx_arm__sleeps_and_is_told)
 {
 	struct ringbox *rb = open_at(4096, ringbox_windows[_i], 1000, 4);
 	static uint8_t data[4040];
-	static const uint32_t wrong[] = {0, 4, 4081, 4088, UINT32_MAX};
+	static const uint32_t wrong[] = { 0, 4, 4081, 4088, UINT32_MAX };
 	const struct vmbus_msg msg = ringbox_msg(1, data, sizeof(data));
 	struct vmbus_packet pkt;
 	struct vmbus_ring_stats stats;
@@ -404,7 +452,7 @@ static void *many_puts(void *arg)
 START_TEST(ring_mtx_put__four_threads)
 {
 	pthread_t thread[THREADS];
-	uint32_t next[THREADS] = {0}, got = 0, t;
+	uint32_t next[THREADS] = { 0 }, got = 0, t;
 	struct vmbus_packet pkt[32];
 	struct vmbus_ring_stats stats;
 	uint8_t data[120];
@@ -457,11 +505,14 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, ring_mtx_put__another_put_at_every_load, 0, RINGBOX_WINDOWS);
 	tcase_add_test(tc, ring_mtx_put__no_slot_is_full);
 	tcase_add_test(tc, ring_mtx_put__waits_for_no_other_thread);
+	tcase_add_test(tc, ring_mtx_put__numbers_go_round);
 	tcase_add_loop_test(tc, ring_mtx_put__wrong_read_index, 0, 4);
+	tcase_add_test(tc, ring_mtx_put__two_threads_find_one_fault);
 	tcase_add_loop_test(tc, ring_mtx_put__four_threads, 0, RINGBOX_WINDOWS);
 	tc = vmbus_test_case(suite, "arm", 5);
 	tcase_add_loop_test(tc, ring_mtx_arm__sleeps_and_is_told, 0, RINGBOX_WINDOWS);
-	tcase_add_loop_test(tc, lesson_02_receiver_moves_before_the_look_of_mtx, 0, RINGBOX_WINDOWS);
+	tcase_add_loop_test(tc, lesson_02_receiver_moves_before_the_look_of_mtx, 0,
+			    RINGBOX_WINDOWS);
 }
 
 VMBUS_TEST_MAIN("ring.mtx", tests)

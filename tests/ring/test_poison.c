@@ -20,15 +20,38 @@
 #define SIZE 8192u
 #define START 7600u /* the session wraps */
 
-static const enum ringbox_word words[] = {RINGBOX_IN, RINGBOX_OUT, RINGBOX_MASK, RINGBOX_PENDING,
-					  RINGBOX_FEATURES};
+static const enum ringbox_word words[] = { RINGBOX_IN, RINGBOX_OUT, RINGBOX_MASK, RINGBOX_PENDING,
+					   RINGBOX_FEATURES };
 #define WORDS (sizeof(words) / sizeof(words[0]))
 
-static const uint32_t values[] = {0,	    1,		7,	    8,		 16,	     24,
-				  2048,	    2052,	4096,	    START - 8,	 START,	     START + 8,
-				  SIZE - 24, SIZE - 16, SIZE - 9,   SIZE - 8,	 SIZE - 1,   SIZE,
-				  SIZE + 1, SIZE + 8,	2 * SIZE,   0x7fffffffu, 0x80000000u, 0x80000008u,
-				  0xfffff000u, UINT32_MAX - 7, UINT32_MAX - 1, UINT32_MAX};
+static const uint32_t values[] = { 0,
+				   1,
+				   7,
+				   8,
+				   16,
+				   24,
+				   2048,
+				   2052,
+				   4096,
+				   START - 8,
+				   START,
+				   START + 8,
+				   SIZE - 24,
+				   SIZE - 16,
+				   SIZE - 9,
+				   SIZE - 8,
+				   SIZE - 1,
+				   SIZE,
+				   SIZE + 1,
+				   SIZE + 8,
+				   2 * SIZE,
+				   0x7fffffffu,
+				   0x80000000u,
+				   0x80000008u,
+				   0xfffff000u,
+				   UINT32_MAX - 7,
+				   UINT32_MAX - 1,
+				   UINT32_MAX };
 #define VALUES (sizeof(values) / sizeof(values[0]))
 
 static struct ringbox *rb;
@@ -48,7 +71,8 @@ static bool possible(uint32_t index)
 }
 
 /* An answer of an end: whether it may be, and whether the end is broken from now on. */
-static bool judge(int answer, bool *broken, enum ringbox_word peers, const struct vmbus_fault *fault)
+static bool judge(int answer, bool *broken, enum ringbox_word peers,
+		  const struct vmbus_fault *fault)
 {
 	if (*broken) {
 		must_eq(answer, VMBUS_E_FAULT);
@@ -64,10 +88,11 @@ static bool judge(int answer, bool *broken, enum ringbox_word peers, const struc
 		if (fault->field != VMBUS_FAULT_NONE && !possible(value)) {
 			must_eq(fault->value, value);
 			must_eq(fault->field,
-				value >= SIZE ? (peers == RINGBOX_IN ? VMBUS_FAULT_WRITE_INDEX
-								     : VMBUS_FAULT_READ_INDEX)
-					      : (peers == RINGBOX_IN ? VMBUS_FAULT_WRITE_INDEX_ALIGN
-								     : VMBUS_FAULT_READ_INDEX_ALIGN));
+				value >= SIZE
+					? (peers == RINGBOX_IN ? VMBUS_FAULT_WRITE_INDEX
+							       : VMBUS_FAULT_READ_INDEX)
+					: (peers == RINGBOX_IN ? VMBUS_FAULT_WRITE_INDEX_ALIGN
+							       : VMBUS_FAULT_READ_INDEX_ALIGN));
 			must_eq(fault->limit, value >= SIZE ? SIZE - 8 : 8);
 		}
 		return false;
@@ -89,7 +114,7 @@ static const struct vmbus_fault *tx_fault(void)
 
 static uint32_t len_of(uint32_t id)
 {
-	static const uint32_t lens[] = {8, 300, 0, 64, 1500, 17, 256, 900};
+	static const uint32_t lens[] = { 8, 300, 0, 64, 1500, 17, 256, 900 };
 
 	return lens[id % 8];
 }
@@ -176,7 +201,8 @@ static void step_rx(int answer)
 
 static void step_tx_arm(void)
 {
-	const int answer = with_mtx ? vmbus_ring_mtx_arm(rb->mtx, 2048) : vmbus_ring_tx_arm(&rb->tx, 2048);
+	const int answer =
+		with_mtx ? vmbus_ring_mtx_arm(rb->mtx, 2048) : vmbus_ring_tx_arm(&rb->tx, 2048);
 
 	(void)judge(answer, &tx_broken, RINGBOX_OUT, tx_fault());
 }
@@ -370,10 +396,11 @@ START_TEST(ring_poison__before_every_load)
 				sent = received = publications = 0;
 				vmbus__test_hook = poke_before_load;
 				for (poke_at = 0; poke_at < STEPS; poke_at++) {
-					vmbus_test_at("%s%s word %d value %u before load %u, step %u",
-						      with_mtx ? "mtx " : "",
-						      ringbox_window_name[rb->window], (int)word,
-						      value, skip, poke_at);
+					vmbus_test_at(
+						"%s%s word %d value %u before load %u, step %u",
+						with_mtx ? "mtx " : "",
+						ringbox_window_name[rb->window], (int)word, value,
+						skip, poke_at);
 					step(poke_at);
 					check_private();
 				}

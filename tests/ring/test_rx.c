@@ -43,23 +43,23 @@ static void must_be(const struct vmbus_packet *pkt, uint32_t type, uint32_t ext_
 }
 
 typedef int get_fn(struct vmbus_ring_rx *rx, struct vmbus_packet *pkt, uint32_t n);
-static get_fn *const gets[] = {vmbus_ring_rx_get, vmbus_ring_rx_get_in_peer_memory};
+static get_fn *const gets[] = { vmbus_ring_rx_get, vmbus_ring_rx_get_in_peer_memory };
 #define GETS 2
 
 static const struct {
 	uint32_t in, out, field;
 } inits[] = {
-	{0, 0, 0},
-	{8184, 8184, 0},
-	{8, 16, 0},
-	{8192, 0, VMBUS_FAULT_WRITE_INDEX},
-	{UINT32_MAX, 0, VMBUS_FAULT_WRITE_INDEX},
-	{4, 0, VMBUS_FAULT_WRITE_INDEX_ALIGN},
-	{8191, 0, VMBUS_FAULT_WRITE_INDEX_ALIGN},
-	{0, 8192, VMBUS_FAULT_READ_INDEX},
-	{0, 0x80000000u, VMBUS_FAULT_READ_INDEX},
-	{0, 0xfffffff8u, VMBUS_FAULT_READ_INDEX},
-	{0, 12, VMBUS_FAULT_READ_INDEX_ALIGN},
+	{ 0, 0, 0 },
+	{ 8184, 8184, 0 },
+	{ 8, 16, 0 },
+	{ 8192, 0, VMBUS_FAULT_WRITE_INDEX },
+	{ UINT32_MAX, 0, VMBUS_FAULT_WRITE_INDEX },
+	{ 4, 0, VMBUS_FAULT_WRITE_INDEX_ALIGN },
+	{ 8191, 0, VMBUS_FAULT_WRITE_INDEX_ALIGN },
+	{ 0, 8192, VMBUS_FAULT_READ_INDEX },
+	{ 0, 0x80000000u, VMBUS_FAULT_READ_INDEX },
+	{ 0, 0xfffffff8u, VMBUS_FAULT_READ_INDEX },
+	{ 0, 12, VMBUS_FAULT_READ_INDEX_ALIGN },
 };
 
 /* [RING-INIT] */
@@ -95,8 +95,10 @@ START_TEST(ring_rx_init__refuses_arguments)
 {
 	struct ringbox *rb = ringbox_new(4096, VMBUS_RING_PLAIN);
 	static uint8_t buf[8192];
-	struct vmbus_ring_opts opts = {.struct_bytes = sizeof(opts), .buf = buf, .buf_bytes = 4096};
-	const struct vmbus_ring_mem none = {0};
+	struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts),
+					.buf = buf,
+					.buf_bytes = 4096 };
+	const struct vmbus_ring_mem none = { 0 };
 
 	must_eq(vmbus_ring_rx_init(&rb->rx, &none, &opts), VMBUS_E_INVAL);
 	must_eq(vmbus_ring_rx_init(&rb->rx, &rb->mem, NULL), VMBUS_E_INVAL);
@@ -133,7 +135,8 @@ START_TEST(ring_rx_get__every_type)
 				const uint32_t ext_len = (uint32_t)vmbus_wire_ext_min(type) + more;
 				const uint32_t at = ringbox_get(rb, RINGBOX_IN);
 
-				vmbus_test_at("type %u ext %u len %u at %u", type, ext_len, len, at);
+				vmbus_test_at("type %u ext %u len %u at %u", type, ext_len, len,
+					      at);
 				send(rb, type, ext_len, len, id);
 				must_eq(get(&rb->rx, &pkt, 1), 1);
 				must_be(&pkt, type, ext_len, len, id);
@@ -172,7 +175,8 @@ END_TEST
 /* The largest packet of all, 524288 ring bytes, taken with the buffer that the library names. */
 START_TEST(ring_rx_get__largest_packet)
 {
-	struct ringbox *rb = open_at(1u << 20, ringbox_windows[_i / GETS], (1u << 20) - 4096 - 64, 0);
+	struct ringbox *rb =
+		open_at(1u << 20, ringbox_windows[_i / GETS], (1u << 20) - 4096 - 64, 0);
 	get_fn *const get = gets[_i % GETS];
 	struct vmbus_packet pkt;
 
@@ -193,25 +197,25 @@ static const struct {
 	uint32_t type, offset8, length8, flags;
 	uint32_t field, value, limit;
 } bad[] = {
-	{0, 2, 3, 0, VMBUS_FAULT_PKT_TYPE, 0, 13},
-	{14, 2, 3, 0, VMBUS_FAULT_PKT_TYPE, 14, 13},
-	{0x106, 2, 3, 0, VMBUS_FAULT_PKT_TYPE, 0x106, 13},
-	{6, 2, 3, 2, VMBUS_FAULT_PKT_FLAGS, 2, 1},
-	{6, 2, 3, 0x8001, VMBUS_FAULT_PKT_FLAGS, 0x8001, 1},
-	{6, 0, 3, 0, VMBUS_FAULT_PKT_OFFSET, 0, 2},
-	{6, 1, 3, 0, VMBUS_FAULT_PKT_OFFSET, 1, 2},
-	{7, 2, 3, 0, VMBUS_FAULT_PKT_OFFSET, 2, 3},
-	{9, 2, 3, 0, VMBUS_FAULT_PKT_OFFSET, 2, 3},
-	{13, 3, 6, 0, VMBUS_FAULT_PKT_OFFSET, 3, 4},
-	{6, 4, 3, 0, VMBUS_FAULT_PKT_OFFSET_PAST, 4, 3},
-	{6, 65535, 3, 0, VMBUS_FAULT_PKT_OFFSET_PAST, 65535, 3},
-	{6, 2, 1, 0, VMBUS_FAULT_PKT_OFFSET_PAST, 2, 1},
-	{6, 2, 0, 1, VMBUS_FAULT_PKT_OFFSET_PAST, 2, 0},
-	{6, 2, 8, 0, VMBUS_FAULT_PKT_LENGTH, 72, 64}, /* the trailer is past the index */
-	{6, 2, 9, 0, VMBUS_FAULT_PKT_LENGTH, 80, 64},
-	{6, 2, 65535, 0, VMBUS_FAULT_PKT_LENGTH, 524288, 64},
-	{9, 6, 65535, 1, VMBUS_FAULT_PKT_LENGTH, 524288, 64},
-	{13, 4, 511, 0, VMBUS_FAULT_PKT_LENGTH, 4096, 64},
+	{ 0, 2, 3, 0, VMBUS_FAULT_PKT_TYPE, 0, 13 },
+	{ 14, 2, 3, 0, VMBUS_FAULT_PKT_TYPE, 14, 13 },
+	{ 0x106, 2, 3, 0, VMBUS_FAULT_PKT_TYPE, 0x106, 13 },
+	{ 6, 2, 3, 2, VMBUS_FAULT_PKT_FLAGS, 2, 1 },
+	{ 6, 2, 3, 0x8001, VMBUS_FAULT_PKT_FLAGS, 0x8001, 1 },
+	{ 6, 0, 3, 0, VMBUS_FAULT_PKT_OFFSET, 0, 2 },
+	{ 6, 1, 3, 0, VMBUS_FAULT_PKT_OFFSET, 1, 2 },
+	{ 7, 2, 3, 0, VMBUS_FAULT_PKT_OFFSET, 2, 3 },
+	{ 9, 2, 3, 0, VMBUS_FAULT_PKT_OFFSET, 2, 3 },
+	{ 13, 3, 6, 0, VMBUS_FAULT_PKT_OFFSET, 3, 4 },
+	{ 6, 4, 3, 0, VMBUS_FAULT_PKT_OFFSET_PAST, 4, 3 },
+	{ 6, 65535, 3, 0, VMBUS_FAULT_PKT_OFFSET_PAST, 65535, 3 },
+	{ 6, 2, 1, 0, VMBUS_FAULT_PKT_OFFSET_PAST, 2, 1 },
+	{ 6, 2, 0, 1, VMBUS_FAULT_PKT_OFFSET_PAST, 2, 0 },
+	{ 6, 2, 8, 0, VMBUS_FAULT_PKT_LENGTH, 72, 64 }, /* the trailer is past the index */
+	{ 6, 2, 9, 0, VMBUS_FAULT_PKT_LENGTH, 80, 64 },
+	{ 6, 2, 65535, 0, VMBUS_FAULT_PKT_LENGTH, 524288, 64 },
+	{ 9, 6, 65535, 1, VMBUS_FAULT_PKT_LENGTH, 524288, 64 },
+	{ 13, 4, 511, 0, VMBUS_FAULT_PKT_LENGTH, 4096, 64 },
 };
 #define BAD (int)(sizeof(bad) / sizeof(bad[0]))
 
@@ -243,8 +247,9 @@ START_TEST(ring_rx_get__wrong_packet_breaks_the_ring)
 				for (k = 0; k < good; k++)
 					ringbox_peer_packet(rb, (start + k * 32) % 4096,
 							    VMBUS__DESC(6, 2, 3, k % 2), k, k);
-				ringbox_set64(rb, at, VMBUS__DESC(bad[b].type, bad[b].offset8,
-								  bad[b].length8, bad[b].flags));
+				ringbox_set64(rb, at,
+					      VMBUS__DESC(bad[b].type, bad[b].offset8,
+							  bad[b].length8, bad[b].flags));
 				ringbox_set(rb, RINGBOX_IN, (at + 64) % 4096);
 				vmbus_test_at("bad %d good %u at %u", b, good, at);
 				if (good)
@@ -279,13 +284,13 @@ START_TEST(ring_rx_get__wrong_write_index_breaks_the_ring)
 	static const struct {
 		uint32_t in, field, value, limit;
 	} wrong[] = {
-		{4096, VMBUS_FAULT_WRITE_INDEX, 4096, 4088},
-		{0xfffffff8u, VMBUS_FAULT_WRITE_INDEX, 0xfffffff8u, 4088},
-		{4, VMBUS_FAULT_WRITE_INDEX_ALIGN, 4, 8},
-		{1000 + 32 + 8, VMBUS_FAULT_PKT_SPACE, 8, 24},
-		{1000 + 32 + 16, VMBUS_FAULT_PKT_SPACE, 16, 24},
-		{1000 + 24, VMBUS_FAULT_WRITE_INDEX_BACK, 1024, 1032},
-		{1000, VMBUS_FAULT_WRITE_INDEX_BACK, 1000, 1032},
+		{ 4096, VMBUS_FAULT_WRITE_INDEX, 4096, 4088 },
+		{ 0xfffffff8u, VMBUS_FAULT_WRITE_INDEX, 0xfffffff8u, 4088 },
+		{ 4, VMBUS_FAULT_WRITE_INDEX_ALIGN, 4, 8 },
+		{ 1000 + 32 + 8, VMBUS_FAULT_PKT_SPACE, 8, 24 },
+		{ 1000 + 32 + 16, VMBUS_FAULT_PKT_SPACE, 16, 24 },
+		{ 1000 + 24, VMBUS_FAULT_WRITE_INDEX_BACK, 1024, 1032 },
+		{ 1000, VMBUS_FAULT_WRITE_INDEX_BACK, 1000, 1032 },
 	};
 	struct ringbox *rb = ringbox_new(4096, ringbox_windows[_i / GETS]);
 	get_fn *const get = gets[_i % GETS];
@@ -305,6 +310,67 @@ START_TEST(ring_rx_get__wrong_write_index_breaks_the_ring)
 		must_eq(vmbus_ring_rx_fault(&rb->rx)->limit, wrong[w].limit);
 		must_eq(get(&rb->rx, &pkt, 1), VMBUS_E_FAULT);
 	}
+	ringbox_free(rb);
+}
+END_TEST
+
+/* Packets, and bytes behind them that are fewer than a packet: first the packets, then the fault. */
+START_TEST(ring_rx_get__packets_before_stray_bytes)
+{
+	struct ringbox *rb = ringbox_new(4096, ringbox_windows[_i / GETS]);
+	get_fn *const get = gets[_i % GETS];
+	struct vmbus_packet pkt[8];
+	uint32_t good, stray, k, at;
+
+	must_eq(ringbox_open_rx(rb, 0), 0);
+	for (good = 1; good < 6; good++)
+		for (stray = 8; stray <= 16; stray += 8)
+			for (at = 4096 - 200; at < 4096; at += 8) {
+				ringbox_reopen(rb, at);
+				for (k = 0; k < good; k++)
+					send(rb, k % 2 ? 9 : 6, k % 2 ? 8 : 0, 8, k);
+				ringbox_set(rb, RINGBOX_IN,
+					    (ringbox_get(rb, RINGBOX_IN) + stray) % 4096);
+				must_eq(get(&rb->rx, pkt, 8), (int)good);
+				must_be(&pkt[0], 6, 0, 8, 0);
+				must_eq(get(&rb->rx, pkt, 8), VMBUS_E_PEER);
+				must_eq(vmbus_ring_rx_fault(&rb->rx)->field, VMBUS_FAULT_PKT_SPACE);
+				must_eq(vmbus_ring_rx_fault(&rb->rx)->value, stray);
+				must_eq(get(&rb->rx, pkt, 8), VMBUS_E_FAULT);
+			}
+	ringbox_free(rb);
+}
+END_TEST
+
+/*
+ * Buffers from the packet's size on up to what is asked for: the packet comes or RANGE, whatever
+ * the places of ring and buffer within a cache line; with what is asked for it comes.
+ */
+START_TEST(ring_rx_get__buffers_just_large_enough)
+{
+	struct ringbox *rb = ringbox_new(16384, ringbox_windows[_i]);
+	struct vmbus_packet pkt;
+	uint32_t at, bytes, refused = 0;
+
+	must_eq(ringbox_open_rx(rb, 0), 0);
+	for (at = 8192 - 64; at < 8192 + 64; at += 8)
+		for (bytes = 5000; bytes <= 5024 + 64; bytes += 8) {
+			int got;
+
+			vmbus_test_at("at %u buffer %u", at, bytes);
+			ringbox_reopen(rb, at);
+			ringbox_new_buf(rb, bytes);
+			must_eq(vmbus_ring_rx_set_buf(&rb->rx, rb->buf, bytes), 0);
+			send(rb, 6, 0, 5000, 2);
+			got = vmbus_ring_rx_get(&rb->rx, &pkt, 1);
+			must(got == 1 || got == VMBUS_E_RANGE);
+			must(got == 1 || bytes < vmbus_ring_rx_need(&rb->rx));
+			must(got == VMBUS_E_RANGE || bytes >= 5024);
+			refused += got == VMBUS_E_RANGE;
+			if (got == 1)
+				must_be(&pkt, 6, 0, 5000, 2);
+		}
+	must(refused > 0);
 	ringbox_free(rb);
 }
 END_TEST
@@ -556,7 +622,7 @@ START_TEST(ring_rx_get__of_no_packets)
 END_TEST
 
 static struct ringbox *changed;
-static long change_place; /* to be changed after its load */
+static long change_place;     /* to be changed after its load */
 static uint32_t change_start; /* of the packet, 64 bytes: descriptor, id, 24 header, 16 payload */
 static bool change_whole;     /* reads are of whole runs of the ring, not of parts of the packet */
 static uint64_t change_to;
@@ -758,6 +824,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, ring_rx_get_in_peer_memory__header_is_private, 0, RINGBOX_WINDOWS);
 	tc = vmbus_test_case(suite, "buffer", 5);
 	tcase_add_loop_test(tc, ring_rx_set_buf__nothing_is_lost, 0, RINGBOX_WINDOWS);
+	tcase_add_loop_test(tc, ring_rx_get__buffers_just_large_enough, 0, RINGBOX_WINDOWS);
 	tcase_add_test(tc, ring_rx_get_in_peer_memory__buffer_too_small);
 	tc = vmbus_test_case(suite, "publish", 5);
 	add_for_all(tc, ring_rx_get__publishes_lazily);
@@ -765,6 +832,7 @@ static void tests(Suite *suite)
 	tc = vmbus_test_case(suite, "fault", 10);
 	add_for_all(tc, ring_rx_get__wrong_packet_breaks_the_ring);
 	add_for_all(tc, ring_rx_get__wrong_write_index_breaks_the_ring);
+	add_for_all(tc, ring_rx_get__packets_before_stray_bytes);
 	add_for_all(tc, lesson_10_double_fetch_while_receiving);
 	add_for_all(tc, lesson_10_each_place_is_read_once);
 	tcase_add_loop_test(tc, lesson_31_million_bad_packets, 0, GETS);

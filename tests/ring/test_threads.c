@@ -27,7 +27,7 @@ static void ring_bell(void *ctx)
 /* A bell that never rings is a lost wake-up. */
 static int wait_for(const int *bell)
 {
-	struct pollfd p = {.fd = bell[0], .events = POLLIN};
+	struct pollfd p = { .fd = bell[0], .events = POLLIN };
 	char c;
 
 	return poll(&p, 1, STALE_MS) == 1 && read(bell[0], &c, 1) == 1 ? 0 : -1;
@@ -73,7 +73,7 @@ static void *sender(void *arg)
 START_TEST(lesson_07_stale_packet)
 {
 	static uint8_t data[700];
-	struct vmbus_ring_opts opts = {.struct_bytes = sizeof(opts), .signal = ring_bell};
+	struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts), .signal = ring_bell };
 	struct vmbus_packet pkt[8];
 	pthread_t thread;
 	void *failure;

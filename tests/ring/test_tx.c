@@ -32,21 +32,21 @@ static void must_be_unchanged(const struct ringbox *rb, uint8_t *copy)
 static const struct {
 	uint32_t in, out, size, field;
 } inits[] = {
-	{0, 0, 8192, 0},
-	{8184, 8184, 8192, 0},
-	{8, 16, 8192, 0}, /* all but 8 bytes used */
-	{4096, 8, 8192, 0},
-	{8192, 0, 8192, VMBUS_FAULT_WRITE_INDEX},
-	{8196, 0, 8192, VMBUS_FAULT_WRITE_INDEX},
-	{UINT32_MAX, 0, 8192, VMBUS_FAULT_WRITE_INDEX},
-	{0x80000000u, 0, 8192, VMBUS_FAULT_WRITE_INDEX},
-	{1, 0, 8192, VMBUS_FAULT_WRITE_INDEX_ALIGN},
-	{8191, 0, 8192, VMBUS_FAULT_WRITE_INDEX_ALIGN},
-	{4, 0, 8192, VMBUS_FAULT_WRITE_INDEX_ALIGN},
-	{0, 8192, 8192, VMBUS_FAULT_READ_INDEX},
-	{0, 0xfffffff8u, 8192, VMBUS_FAULT_READ_INDEX},
-	{0, 4, 8192, VMBUS_FAULT_READ_INDEX_ALIGN},
-	{0, 8191, 8192, VMBUS_FAULT_READ_INDEX_ALIGN},
+	{ 0, 0, 8192, 0 },
+	{ 8184, 8184, 8192, 0 },
+	{ 8, 16, 8192, 0 }, /* all but 8 bytes used */
+	{ 4096, 8, 8192, 0 },
+	{ 8192, 0, 8192, VMBUS_FAULT_WRITE_INDEX },
+	{ 8196, 0, 8192, VMBUS_FAULT_WRITE_INDEX },
+	{ UINT32_MAX, 0, 8192, VMBUS_FAULT_WRITE_INDEX },
+	{ 0x80000000u, 0, 8192, VMBUS_FAULT_WRITE_INDEX },
+	{ 1, 0, 8192, VMBUS_FAULT_WRITE_INDEX_ALIGN },
+	{ 8191, 0, 8192, VMBUS_FAULT_WRITE_INDEX_ALIGN },
+	{ 4, 0, 8192, VMBUS_FAULT_WRITE_INDEX_ALIGN },
+	{ 0, 8192, 8192, VMBUS_FAULT_READ_INDEX },
+	{ 0, 0xfffffff8u, 8192, VMBUS_FAULT_READ_INDEX },
+	{ 0, 4, 8192, VMBUS_FAULT_READ_INDEX_ALIGN },
+	{ 0, 8191, 8192, VMBUS_FAULT_READ_INDEX_ALIGN },
 };
 
 /* [RING-INIT]: the indices are taken as they are, or refused; nothing is reset or signalled. */
@@ -87,8 +87,8 @@ END_TEST
 START_TEST(ring_tx_init__refuses_arguments)
 {
 	struct ringbox *rb = ringbox_new(4096, VMBUS_RING_PLAIN);
-	const struct vmbus_ring_mem none = {0};
-	struct vmbus_ring_opts opts = {.struct_bytes = sizeof(opts) - 1};
+	const struct vmbus_ring_mem none = { 0 };
+	struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts) - 1 };
 	uint8_t *copy = snapshot(rb);
 
 	must_eq(vmbus_ring_tx_init(&rb->tx, &none, NULL), VMBUS_E_INVAL);
@@ -103,17 +103,18 @@ END_TEST
 START_TEST(ring_tx_put__vector_hello_and_completion)
 {
 	static const uint8_t vector[] = {
-		0x06, 0, 2, 0, 3, 0, 1, 0, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11,
-		0x68, 0x65, 0x6c, 0x6c, 0x6f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-		0x0b, 0, 2, 0, 2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0,
-		0, 0, 0, 0, 0x20, 0, 0, 0};
+		0x06, 0,    2,	  0,	3,    0,    1,	  0, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33,
+		0x22, 0x11, 0x68, 0x65, 0x6c, 0x6c, 0x6f, 0, 0,	   0,	 0,    0,    0,	   0,
+		0,    0,    0,	  0,	0x0b, 0,    2,	  0, 2,	   0,	 0,    0,    9,	   0,
+		0,    0,    0,	  0,	0,    0,    0,	  0, 0,	   0,	 0x20, 0,    0,	   0
+	};
 	struct ringbox *rb = open_at(4096, ringbox_windows[_i], 0);
 	struct vmbus_msg msg = ringbox_msg(0x1122334455667788, "hello", 5);
 
 	msg.flags = VMBUS_PKT_FLAG_COMPLETE;
 	must_eq(vmbus_ring_tx_put(&rb->tx, &msg, 1), 1);
 	must_eq(ringbox_get(rb, RINGBOX_IN), 32);
-	msg = (struct vmbus_msg){.type = VMBUS_PKT_COMPLETION, .id = 9};
+	msg = (struct vmbus_msg){ .type = VMBUS_PKT_COMPLETION, .id = 9 };
 	must_eq(vmbus_ring_tx_put(&rb->tx, &msg, 1), 1);
 	must_eq(ringbox_get(rb, RINGBOX_IN), 56);
 	ck_assert_mem_eq(ringbox_data(rb), vector, sizeof(vector));
@@ -125,15 +126,22 @@ END_TEST
 /* Section 9: GPA direct with two page numbers and 16 bytes of payload, 72 bytes in the ring. */
 START_TEST(ring_tx_put__vector_gpa_direct)
 {
-	static const uint8_t head[] = {9,    0,	   6, 0, 8, 0, 1, 0, 5,	  0,	0, 0, 0, 0, 0, 0,
-				       0,    0,	   0, 0, 1, 0, 0, 0, 0x70, 0x17, 0, 0, 0, 2, 0, 0,
-				       0x34, 0x12, 0, 0, 0, 0, 0, 0, 0x35, 0x12, 0, 0, 0, 0, 0, 0};
-	const uint64_t pfns[] = {0x1234, 0x1235};
-	const struct vmbus_wire_ext fields = {.range_count = 1};
+	static const uint8_t head[] = {
+		9,    0,    6, 0, 8, 0, 1, 0, 5,    0,	  0, 0, 0, 0, 0, 0,
+		0,    0,    0, 0, 1, 0, 0, 0, 0x70, 0x17, 0, 0, 0, 2, 0, 0,
+		0x34, 0x12, 0, 0, 0, 0, 0, 0, 0x35, 0x12, 0, 0, 0, 0, 0, 0
+	};
+	const uint64_t pfns[] = { 0x1234, 0x1235 };
+	const struct vmbus_wire_ext fields = { .range_count = 1 };
 	struct ringbox *rb = open_at(4096, ringbox_windows[_i], 0);
 	uint8_t ext[32], payload[16];
-	struct vmbus_msg msg = {.type = VMBUS_PKT_GPA_DIRECT, .flags = 1, .id = 5, .ext = ext,
-				.ext_len = 32, .data = payload, .len = 16};
+	struct vmbus_msg msg = { .type = VMBUS_PKT_GPA_DIRECT,
+				 .flags = 1,
+				 .id = 5,
+				 .ext = ext,
+				 .ext_len = 32,
+				 .data = payload,
+				 .len = 16 };
 
 	ringbox_fill(payload, 16, 3);
 	must_eq(vmbus_wire_ext_put(VMBUS_PKT_GPA_DIRECT, &fields, ext, 8), 8);
@@ -237,7 +245,7 @@ START_TEST(ring_tx_put__every_length_byte_exact)
 	const bool with_ext = _i % 2;
 	struct ringbox *rb = open_at(8192, ringbox_windows[_i / 2], 0);
 	static uint8_t data[1200], packet[1300], expected[8192];
-	static const uint8_t ext[] = {1, 2, 3, 4, 5, 6, 7, 8};
+	static const uint8_t ext[] = { 1, 2, 3, 4, 5, 6, 7, 8 };
 	uint32_t len, at, bytes, i, pass;
 
 	for (pass = 0; pass < 2; pass++)
@@ -280,7 +288,8 @@ START_TEST(ring_tx_put__scattered_input)
 	ringbox_fill(data, sizeof(data), 5);
 	for (a = 0; a <= sizeof(data); a++)
 		for (b = a; b <= sizeof(data); b++) {
-			const struct vmbus_iov more[] = {{data + a, b - a}, {data + b, sizeof(data) - b}};
+			const struct vmbus_iov more[] = { { data + a, b - a },
+							  { data + b, sizeof(data) - b } };
 			const uint32_t at = 4096 - 8 * (1 + (a + b) % 9);
 			struct vmbus_msg whole = ringbox_msg(3, data, sizeof(data));
 			struct vmbus_msg msg = ringbox_msg(3, data, a);
@@ -302,35 +311,38 @@ END_TEST
 /* Messages that cannot be: refused, and nothing has changed. */
 START_TEST(ring_tx_put__refuses_wrong_messages)
 {
-	static const uint8_t ext[24] = {0};
+	static const uint8_t ext[24] = { 0 };
 	static uint8_t data[64];
-	const struct vmbus_iov huge[] = {{data, SIZE_MAX}};
-	const struct vmbus_iov sum[] = {{data, 524280}, {data, 524280}};
-	const struct vmbus_iov wraps[] = {{data, SIZE_MAX - 15}, {data, 64}};
+	const struct vmbus_iov huge[] = { { data, SIZE_MAX } };
+	const struct vmbus_iov sum[] = { { data, 524280 }, { data, 524280 } };
+	const struct vmbus_iov wraps[] = { { data, SIZE_MAX - 15 }, { data, 64 } };
+	const struct vmbus_iov to_zero[] = { { data, SIZE_MAX - 15 } }; /* and 16 make 2^64 */
 	const struct {
 		struct vmbus_msg msg;
 		int err;
 	} wrong[] = {
-		{{.type = 0}, VMBUS_E_INVAL},
-		{{.type = 14}, VMBUS_E_INVAL},
-		{{.type = 0x106}, VMBUS_E_INVAL},
-		{{.type = 65535}, VMBUS_E_INVAL},
-		{{.type = 6, .flags = 2}, VMBUS_E_INVAL},
-		{{.type = 6, .flags = 3}, VMBUS_E_INVAL},
-		{{.type = 6, .flags = 0x8000}, VMBUS_E_INVAL},
-		{{.type = 6, .flags = 65535}, VMBUS_E_INVAL},
-		{{.type = 6, .ext = ext, .ext_len = 4}, VMBUS_E_INVAL},
-		{{.type = 6, .ext = ext, .ext_len = 9}, VMBUS_E_INVAL},
-		{{.type = 6, .ext_len = 8}, VMBUS_E_INVAL}, /* no header there */
-		{{.type = 7}, VMBUS_E_INVAL},
-		{{.type = 9}, VMBUS_E_INVAL},
-		{{.type = 13, .ext = ext, .ext_len = 8}, VMBUS_E_INVAL},
-		{{.type = 6, .more_count = 1}, VMBUS_E_INVAL},
-		{{.type = 6, .more_count = 1, .more = huge}, VMBUS_E_RANGE},
-		{{.type = 6, .more_count = 2, .more = sum}, VMBUS_E_RANGE},
-		{{.type = 6, .more_count = 2, .more = wraps}, VMBUS_E_RANGE},
-		{{.type = 6, .ext = ext, .ext_len = UINT32_MAX - 7}, VMBUS_E_RANGE},
-		{{.type = 6, .ext = ext, .ext_len = 4064}, VMBUS_E_RANGE},
+		{ { .type = 0 }, VMBUS_E_INVAL },
+		{ { .type = 14 }, VMBUS_E_INVAL },
+		{ { .type = 0x106 }, VMBUS_E_INVAL },
+		{ { .type = 65535 }, VMBUS_E_INVAL },
+		{ { .type = 6, .flags = 2 }, VMBUS_E_INVAL },
+		{ { .type = 6, .flags = 3 }, VMBUS_E_INVAL },
+		{ { .type = 6, .flags = 0x8000 }, VMBUS_E_INVAL },
+		{ { .type = 6, .flags = 65535 }, VMBUS_E_INVAL },
+		{ { .type = 6, .ext = ext, .ext_len = 4 }, VMBUS_E_INVAL },
+		{ { .type = 6, .ext = ext, .ext_len = 9 }, VMBUS_E_INVAL },
+		{ { .type = 6, .ext_len = 8 }, VMBUS_E_INVAL }, /* no header there */
+		{ { .type = 7 }, VMBUS_E_INVAL },
+		{ { .type = 9 }, VMBUS_E_INVAL },
+		{ { .type = 13, .ext = ext, .ext_len = 8 }, VMBUS_E_INVAL },
+		{ { .type = 6, .more_count = 1 }, VMBUS_E_INVAL },
+		{ { .type = 6, .more_count = 1, .more = huge }, VMBUS_E_RANGE },
+		{ { .type = 6, .more_count = 2, .more = sum }, VMBUS_E_RANGE },
+		{ { .type = 6, .more_count = 2, .more = wraps }, VMBUS_E_RANGE },
+		{ { .type = 6, .data = data, .len = 16, .more_count = 1, .more = to_zero },
+		  VMBUS_E_RANGE },
+		{ { .type = 6, .ext = ext, .ext_len = UINT32_MAX - 7 }, VMBUS_E_RANGE },
+		{ { .type = 6, .ext = ext, .ext_len = 4064 }, VMBUS_E_RANGE },
 	};
 	const struct vmbus_msg good = ringbox_msg(1, data, 8);
 	struct ringbox *rb = open_at(4096, ringbox_windows[_i], 4072);
@@ -343,8 +355,9 @@ START_TEST(ring_tx_put__refuses_wrong_messages)
 		vmbus_test_at("message %u", i);
 		copy = snapshot(rb);
 		must_eq(vmbus_ring_tx_put(&rb->tx, &wrong[i].msg, 1), wrong[i].err);
-		if (wrong[i].msg.more_count == 0)
-			must_eq(vmbus_ring_tx_reserve(&rb->tx, &wrong[i].msg, span, 2), wrong[i].err);
+		if (wrong[i].msg.more_count == 0 && !wrong[i].msg.data)
+			must_eq(vmbus_ring_tx_reserve(&rb->tx, &wrong[i].msg, span, 2),
+				wrong[i].err);
 		must_be_unchanged(rb, copy);
 		/* In the middle of a call: what lies before it goes, and the next call tells. */
 		three[0] = good;
@@ -387,10 +400,45 @@ START_TEST(ring_tx_put__sends_what_fits)
 }
 END_TEST
 
+static struct ringbox *read_box;
+static unsigned int out_loads;
+
+/* A peer that reads one packet on before each of our looks. */
+static void read_on(const volatile void *p)
+{
+	if (ringbox_place_of(read_box, p) != RINGBOX_OUT)
+		return;
+	out_loads++;
+	ringbox_set(read_box, RINGBOX_OUT, (ringbox_get(read_box, RINGBOX_OUT) + 1024) % 4096);
+}
+
+/* One call looks at the read index once, however the peer moves; else a peer could hold it for ever. */
+START_TEST(ring_tx_put__looks_once_a_call)
+{
+	struct ringbox *rb = open_at(4096, ringbox_windows[_i], 0);
+	static uint8_t data[1000];
+	struct vmbus_msg msg[16];
+	uint32_t i;
+
+	for (i = 0; i < 16; i++)
+		msg[i] = ringbox_msg(i, data, 1000);
+	ringbox_set(rb, RINGBOX_MASK, 1);
+	must_eq(vmbus_ring_tx_put(&rb->tx, msg, 16), 3);
+	read_box = rb;
+	vmbus__test_hook = read_on;
+	must_eq(vmbus_ring_tx_put(&rb->tx, msg, 16), 1);
+	must_eq(out_loads, 1);
+	must_eq(vmbus_ring_tx_put(&rb->tx, msg, 16), 1);
+	must_eq(out_loads, 2);
+	vmbus__test_hook = NULL;
+	ringbox_free(rb);
+}
+END_TEST
+
 /* A mix of small, large and odd messages in one call: one publication of all, in order. */
 START_TEST(ring_tx_put__mixed_batch)
 {
-	static const uint32_t lens[] = {0, 1, 256, 257, 8, 300, 7, 64, 1000, 255, 3};
+	static const uint32_t lens[] = { 0, 1, 256, 257, 8, 300, 7, 64, 1000, 255, 3 };
 	const uint32_t n = sizeof(lens) / sizeof(lens[0]);
 	struct ringbox *rb = open_at(8192, ringbox_windows[_i], 8192 - 640);
 	static uint8_t data[11][1000], packet[1100], got[1100];
@@ -405,7 +453,7 @@ START_TEST(ring_tx_put__mixed_batch)
 	msg[5].more = &more; /* 300 bytes as 100 and 200 */
 	msg[5].more_count = 1;
 	msg[5].len = 100;
-	more = (struct vmbus_iov){data[5] + 100, 200};
+	more = (struct vmbus_iov){ data[5] + 100, 200 };
 	must_eq(vmbus_ring_tx_put(&rb->tx, msg, n), (int)n);
 	must_eq(rb->tx.stats_p.batches, 1);
 	must_eq(rb->tx_signals, 1);
@@ -481,7 +529,7 @@ END_TEST
 START_TEST(ring_tx_reserve__refuses_a_payload)
 {
 	struct ringbox *rb = open_at(4096, VMBUS_RING_PLAIN, 0);
-	const struct vmbus_iov more = {"x", 1};
+	const struct vmbus_iov more = { "x", 1 };
 	struct vmbus_msg msg = ringbox_msg(1, "x", 1);
 	struct vmbus_span span;
 
@@ -562,9 +610,9 @@ END_TEST
 /* [RING-SIGNAL]: told if and only if unmasked and the reader had read all before the batch. */
 START_TEST(ring_tx_put__signals_when_due)
 {
-	static const uint32_t masks[] = {0, 1, 0x80000000, UINT32_MAX};
+	static const uint32_t masks[] = { 0, 1, 0x80000000, UINT32_MAX };
 	struct ringbox *rb = open_at(4096, ringbox_windows[_i], 0);
-	const struct vmbus_msg msg[] = {ringbox_msg(1, "a", 1), ringbox_msg(2, "b", 1)};
+	const struct vmbus_msg msg[] = { ringbox_msg(1, "a", 1), ringbox_msg(2, "b", 1) };
 	struct vmbus_ring_stats stats;
 	uint32_t m, lag, n, signals = 0, calls = 0;
 
@@ -620,10 +668,10 @@ START_TEST(ring_tx_put__after_a_fault)
 	static const struct {
 		uint32_t out, field, limit;
 	} bad[] = {
-		{4096, VMBUS_FAULT_READ_INDEX, 4088},
-		{UINT32_MAX, VMBUS_FAULT_READ_INDEX, 4088},
-		{4, VMBUS_FAULT_READ_INDEX_ALIGN, 8},
-		{1000, VMBUS_FAULT_READ_INDEX_BACK, 4088}, /* past what was published */
+		{ 4096, VMBUS_FAULT_READ_INDEX, 4088 },
+		{ UINT32_MAX, VMBUS_FAULT_READ_INDEX, 4088 },
+		{ 4, VMBUS_FAULT_READ_INDEX_ALIGN, 8 },
+		{ 1000, VMBUS_FAULT_READ_INDEX_BACK, 4088 }, /* past what was published */
 	};
 	struct ringbox *rb = open_at(4096, VMBUS_RING_PLAIN, 8);
 	static uint8_t data[4056];
@@ -680,6 +728,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, ring_tx_put__scattered_input, 0, RINGBOX_WINDOWS);
 	tcase_add_loop_test(tc, ring_tx_put__refuses_wrong_messages, 0, RINGBOX_WINDOWS);
 	tcase_add_loop_test(tc, ring_tx_put__sends_what_fits, 0, RINGBOX_WINDOWS);
+	tcase_add_loop_test(tc, ring_tx_put__looks_once_a_call, 0, RINGBOX_WINDOWS);
 	tcase_add_loop_test(tc, ring_tx_put__mixed_batch, 0, RINGBOX_WINDOWS);
 	tc = vmbus_test_case(suite, "reserve", 10);
 	tcase_add_loop_test(tc, ring_tx_reserve__every_length_byte_exact, 0, RINGBOX_WINDOWS);

@@ -8,15 +8,21 @@
 
 #define SIZE 8192u
 
-static const uint32_t few[] = {0, 1, 8, 13, 64, 255, 256, 257, 1000, 4088, 4096, 4103, 8152};
-static const uint32_t lens[] = {0,    1,    2,	  7,	8,    9,    15,	  16,	17,   23,   24,	  31,
-				32,   63,   64,	  65,	127,  128,  129,  248,	255,  256,  257,  264,
-				511,  512,  1000, 1024, 2047, 2048, 2049, 3000, 4063, 4064, 4072, 4080,
-				4088, 4095, 4096, 4097, 4104, 6000, 8000, 8143, 8144, 8145, 8151, 8152};
+static const uint32_t few[] = { 0, 1, 8, 13, 64, 255, 256, 257, 1000, 4088, 4096, 4103, 8152 };
+static const uint32_t lens[] = { 0,    1,    2,	   7,	 8,    9,    15,   16,	 17,   23,
+				 24,   31,   32,   63,	 64,   65,   127,  128,	 129,  248,
+				 255,  256,  257,  264,	 511,  512,  1000, 1024, 2047, 2048,
+				 2049, 3000, 4063, 4064, 4072, 4080, 4088, 4095, 4096, 4097,
+				 4104, 6000, 8000, 8143, 8144, 8145, 8151, 8152 };
 #define LENS(array) (uint32_t)(sizeof(array) / sizeof(array[0]))
 
-enum way { PUT, RESERVE, MTX, WAYS };
-static const char *const way_name[] = {"put", "reserve", "mtx"};
+enum way {
+	PUT,
+	RESERVE,
+	MTX,
+	WAYS
+};
+static const char *const way_name[] = { "put", "reserve", "mtx" };
 
 static struct ringbox *rb;
 static uint8_t data[SIZE], model[SIZE + 64], seen[SIZE + 64];
@@ -126,7 +132,7 @@ END_TEST
 /* Every type, with the header that it needs and one that is longer, cut at every qword. */
 START_TEST(ring_wrap__every_type)
 {
-	static const uint32_t sizes[] = {0, 8, 21};
+	static const uint32_t sizes[] = { 0, 8, 21 };
 	const enum way way = (enum way)(_i % WAYS);
 	uint8_t ext[4096];
 	uint32_t type, more, k, at;

@@ -15,8 +15,8 @@
 
 #include "vmbus_test.h"
 
-static const enum vmbus_ring_window windows[] = {VMBUS_RING_PLAIN, VMBUS_RING_MIRRORED,
-						 VMBUS_RING_SCATTERED};
+static const enum vmbus_ring_window windows[] = { VMBUS_RING_PLAIN, VMBUS_RING_MIRRORED,
+						  VMBUS_RING_SCATTERED };
 #define WINDOWS 3
 
 static uint64_t host_page(void)
@@ -26,9 +26,9 @@ static uint64_t host_page(void)
 
 static struct vmbus_shm_ring_opts opts_of(enum vmbus_ring_window window, uint32_t size)
 {
-	return (struct vmbus_shm_ring_opts){.struct_bytes = sizeof(struct vmbus_shm_ring_opts),
-					    .window = window,
-					    .size = size};
+	return (struct vmbus_shm_ring_opts){ .struct_bytes = sizeof(struct vmbus_shm_ring_opts),
+					     .window = window,
+					     .size = size };
 }
 
 /* Lines of this process's map that have that text in them; -1 where there is no such file. */
@@ -55,7 +55,7 @@ static bool is_mapped(const void *p)
 
 START_TEST(shm_create__sealed_and_zeroed)
 {
-	static const uint64_t sizes[] = {1, 4095, 4096, 4097, 1 << 20};
+	static const uint64_t sizes[] = { 1, 4095, 4096, 4097, 1 << 20 };
 	const int all = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 	unsigned int i;
 
@@ -118,8 +118,8 @@ START_TEST(shm_ring_map__two_windows_of_one_ring)
 	const uint32_t size = 16384;
 	struct vmbus_shm_ring_opts a = opts_of(windows[_i / WINDOWS], size);
 	struct vmbus_shm_ring_opts b = opts_of(windows[_i % WINDOWS], size);
-	struct vmbus_ring_opts end = {.struct_bytes = sizeof(end),
-				      .buf_bytes = vmbus_ring_rx_buf_bytes(size)};
+	struct vmbus_ring_opts end = { .struct_bytes = sizeof(end),
+				       .buf_bytes = vmbus_ring_rx_buf_bytes(size) };
 	const int fd = vmbus_shm_create(vmbus_shm_ring_bytes(size) + 4 * host_page());
 	const int before = mappings("memfd:");
 	struct vmbus_shm_ring ra, rb;
@@ -139,8 +139,10 @@ START_TEST(shm_ring_map__two_windows_of_one_ring)
 	must_eq(vmbus_ring_tx_init(&tx, &ra.mem, NULL), 0);
 	must_eq(vmbus_ring_rx_init(&rx, &rb.mem, &end), 0);
 	for (k = 0; k < 400; k++) {
-		struct vmbus_msg msg = {.id = k, .type = VMBUS_PKT_INBAND, .data = data,
-					.len = k * 61 % sizeof(data)};
+		struct vmbus_msg msg = { .id = k,
+					 .type = VMBUS_PKT_INBAND,
+					 .data = data,
+					 .len = k * 61 % sizeof(data) };
 
 		for (j = 0; j < msg.len; j++)
 			data[j] = (uint8_t)(k + j * 3);
@@ -169,7 +171,9 @@ START_TEST(shm_ring_map__offsets)
 	struct vmbus_shm_ring first, second;
 	static struct vmbus_ring_tx tx;
 	static uint8_t data[8000], zero[4096], page[4096];
-	const struct vmbus_msg msg = {.type = VMBUS_PKT_INBAND, .data = data, .len = sizeof(data)};
+	const struct vmbus_msg msg = { .type = VMBUS_PKT_INBAND,
+				       .data = data,
+				       .len = sizeof(data) };
 	uint64_t at;
 
 	must_eq(vmbus_shm_ring_map(&first, fd, &opts), 0);
@@ -209,8 +213,9 @@ static void must_refuse(int fd, const struct vmbus_shm_ring_opts *opts, int err)
 
 START_TEST(shm_ring_map__refuses_sizes_and_places)
 {
-	static const uint32_t sizes[] = {0,	    1,		4095,	    4097,	6144,
-					 0x40000001, 0x40001000, 0x80000000u, 0xfffff000u, UINT32_MAX};
+	static const uint32_t sizes[] = { 0,	       1,	   4095,       4097,
+					  6144,	       0x40000001, 0x40001000, 0x80000000u,
+					  0xfffff000u, UINT32_MAX };
 	const int fd = vmbus_shm_create(vmbus_shm_ring_bytes(8192));
 	struct vmbus_shm_ring_opts opts = opts_of(windows[_i], 8192);
 	unsigned int i;
@@ -287,7 +292,7 @@ END_TEST
 
 START_TEST(shm_ring_map__no_such_node)
 {
-	static const uint32_t nodes[] = {1000, 4096, 0x7fffffff, 0x80000000u, UINT32_MAX};
+	static const uint32_t nodes[] = { 1000, 4096, 0x7fffffff, 0x80000000u, UINT32_MAX };
 	const int fd = vmbus_shm_create(vmbus_shm_ring_bytes(8192));
 	struct vmbus_shm_ring_opts opts = opts_of(VMBUS_RING_MIRRORED, 8192);
 	unsigned int i;
@@ -372,22 +377,22 @@ START_TEST(err_to_errno__of_each_error)
 	static const struct {
 		int err, number;
 	} table[] = {
-		{0, 0},
-		{5, 0},
-		{INT_MAX, 0},
-		{VMBUS_E_AGAIN, EAGAIN},
-		{VMBUS_E_FULL, ENOBUFS},
-		{VMBUS_E_INVAL, EINVAL},
-		{VMBUS_E_RANGE, ERANGE},
-		{VMBUS_E_STATE, EBUSY},
-		{VMBUS_E_PEER, EPROTO},
-		{VMBUS_E_FAULT, ENOTCONN},
-		{VMBUS_E_NOMEM, ENOMEM},
-		{VMBUS_E_PERM, EPERM},
-		{VMBUS_E_NOTSUP, ENOTSUP},
-		{VMBUS_E_SYSTEM, EIO},
-		{-99, EIO},
-		{INT_MIN, EIO},
+		{ 0, 0 },
+		{ 5, 0 },
+		{ INT_MAX, 0 },
+		{ VMBUS_E_AGAIN, EAGAIN },
+		{ VMBUS_E_FULL, ENOBUFS },
+		{ VMBUS_E_INVAL, EINVAL },
+		{ VMBUS_E_RANGE, ERANGE },
+		{ VMBUS_E_STATE, EBUSY },
+		{ VMBUS_E_PEER, EPROTO },
+		{ VMBUS_E_FAULT, ENOTCONN },
+		{ VMBUS_E_NOMEM, ENOMEM },
+		{ VMBUS_E_PERM, EPERM },
+		{ VMBUS_E_NOTSUP, ENOTSUP },
+		{ VMBUS_E_SYSTEM, EIO },
+		{ -99, EIO },
+		{ INT_MIN, EIO },
 	};
 	unsigned int i;
 

@@ -30,9 +30,9 @@ enum ringbox_word { /* byte offsets in the control page, [RING-CTL] */
 	RINGBOX_FEATURES = 64
 };
 
-static const enum vmbus_ring_window ringbox_windows[] = {VMBUS_RING_PLAIN, VMBUS_RING_MIRRORED,
-							 VMBUS_RING_SCATTERED};
-static const char *const ringbox_window_name[] = {"plain", "mirrored", "scattered"};
+static const enum vmbus_ring_window ringbox_windows[] = { VMBUS_RING_PLAIN, VMBUS_RING_MIRRORED,
+							  VMBUS_RING_SCATTERED };
+static const char *const ringbox_window_name[] = { "plain", "mirrored", "scattered" };
 #define RINGBOX_WINDOWS 3
 
 struct ringbox {
@@ -65,8 +65,8 @@ static inline void *ringbox_mmap(void *at, size_t bytes, int prot, int flags, in
 
 static inline void *ringbox_reserve(size_t bytes)
 {
-	return ringbox_mmap(NULL, bytes, PROT_NONE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return ringbox_mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			    0);
 }
 
 static inline void ringbox_place(uint8_t *at, size_t bytes, int fd, size_t offset)
@@ -104,7 +104,8 @@ static inline void ringbox_scatter(struct ringbox *rb, int fd, size_t host)
 		uint8_t *at = data + (size_t)(count - 1 - i) * 2 * VMBUS_PAGE_BYTES;
 
 		if (host == VMBUS_PAGE_BYTES)
-			ringbox_place(at, VMBUS_PAGE_BYTES, fd, host + i * (size_t)VMBUS_PAGE_BYTES);
+			ringbox_place(at, VMBUS_PAGE_BYTES, fd,
+				      host + i * (size_t)VMBUS_PAGE_BYTES);
 		else
 			at = data + (size_t)i * VMBUS_PAGE_BYTES;
 		rb->pages[i] = at;
@@ -257,18 +258,18 @@ static inline void ringbox_start_at(struct ringbox *rb, uint32_t index)
 
 static inline int ringbox_open_tx(struct ringbox *rb)
 {
-	const struct vmbus_ring_opts opts = {.struct_bytes = sizeof(opts),
-					     .signal = ringbox_tx_signal,
-					     .signal_ctx = rb};
+	const struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts),
+					      .signal = ringbox_tx_signal,
+					      .signal_ctx = rb };
 
 	return vmbus_ring_tx_init(&rb->tx, &rb->mem, &opts);
 }
 
 static inline int ringbox_open_mtx(struct ringbox *rb, uint32_t slots)
 {
-	const struct vmbus_ring_opts opts = {.struct_bytes = sizeof(opts),
-					     .signal = ringbox_tx_signal,
-					     .signal_ctx = rb};
+	const struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts),
+					      .signal = ringbox_tx_signal,
+					      .signal_ctx = rb };
 
 	if (!rb->mtx)
 		rb->mtx = aligned_alloc(64, (sizeof(*rb->mtx) + 63) / 64 * 64);
@@ -287,9 +288,9 @@ static inline void ringbox_new_buf(struct ringbox *rb, uint32_t bytes)
 /* bytes: of the receiver's buffer; 0 for what any packet of the ring needs. */
 static inline int ringbox_open_rx(struct ringbox *rb, uint32_t bytes)
 {
-	struct vmbus_ring_opts opts = {.struct_bytes = sizeof(opts),
-				       .signal = ringbox_rx_signal,
-				       .signal_ctx = rb};
+	struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts),
+					.signal = ringbox_rx_signal,
+					.signal_ctx = rb };
 
 	ringbox_new_buf(rb, bytes ? bytes : vmbus_ring_rx_buf_bytes(rb->size));
 	opts.buf = rb->buf;
@@ -312,11 +313,11 @@ static inline struct ringbox *ringbox_open(uint32_t size, enum vmbus_ring_window
 /* Both ends again, at another index of the same memory. */
 static inline void ringbox_reopen(struct ringbox *rb, uint32_t index)
 {
-	struct vmbus_ring_opts opts = {.struct_bytes = sizeof(opts),
-				       .signal = ringbox_rx_signal,
-				       .signal_ctx = rb,
-				       .buf = rb->buf,
-				       .buf_bytes = rb->buf_bytes};
+	struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts),
+					.signal = ringbox_rx_signal,
+					.signal_ctx = rb,
+					.buf = rb->buf,
+					.buf_bytes = rb->buf_bytes };
 
 	vmbus_ring_mem_clear(&rb->mem);
 	ringbox_start_at(rb, index);
@@ -358,7 +359,9 @@ static inline void ringbox_fill(void *p, uint32_t len, uint32_t seed)
 /* An in-band message of one piece. */
 static inline struct vmbus_msg ringbox_msg(uint64_t id, const void *data, uint32_t len)
 {
-	const struct vmbus_msg msg = {.id = id, .data = data, .len = len, .type = VMBUS_PKT_INBAND};
+	const struct vmbus_msg msg = {
+		.id = id, .data = data, .len = len, .type = VMBUS_PKT_INBAND
+	};
 
 	return msg;
 }

@@ -127,8 +127,8 @@ static inline int vmbus_test_main(const char *name, void (*tests)(Suite *suite))
 	SRunner *runner;
 	int failed, run, skipped;
 
-	vmbus_test_skips = mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE,
-				MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	vmbus_test_skips =
+		mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (vmbus_test_skips == MAP_FAILED)
 		return EXIT_FAILURE;
 	tests(suite);

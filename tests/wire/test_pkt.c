@@ -11,7 +11,7 @@
 #include "wire/pkt.h"
 
 /* Bytes of each type's own header, [PKT-EXT]; -1: no such type. */
-static const int ext_bytes[] = {-1, 0, 8, 8, 8, 8, 0, 8, 8, 8, 0, 0, 0, 16};
+static const int ext_bytes[] = { -1, 0, 8, 8, 8, 8, 0, 8, 8, 8, 0, 0, 0, 16 };
 
 static int model_ext(uint32_t type)
 {
@@ -60,8 +60,8 @@ static void desc_value(uint32_t field, uint64_t d, uint64_t *value)
 static void check_one(uint32_t type, uint32_t offset8, uint32_t length8, uint32_t flags,
 		      uint32_t avail)
 {
-	const uint64_t d = (uint64_t)flags << 48 | (uint64_t)length8 << 32 |
-			   (uint64_t)offset8 << 16 | type;
+	const uint64_t d =
+		(uint64_t)flags << 48 | (uint64_t)length8 << 32 | (uint64_t)offset8 << 16 | type;
 	const uint32_t wrong = model_wrong(type, offset8, length8, flags, avail);
 	uint64_t value = 99, limit = 99, expected;
 	const uint32_t field = vmbus__desc_check(d, avail, &value, &limit);
@@ -88,9 +88,10 @@ static void check_one(uint32_t type, uint32_t offset8, uint32_t length8, uint32_
 /* [PKT-DESC]: every type at every boundary of the other fields and of what the ring holds. */
 START_TEST(desc_check__against_a_model)
 {
-	static const uint32_t flags[] = {0, 1, 2, 3, 0x100, 0x8000, 0xfffe, 0xffff};
-	static const uint32_t fields[] = {0, 1, 2, 3, 4, 5, 6, 8, 0x7ff, 0x7fff, 0x8000, 0xfffe, 0xffff};
-	static const uint32_t delta[] = {0, 8, 16};
+	static const uint32_t flags[] = { 0, 1, 2, 3, 0x100, 0x8000, 0xfffe, 0xffff };
+	static const uint32_t fields[] = { 0, 1,     2,	     3,	     4,	     5,	    6,
+					   8, 0x7ff, 0x7fff, 0x8000, 0xfffe, 0xffff };
+	static const uint32_t delta[] = { 0, 8, 16 };
 	const uint32_t n = sizeof(fields) / sizeof(fields[0]);
 	const uint32_t type = _i < 20 ? (uint32_t)_i : _i == 20 ? 0x106u : 0xffffu;
 	uint32_t o, l, f, k;
@@ -119,7 +120,7 @@ START_TEST(lesson_08_header_shorter_than_type)
 			const uint64_t d = 1000ull << 32 | (uint64_t)offset8 << 16 | type;
 			const uint32_t field = vmbus__desc_check(d, 1u << 20, &value, &limit);
 			const bool fits = offset8 * 8 >= 16 + (uint32_t)ext_bytes[type];
-			struct vmbus_packet pkt = {.type = (uint16_t)type};
+			struct vmbus_packet pkt = { .type = (uint16_t)type };
 			struct vmbus_wire_ext ext;
 			uint8_t *bytes;
 
@@ -142,7 +143,8 @@ END_TEST
 
 START_TEST(wire_ring_bytes__counts_all_parts)
 {
-	static const uint64_t lens[] = {0, 1, 7, 8, 9, 15, 16, 17, 4096, 524256, 524280, 524281, 524288};
+	static const uint64_t lens[] = { 0,  1,	   7,	   8,	   9,	   15,	  16,
+					 17, 4096, 524256, 524280, 524281, 524288 };
 	uint32_t i, ext;
 
 	for (i = 0; i < sizeof(lens) / sizeof(lens[0]); i++)
@@ -160,7 +162,7 @@ END_TEST
 
 START_TEST(wire_ext_min__of_every_number)
 {
-	static const uint32_t more[] = {255, 256, 262, 65535, 65542, 1u << 31, UINT32_MAX};
+	static const uint32_t more[] = { 255, 256, 262, 65535, 65542, 1u << 31, UINT32_MAX };
 	uint32_t type, i;
 
 	for (type = 0; type < 32; type++) {
@@ -185,31 +187,34 @@ struct layout {
 };
 
 static const struct layout layouts[] = {
-	{VMBUS_PKT_ADD_XFER_SET,
-	 {0x78, 0x56, 0x34, 0x12, 0xfe, 0xca, 0, 0},
-	 {.gpadl = 0x12345678, .xfer_set = 0xcafe}},
-	{VMBUS_PKT_REMOVE_XFER_SET,
-	 {0x78, 0x56, 0x34, 0x12, 0xfe, 0xca, 0, 0},
-	 {.gpadl = 0x12345678, .xfer_set = 0xcafe}},
-	{VMBUS_PKT_ESTABLISH_GPADL,
-	 {0x10, 0x1e, 0x0e, 0x80, 0x04, 0x03, 0x02, 0x81},
-	 {.gpadl = 0x800e1e10, .range_count = 0x81020304}},
-	{VMBUS_PKT_TEARDOWN_GPADL, {0x10, 0x1e, 0x0e, 0x80}, {.gpadl = 0x800e1e10}},
-	{VMBUS_PKT_GPADL, {0xff, 0xff, 0xff, 0xff}, {.gpadl = UINT32_MAX}},
-	{VMBUS_PKT_XFER_PAGES,
-	 {0xfe, 0xca, 0x81, 0, 0x04, 0x03, 0x02, 0x81},
-	 {.xfer_set = 0xcafe, .sender_owns = 0x81, .range_count = 0x81020304}},
-	{VMBUS_PKT_GPA_DIRECT,
-	 {0, 0, 0, 0, 0x04, 0x03, 0x02, 0x81},
-	 {.range_count = 0x81020304}},
-	{VMBUS_PKT_ADDITIONAL_DATA,
-	 {0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 0x81, 0xd4, 0xc3, 0xb2, 0xa1, 0x78, 0x56, 0x34, 0x92},
-	 {.total_bytes = 0x8123456789abcdef, .byte_offset = 0xa1b2c3d4, .byte_count = 0x92345678}},
-	{VMBUS_PKT_SYNCH, {0}, {0}},
-	{VMBUS_PKT_INBAND, {0}, {0}},
-	{VMBUS_PKT_CANCEL, {0}, {0}},
-	{VMBUS_PKT_COMPLETION, {0}, {0}},
-	{VMBUS_PKT_USING_ADDITIONAL, {0}, {0}},
+	{ VMBUS_PKT_ADD_XFER_SET,
+	  { 0x78, 0x56, 0x34, 0x12, 0xfe, 0xca, 0, 0 },
+	  { .gpadl = 0x12345678, .xfer_set = 0xcafe } },
+	{ VMBUS_PKT_REMOVE_XFER_SET,
+	  { 0x78, 0x56, 0x34, 0x12, 0xfe, 0xca, 0, 0 },
+	  { .gpadl = 0x12345678, .xfer_set = 0xcafe } },
+	{ VMBUS_PKT_ESTABLISH_GPADL,
+	  { 0x10, 0x1e, 0x0e, 0x80, 0x04, 0x03, 0x02, 0x81 },
+	  { .gpadl = 0x800e1e10, .range_count = 0x81020304 } },
+	{ VMBUS_PKT_TEARDOWN_GPADL, { 0x10, 0x1e, 0x0e, 0x80 }, { .gpadl = 0x800e1e10 } },
+	{ VMBUS_PKT_GPADL, { 0xff, 0xff, 0xff, 0xff }, { .gpadl = UINT32_MAX } },
+	{ VMBUS_PKT_XFER_PAGES,
+	  { 0xfe, 0xca, 0x81, 0, 0x04, 0x03, 0x02, 0x81 },
+	  { .xfer_set = 0xcafe, .sender_owns = 0x81, .range_count = 0x81020304 } },
+	{ VMBUS_PKT_GPA_DIRECT,
+	  { 0, 0, 0, 0, 0x04, 0x03, 0x02, 0x81 },
+	  { .range_count = 0x81020304 } },
+	{ VMBUS_PKT_ADDITIONAL_DATA,
+	  { 0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 0x81, 0xd4, 0xc3, 0xb2, 0xa1, 0x78, 0x56,
+	    0x34, 0x92 },
+	  { .total_bytes = 0x8123456789abcdef,
+	    .byte_offset = 0xa1b2c3d4,
+	    .byte_count = 0x92345678 } },
+	{ VMBUS_PKT_SYNCH, { 0 }, { 0 } },
+	{ VMBUS_PKT_INBAND, { 0 }, { 0 } },
+	{ VMBUS_PKT_CANCEL, { 0 }, { 0 } },
+	{ VMBUS_PKT_COMPLETION, { 0 }, { 0 } },
+	{ VMBUS_PKT_USING_ADDITIONAL, { 0 }, { 0 } },
 };
 #define LAYOUTS (int)(sizeof(layouts) / sizeof(layouts[0]))
 
@@ -243,7 +248,7 @@ START_TEST(wire_ext_get__reads_each_field)
 	const struct layout *l = &layouts[_i];
 	const uint32_t min = (uint32_t)ext_bytes[l->type];
 	struct vmbus_wire_ext ext;
-	struct vmbus_packet pkt = {.type = (uint16_t)l->type, .ext = l->bytes};
+	struct vmbus_packet pkt = { .type = (uint16_t)l->type, .ext = l->bytes };
 	uint8_t marks[sizeof(ext)];
 
 	memset(marks, 0x5a, sizeof(marks));
@@ -259,13 +264,13 @@ END_TEST
 
 START_TEST(wire_ext__refuses_types_that_are_none)
 {
-	static const uint16_t types[] = {0, 14, 15, 255, 256, 65535};
-	struct vmbus_wire_ext ext = {0};
-	uint8_t buf[16] = {0};
+	static const uint16_t types[] = { 0, 14, 15, 255, 256, 65535 };
+	struct vmbus_wire_ext ext = { 0 };
+	uint8_t buf[16] = { 0 };
 	uint32_t i;
 
 	for (i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
-		const struct vmbus_packet pkt = {.type = types[i], .ext = buf, .ext_len = 16};
+		const struct vmbus_packet pkt = { .type = types[i], .ext = buf, .ext_len = 16 };
 
 		must_eq(vmbus_wire_ext_put(types[i], &ext, buf, 16), VMBUS_E_INVAL);
 		must_eq(vmbus_wire_ext_get(&pkt, &ext), VMBUS_E_INVAL);
@@ -283,14 +288,14 @@ static uint64_t model_pages(uint64_t count, uint64_t offset)
 /* [PKT-GPA]: GPA direct of section 9: 6000 bytes at 0x200 of pages 0x1234, 0x1235. */
 START_TEST(wire_range_put__vector)
 {
-	static const uint8_t vector[] = {0,    0,    0, 0, 1,	 0,    0, 0, 0x70, 0x17, 0,
-					 0,    0,    2, 0, 0,	 0x34, 0x12, 0, 0, 0,	 0,
-					 0,    0,    0x35, 0x12, 0,   0,    0, 0, 0,	0};
-	const uint64_t pfns[] = {0x1234, 0x1235};
-	struct vmbus_wire_ext ext = {.range_count = 1};
+	static const uint8_t vector[] = { 0, 0, 0,    0,    1, 0,    0,	   0, 0x70, 0x17, 0,
+					  0, 0, 2,    0,    0, 0x34, 0x12, 0, 0,    0,	  0,
+					  0, 0, 0x35, 0x12, 0, 0,    0,	   0, 0,    0 };
+	const uint64_t pfns[] = { 0x1234, 0x1235 };
+	struct vmbus_wire_ext ext = { .range_count = 1 };
 	struct vmbus_wire_ranges it;
 	struct vmbus_wire_range range;
-	struct vmbus_packet pkt = {.type = VMBUS_PKT_GPA_DIRECT};
+	struct vmbus_packet pkt = { .type = VMBUS_PKT_GPA_DIRECT };
 	uint8_t buf[32];
 
 	must_eq(vmbus_wire_ext_put(VMBUS_PKT_GPA_DIRECT, &ext, buf, sizeof(buf)), 8);
@@ -316,8 +321,8 @@ END_TEST
 /* Every boundary of count and offset: as many page numbers as pages are touched, and no more. */
 START_TEST(wire_range_put__against_a_byte_model)
 {
-	static const uint32_t counts[] = {1, 2, 4095, 4096, 4097, 8191, 8192, 8193, 12288, 40000};
-	static const uint32_t offsets[] = {0, 1, 511, 2048, 4094, 4095};
+	static const uint32_t counts[] = { 1, 2, 4095, 4096, 4097, 8191, 8192, 8193, 12288, 40000 };
+	static const uint32_t offsets[] = { 0, 1, 511, 2048, 4094, 4095 };
 	static const uint32_t n = sizeof(counts) / sizeof(counts[0]);
 	uint64_t pfns[16];
 	uint8_t buf[8 + 16 * 8];
@@ -332,9 +337,12 @@ START_TEST(wire_range_put__against_a_byte_model)
 			vmbus_test_at("count %u offset %u", counts[c], offsets[o]);
 			for (room = 0; room <= sizeof(buf); room++) {
 				memset(buf, 0xaa, sizeof(buf));
-				must_eq(vmbus_wire_range_put(counts[c], offsets[o], pfns, buf, room),
-					room < 8 + pages * 8 ? VMBUS_E_RANGE : (int)(8 + pages * 8));
-				for (i = room < 8 + pages * 8 ? 0 : 8 + pages * 8; i < sizeof(buf); i++)
+				must_eq(vmbus_wire_range_put(counts[c], offsets[o], pfns, buf,
+							     room),
+					room < 8 + pages * 8 ? VMBUS_E_RANGE
+							     : (int)(8 + pages * 8));
+				for (i = room < 8 + pages * 8 ? 0 : 8 + pages * 8; i < sizeof(buf);
+				     i++)
 					must_eq(buf[i], 0xaa);
 			}
 			must_eq(buf[8], 0);
@@ -347,8 +355,8 @@ END_TEST
 
 START_TEST(wire_range_put__refuses_what_cannot_be)
 {
-	static const uint32_t counts[] = {0, 0xffffe001u, 0xfffff000u, UINT32_MAX};
-	static const uint32_t offsets[] = {4096, 4097, 0x80000000u, UINT32_MAX};
+	static const uint32_t counts[] = { 0, 0xffffe001u, 0xfffff000u, UINT32_MAX };
+	static const uint32_t offsets[] = { 4096, 4097, 0x80000000u, UINT32_MAX };
 	uint64_t pfn = 1;
 	uint8_t buf[64];
 	uint32_t i;
@@ -373,9 +381,10 @@ START_TEST(wire_range_put__largest_range)
 	const size_t bytes = 8 + (size_t)pages * 8;
 	uint64_t *pfns = calloc(pages, 8);
 	uint8_t *buf = malloc(bytes + 8);
-	struct vmbus_wire_ext ext = {.range_count = 1};
-	struct vmbus_packet pkt = {.type = VMBUS_PKT_GPA_DIRECT, .ext = buf,
-				   .ext_len = (uint32_t)bytes + 8};
+	struct vmbus_wire_ext ext = { .range_count = 1 };
+	struct vmbus_packet pkt = { .type = VMBUS_PKT_GPA_DIRECT,
+				    .ext = buf,
+				    .ext_len = (uint32_t)bytes + 8 };
 	struct vmbus_wire_ranges it;
 	struct vmbus_wire_range range;
 
@@ -444,7 +453,7 @@ static uint32_t model_walk(uint32_t type, const uint8_t *ext, uint32_t len, bool
 /* Walk a header whose memory is as long as it says, and compare with the model. */
 static void walk_one(uint32_t type, const uint8_t *bytes, uint32_t len)
 {
-	struct vmbus_packet pkt = {.type = (uint16_t)type, .ext_len = len, .where = 4080};
+	struct vmbus_packet pkt = { .type = (uint16_t)type, .ext_len = len, .where = 4080 };
 	struct vmbus_wire_ranges it;
 	struct vmbus_wire_range range;
 	uint8_t *ext = malloc(len);
@@ -461,11 +470,13 @@ static void walk_one(uint32_t type, const uint8_t *bytes, uint32_t len)
 		while ((err = vmbus_wire_ranges_next(&it, &range)) == 1) {
 			n++;
 			must(range.byte_count != 0);
-			must_eq(range.pfn_count, type == VMBUS_PKT_XFER_PAGES
-							 ? 0
-							 : model_pages(range.byte_count, range.byte_offset));
+			must_eq(range.pfn_count,
+				type == VMBUS_PKT_XFER_PAGES
+					? 0
+					: model_pages(range.byte_count, range.byte_offset));
 			for (i = 0; i < range.pfn_count; i++)
-				(void)vmbus_wire_range_pfn(&range, i); /* within ext: the sanitizer sees */
+				(void)vmbus_wire_range_pfn(&range,
+							   i); /* within ext: the sanitizer sees */
 			must(range.pfn_count == 0 ||
 			     (range.pfns >= ext && range.pfns + range.pfn_count * 8u <= ext + len));
 		}
@@ -486,14 +497,14 @@ static void put_le(uint8_t *p, uint32_t bytes, uint64_t v)
 		*p++ = (uint8_t)v;
 }
 
-static const uint32_t nasty[] = {0,	     1,		  2,	       3,	    8,
-				 4095,	     4096,	  4097,	       8192,	    0x7fffffffu,
-				 0x80000000u, 0xffffe000u, 0xffffe001u, 0xfffff000u, 0xfffff001u,
-				 0xffffffffu};
+static const uint32_t nasty[] = { 0,	       1,	    2,		 3,
+				  8,	       4095,	    4096,	 4097,
+				  8192,	       0x7fffffffu, 0x80000000u, 0xffffe000u,
+				  0xffffe001u, 0xfffff000u, 0xfffff001u, 0xffffffffu };
 #define NASTY (int)(sizeof(nasty) / sizeof(nasty[0]))
 
-static const uint32_t ranged[] = {VMBUS_PKT_GPA_DIRECT, VMBUS_PKT_ESTABLISH_GPADL,
-				  VMBUS_PKT_XFER_PAGES};
+static const uint32_t ranged[] = { VMBUS_PKT_GPA_DIRECT, VMBUS_PKT_ESTABLISH_GPADL,
+				   VMBUS_PKT_XFER_PAGES };
 
 /*
  * Two ranges, each with every pair of boundary values for count and offset, range counts around
@@ -503,7 +514,7 @@ START_TEST(lesson_09_ranges_against_a_byte_model)
 {
 	const uint32_t type = ranged[_i / NASTY];
 	const uint32_t c1 = nasty[_i % NASTY];
-	uint8_t ext[64] = {0};
+	uint8_t ext[64] = { 0 };
 	int o1, c2, o2, k;
 	uint32_t len;
 
@@ -552,11 +563,11 @@ END_TEST
 
 START_TEST(wire_ranges_begin__refuses_types_without_ranges)
 {
-	const uint8_t ext[24] = {0, 0, 0, 0, 1, 0, 0, 0, 1};
+	const uint8_t ext[24] = { 0, 0, 0, 0, 1, 0, 0, 0, 1 };
 	uint32_t type;
 
 	for (type = 0; type < 20; type++) {
-		struct vmbus_packet pkt = {.type = (uint16_t)type, .ext = ext, .ext_len = 24};
+		struct vmbus_packet pkt = { .type = (uint16_t)type, .ext = ext, .ext_len = 24 };
 		struct vmbus_wire_ranges it;
 		const bool has = type == 4 || type == 7 || type == 9;
 
@@ -570,10 +581,10 @@ END_TEST
 /* [PKT-XFER]: what is put is what comes back, in the layout of the table. */
 START_TEST(wire_xfer_range_put__round_trip)
 {
-	static const uint8_t bytes[] = {0x04, 0x03, 0x02, 0x81, 0xef, 0xbe, 0xad, 0xde};
-	struct vmbus_wire_ext head = {.xfer_set = 0xcafe, .range_count = 2};
+	static const uint8_t bytes[] = { 0x04, 0x03, 0x02, 0x81, 0xef, 0xbe, 0xad, 0xde };
+	struct vmbus_wire_ext head = { .xfer_set = 0xcafe, .range_count = 2 };
 	uint8_t ext[24];
-	struct vmbus_packet pkt = {.type = VMBUS_PKT_XFER_PAGES, .ext = ext, .ext_len = 24};
+	struct vmbus_packet pkt = { .type = VMBUS_PKT_XFER_PAGES, .ext = ext, .ext_len = 24 };
 	struct vmbus_wire_ranges it;
 	struct vmbus_wire_range range;
 
