@@ -30,7 +30,7 @@ struct vmbus_ring_mem {
 	const struct vmbus_dirty *dirty_p;
 	uint32_t size_p;   /* data bytes */
 	uint32_t linear_p; /* bytes from data_p that lie one behind the other */
-	uint64_t reserved_p[2];
+	uint64_t reserved_p[3];
 };
 
 /* How the data pages appear in our address space. */

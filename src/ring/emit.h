@@ -58,7 +58,9 @@ static inline bool vmbus__msg_is_small(const struct vmbus_msg *msg, struct vmbus
 	small->word = word;
 	small->len = (uint32_t)(word % 4294967296u);
 	small->type = (uint32_t)((word & ~VMBUS__SMALL_FLAG) / 4294967296u);
-	if (VMBUS_UNLIKELY(small->len > VMBUS__INLINE_COPY || extra))
+	if (VMBUS_UNLIKELY(small->len > VMBUS__INLINE_COPY))
+		return false;
+	if (VMBUS_UNLIKELY(extra != 0))
 		return false;
 	return VMBUS_LIKELY(small->type == VMBUS_PKT_INBAND) || small->type == VMBUS_PKT_COMPLETION;
 }

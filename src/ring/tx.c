@@ -115,7 +115,6 @@ int vmbus_ring_tx_init(struct vmbus_ring_tx *tx, const struct vmbus_ring_mem *me
 
 static VMBUS_NOINLINE void send_signal(struct vmbus_ring_tx *tx)
 {
-	tx->stats_p.signals_suppressed--;
 	tx->stats_p.signals++;
 	tx->signal_p(tx->signal_ctx_p);
 }
@@ -123,25 +122,27 @@ static VMBUS_NOINLINE void send_signal(struct vmbus_ring_tx *tx)
 /* Publish everything up to next_p and decide about one signal; returns packets. */
 static inline int publish(struct vmbus_ring_tx *tx, uint32_t packets)
 {
-	struct vmbus_ring_ctl *ctl = tx->mem_p.ctl_p;
+	struct vmbus_ring_ctl *const ctl = tx->mem_p.ctl_p;
+	const bool dirty = vmbus__mem_dirty_wanted(&tx->mem_p);
 	const uint32_t before = tx->committed_p;
+	const uint32_t next = tx->next_p;
 	uint32_t mask, out = 0;
 
-	if (vmbus__mem_dirty_wanted(&tx->mem_p))
-		vmbus__mem_dirty(&tx->mem_p, before, tx->next_p);
-	vmbus__st32_release(&ctl->in, tx->next_p); /* DATA.tx */
-	vmbus__ctl_dirty(&tx->mem_p);
-	tx->committed_p = tx->next_p;
+	tx->committed_p = next;
 	tx->stats_p.packets += packets;
-	tx->stats_p.bytes += vmbus__ring_used(tx->mem_p.size_p, tx->next_p, before);
+	tx->stats_p.bytes += vmbus__ring_used(tx->mem_p.size_p, next, before);
 	tx->stats_p.batches++;
+	if (dirty)
+		vmbus__mem_dirty(&tx->mem_p, before, next);
+	vmbus__st32_release(&ctl->in, next); /* DATA.tx */
+	if (dirty)
+		vmbus__ctl_dirty(&tx->mem_p);
 	vmbus__fence_full();			/* WAKE.tx */
 	mask = vmbus__ld32_relaxed(&ctl->mask); /* WAKE.tx */
 	if (mask == 0) {
 		vmbus__fence_acquire();		      /* MASK.tx */
 		out = vmbus__ld32_relaxed(&ctl->out); /* WAKE.tx */
 	}
-	tx->stats_p.signals_suppressed++;
 	if (VMBUS_UNLIKELY(vmbus__tx_signal_due(mask, out, before)) && tx->signal_p)
 		send_signal(tx);
 	return (int)packets;
@@ -401,6 +402,7 @@ void vmbus_ring_tx_disarm(struct vmbus_ring_tx *tx)
 void vmbus_ring_tx_stats(const struct vmbus_ring_tx *tx, struct vmbus_ring_stats *stats)
 {
 	*stats = tx->stats_p;
+	stats->signals_suppressed = stats->batches - stats->signals; /* each is a decision */
 }
 
 const struct vmbus_fault *vmbus_ring_tx_fault(const struct vmbus_ring_tx *tx)

@@ -14,13 +14,13 @@ struct layout {
 };
 
 static const struct layout layouts[14] = {
-	[1] = {-1, -1, -1, -1, -1, -1, -1}, [2] = {0, 4, -1, -1, -1, -1, -1},
-	[3] = {0, 4, -1, -1, -1, -1, -1},   [4] = {0, -1, -1, 4, -1, -1, -1},
-	[5] = {0, -1, -1, -1, -1, -1, -1},  [6] = {-1, -1, -1, -1, -1, -1, -1},
-	[7] = {-1, 0, 2, 4, -1, -1, -1},    [8] = {0, -1, -1, -1, -1, -1, -1},
-	[9] = {-1, -1, -1, 4, -1, -1, -1},  [10] = {-1, -1, -1, -1, -1, -1, -1},
-	[11] = {-1, -1, -1, -1, -1, -1, -1}, [12] = {-1, -1, -1, -1, -1, -1, -1},
-	[13] = {-1, -1, -1, -1, 8, 12, 0},
+	[1] = { -1, -1, -1, -1, -1, -1, -1 },  [2] = { 0, 4, -1, -1, -1, -1, -1 },
+	[3] = { 0, 4, -1, -1, -1, -1, -1 },    [4] = { 0, -1, -1, 4, -1, -1, -1 },
+	[5] = { 0, -1, -1, -1, -1, -1, -1 },   [6] = { -1, -1, -1, -1, -1, -1, -1 },
+	[7] = { -1, 0, 2, 4, -1, -1, -1 },     [8] = { 0, -1, -1, -1, -1, -1, -1 },
+	[9] = { -1, -1, -1, 4, -1, -1, -1 },   [10] = { -1, -1, -1, -1, -1, -1, -1 },
+	[11] = { -1, -1, -1, -1, -1, -1, -1 }, [12] = { -1, -1, -1, -1, -1, -1, -1 },
+	[13] = { -1, -1, -1, -1, 8, 12, 0 },
 };
 
 static uint64_t field(const uint8_t *p, int at, uint32_t bytes)
@@ -63,7 +63,8 @@ static void check_ext(const struct vmbus_packet *pkt)
 static uint32_t ref_range(uint32_t type, const uint8_t *p, uint64_t left, uint64_t *pages,
 			  uint64_t *bytes)
 {
-	const uint64_t count = left >= 8 ? get_le(p, 4) : 0, offset = left >= 8 ? get_le(p + 4, 4) : 0;
+	const uint64_t count = left >= 8 ? get_le(p, 4) : 0,
+		       offset = left >= 8 ? get_le(p + 4, 4) : 0;
 
 	*pages = 0;
 	*bytes = 8;
@@ -137,11 +138,11 @@ static void check_walk(const struct vmbus_packet *pkt)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct input in = {data, size};
+	struct input in = { data, size };
 	const uint32_t avail = 24 + take(&in, 2) * 8;
 	uint64_t value, limit, d;
-	struct vmbus_packet pkt = {0};
-	struct vmbus_fault f = {0};
+	struct vmbus_packet pkt = { 0 };
+	struct vmbus_fault f = { 0 };
 	uint32_t offset;
 	uint8_t *ext;
 

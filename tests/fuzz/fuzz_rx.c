@@ -23,8 +23,8 @@ static struct {
 	struct vmbus_ring_rx rx;
 	uint8_t *buf;
 	uint32_t buf_bytes;
-	uint32_t at;	/* where the peer writes its next packet */
-	bool stale;	/* the ring was changed behind what is copied */
+	uint32_t at; /* where the peer writes its next packet */
+	bool stale;  /* the ring was changed behind what is copied */
 	bool broken;
 	unsigned signals;
 } s;
@@ -114,8 +114,8 @@ static void check_verdict(int ret, uint32_t where, uint32_t avail)
 static void op_get(struct input *in, bool in_place)
 {
 	const uint32_t n = 1 + take(in, 1) % BATCH, where = s.rx.next_p, avail = s.rx.avail_p;
-	struct rx_bounds b = {s.buf, s.buf_bytes, in_place ? &s.g->ours.mem : NULL, s.g->size,
-			      where};
+	struct rx_bounds b = { s.buf, s.buf_bytes, in_place ? &s.g->ours.mem : NULL, s.g->size,
+			       where };
 	const bool broken = s.broken;
 	struct vmbus_packet pkt[BATCH];
 	int ret, i;
@@ -185,8 +185,7 @@ static void op_packets(struct input *in)
 
 	s.stale |= s.rx.left_p != 0;
 	while (count--) {
-		const uint32_t free_bytes =
-			(s.rx.committed_p + s.g->size - 8 - s.at) % s.g->size;
+		const uint32_t free_bytes = (s.rx.committed_p + s.g->size - 8 - s.at) % s.g->size;
 
 		if (free_bytes < len + 24)
 			break;
@@ -205,7 +204,7 @@ static void op_poke(struct input *in)
 
 static void op_trap(struct input *in)
 {
-	static const uint32_t words[] = {CTL_IN, CTL_OUT, CTL_MASK, CTL_PENDING};
+	static const uint32_t words[] = { CTL_IN, CTL_OUT, CTL_MASK, CTL_PENDING };
 	const uint32_t how = take(in, 1);
 
 	trap.at = how % 16;
@@ -265,9 +264,10 @@ static void operate(struct input *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct input in = {data, size};
-	struct vmbus_ring_opts opts = {
-		.struct_bytes = sizeof(opts), .signal = note_signal, .signal_ctx = &s.signals};
+	struct input in = { data, size };
+	struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts),
+					.signal = note_signal,
+					.signal_ctx = &s.signals };
 	uint32_t ops = 0;
 	int ret;
 

@@ -20,7 +20,7 @@ static inline uint32_t take(struct input *in, uint32_t bytes)
 }
 
 /* The last one, larger than a packet can be, is slow and seldom taken. */
-static const uint32_t ground_sizes[] = {4096, 8192, 65536, 1048576};
+static const uint32_t ground_sizes[] = { 4096, 8192, 65536, 1048576 };
 
 /* One ring of each window and size, mapped when first wanted and kept. */
 static inline struct ground *pick_ground(uint32_t choice)

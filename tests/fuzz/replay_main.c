@@ -55,7 +55,8 @@ static int replay_folder(const char *path)
 	for (i = 0; i < n; i++) {
 		char *file = NULL;
 
-		if (list[i]->d_name[0] != '.' && asprintf(&file, "%s/%s", path, list[i]->d_name) > 0)
+		if (list[i]->d_name[0] != '.' &&
+		    asprintf(&file, "%s/%s", path, list[i]->d_name) > 0)
 			failed |= replay_file(file);
 		free(file);
 		free(list[i]);

@@ -324,8 +324,8 @@ static void op_reserve(struct input *in)
 	}
 	if (!w.trap.struck && ret == VMBUS_E_RANGE && expected == 0)
 		MUST(most < (w.g->window == VMBUS_RING_MIRRORED ? 1
-			     : w.g->window == VMBUS_RING_PLAIN  ? 2
-								 : e.len / 4096 + 2));
+			     : w.g->window == VMBUS_RING_PLAIN	? 2
+								: e.len / 4096 + 2));
 	else
 		MUST(w.trap.struck || (ret < 0 ? ret : 0) == expected);
 	end_call(ret, first, ret >= 0 ? e.bytes : 0);
@@ -401,7 +401,7 @@ static void op_read_on(struct input *in)
 
 static void op_trap(struct input *in)
 {
-	static const uint32_t words[] = {CTL_OUT, CTL_MASK, CTL_IN, CTL_PENDING};
+	static const uint32_t words[] = { CTL_OUT, CTL_MASK, CTL_IN, CTL_PENDING };
 	const uint32_t how = take(in, 1);
 
 	w.trap.at = how % 4;
@@ -412,7 +412,7 @@ static void op_trap(struct input *in)
 
 static void writer_operate(struct input *in)
 {
-	static const uint32_t words[] = {CTL_IN, CTL_OUT, CTL_PENDING, CTL_FEATURES};
+	static const uint32_t words[] = { CTL_IN, CTL_OUT, CTL_PENDING, CTL_FEATURES };
 
 	switch (take(in, 1) % 14) {
 	case 0:
@@ -460,8 +460,9 @@ static void writer_operate(struct input *in)
 
 static int writer_run(const uint8_t *data, size_t size, bool many)
 {
-	struct input in = {data, size};
-	const struct vmbus_ring_opts opts = {.struct_bytes = sizeof(opts), .signal = writer_signal};
+	struct input in = { data, size };
+	const struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts),
+					      .signal = writer_signal };
 	uint32_t ops = 0, i;
 
 	memset(&w, 0, sizeof(w));

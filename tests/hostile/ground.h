@@ -12,7 +12,14 @@
 #include "hostile/checks.h"
 
 /* Words of the control page, as indices of 32-bit words. */
-enum { CTL_IN, CTL_OUT, CTL_MASK, CTL_PENDING, CTL_FEATURES = 16, CTL_WORDS = 1024 };
+enum {
+	CTL_IN,
+	CTL_OUT,
+	CTL_MASK,
+	CTL_PENDING,
+	CTL_FEATURES = 16,
+	CTL_WORDS = 1024
+};
 
 struct ground {
 	struct vmbus_shm_ring ours;
@@ -23,12 +30,13 @@ struct ground {
 	size_t peer_bytes;
 };
 
-static const char *const window_names[] = {"plain", "mirrored", "scattered"};
+static const char *const window_names[] = { "plain", "mirrored", "scattered" };
 
 static inline void ground_open(struct ground *g, enum vmbus_ring_window window, uint32_t size)
 {
-	const struct vmbus_shm_ring_opts opts = {
-		.struct_bytes = sizeof(opts), .window = window, .size = size};
+	const struct vmbus_shm_ring_opts opts = { .struct_bytes = sizeof(opts),
+						  .window = window,
+						  .size = size };
 	const size_t host_page = (size_t)sysconf(_SC_PAGESIZE);
 	int fd;
 	void *map;

@@ -20,8 +20,16 @@
 #define START 3800u /* where the parent finds the ring: packets go round the end */
 #define ID 0x1122334455667788u
 
-enum role { CHILD, PARENT };
-enum mode { ONCE, FLIP, CREEP, MODES };
+enum role {
+	CHILD,
+	PARENT
+};
+enum mode {
+	ONCE,
+	FLIP,
+	CREEP,
+	MODES
+};
 
 /* What the peer does, and at which of our loads. */
 static struct {
@@ -34,9 +42,9 @@ static struct {
 } plan;
 
 static struct {
-	uint32_t all; /* in the session */
+	uint32_t all;				      /* in the session */
 	uint32_t in, out, mask, pending, other, data; /* in this call */
-	uint8_t qword[SIZE / 8]; /* in this call */
+	uint8_t qword[SIZE / 8];		      /* in this call */
 } loads;
 
 static struct ground ground;
@@ -67,8 +75,7 @@ static void strike(void)
 	if (loads.all == plan.at) {
 		kept = plan.place < VMBUS_PAGE_BYTES
 			       ? ground.ctl[plan.place / 4]
-			       : get_le(&ground.data[plan.place - VMBUS_PAGE_BYTES],
-					plan.bytes);
+			       : get_le(&ground.data[plan.place - VMBUS_PAGE_BYTES], plan.bytes);
 		turn = false;
 	}
 	if (plan.mode == ONCE && loads.all == plan.at)
@@ -181,9 +188,9 @@ struct receiver {
 	uint32_t in; /* what an honest peer would have published */
 };
 
-static const struct most rx_idle = {0, 0, 0, 0, 0, 0};
-static const struct most rx_most_consume = {1, 0, 0, 1, 0, 0};
-static const struct most rx_most_arm = {2, 0, 0, 1, 0, 0};
+static const struct most rx_idle = { 0, 0, 0, 0, 0, 0 };
+static const struct most rx_most_consume = { 1, 0, 0, 1, 0, 0 };
+static const struct most rx_most_arm = { 2, 0, 0, 1, 0, 0 };
 
 /* After any call: sound, or broken in the one way and for ever. */
 static void rx_after(struct receiver *r, int ret, const struct most *most)
@@ -219,9 +226,9 @@ static void rx_get(struct receiver *r, uint32_t n)
 	 * sender.  Data: one copy, two where it goes round, and again for what the first one cut;
 	 * in place, a descriptor, an id, and up to four pieces a packet.
 	 */
-	const struct most most = {3, 0, 0, 3, r->in_place ? 6 * n : 6, 1};
-	struct rx_bounds b = {r->buf, r->buf_bytes, r->in_place ? &ground.ours.mem : NULL, SIZE,
-			      r->rx.next_p};
+	const struct most most = { 3, 0, 0, 3, r->in_place ? 6 * n : 6, 1 };
+	struct rx_bounds b = { r->buf, r->buf_bytes, r->in_place ? &ground.ours.mem : NULL, SIZE,
+			       r->rx.next_p };
 	struct vmbus_packet pkt[16];
 	int ret, i;
 
@@ -274,8 +281,9 @@ static void rx_peer_publishes(struct receiver *r, uint32_t in)
 
 static uint32_t write_stream(uint32_t at, uint32_t part)
 {
-	static const uint8_t gpa[24] = {0, 0, 0, 0, 1, 0, 0, 0, 100, 0, 0, 0, 5, 0, 0, 0, 0x34, 0x12};
-	static const uint8_t xfer[16] = {0xfe, 0xca, 0, 0, 1, 0, 0, 0, 64};
+	static const uint8_t gpa[24] = { 0, 0, 0, 0, 1, 0, 0, 0,    100,
+					 0, 0, 0, 5, 0, 0, 0, 0x34, 0x12 };
+	static const uint8_t xfer[16] = { 0xfe, 0xca, 0, 0, 1, 0, 0, 0, 64 };
 
 	if (part == 0) {
 		at = ground_packet(&ground, at, VMBUS_PKT_INBAND, 0, 40, 1, ID);
@@ -292,9 +300,10 @@ static uint32_t write_stream(uint32_t at, uint32_t part)
 
 static void rx_session(enum role role, bool in_place, uint32_t buf_bytes)
 {
-	struct receiver r = {.in_place = in_place};
-	struct vmbus_ring_opts opts = {
-		.struct_bytes = sizeof(opts), .signal = noted_signal, .signal_ctx = &r.signals};
+	struct receiver r = { .in_place = in_place };
+	struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts),
+					.signal = noted_signal,
+					.signal_ctx = &r.signals };
 	uint32_t second;
 	int ret;
 
@@ -307,7 +316,7 @@ static void rx_session(enum role role, bool in_place, uint32_t buf_bytes)
 	rx_peer_publishes(&r, second);
 	call_begin();
 	ret = vmbus_ring_rx_init(&r.rx, &ground.ours.mem, &opts);
-	rx_after(&r, ret, &(const struct most){1, 1, 0, 0, 0, 0});
+	rx_after(&r, ret, &(const struct most){ 1, 1, 0, 0, 0, 0 });
 	rx_get(&r, 2);
 	rx_get(&r, 1);
 	rx_consume(&r);
@@ -393,7 +402,7 @@ static void writer_wrote(const struct writer *w, uint32_t first)
 
 static void writer_after(struct writer *w, int ret, const struct most *most, uint32_t first)
 {
-	static const struct most none = {0, 0, 0, 0, 0, 0};
+	static const struct most none = { 0, 0, 0, 0, 0, 0 };
 	const struct vmbus_fault f = writer_fault(w);
 	struct vmbus_ring_stats stats;
 
@@ -411,8 +420,7 @@ static void writer_after(struct writer *w, int ret, const struct most *most, uin
 		vmbus_ring_mtx_stats(&w->u.mtx, &stats);
 		check_stats(&stats, w->broken);
 		MUST(w->u.mtx.turn_p == 0);
-		MUST(w->broken || in_is_forged ||
-		     ground.ctl[CTL_IN] == (uint32_t)w->u.mtx.tail_p);
+		MUST(w->broken || in_is_forged || ground.ctl[CTL_IN] == (uint32_t)w->u.mtx.tail_p);
 	} else {
 		check_tx(&w->u.tx);
 		MUST(w->broken || in_is_forged || ground.ctl[CTL_IN] == w->u.tx.committed_p);
@@ -420,14 +428,14 @@ static void writer_after(struct writer *w, int ret, const struct most *most, uin
 }
 
 /* The read index for room and for the signal, the mask once, also from a peer that moves on. */
-static const struct most writer_most = {0, 2, 1, 0, 0, 0};
+static const struct most writer_most = { 0, 2, 1, 0, 0, 0 };
 
 static int writer_put(struct writer *w, uint32_t len, uint32_t n)
 {
 	static const uint8_t payload[SIZE];
-	static const uint8_t ext[16] = {0, 0, 0, 0, 1, 0, 0, 0, 8};
+	static const uint8_t ext[16] = { 0, 0, 0, 0, 1, 0, 0, 0, 8 };
 	const uint32_t first = writer_next(w);
-	struct vmbus_msg msg[4] = {0};
+	struct vmbus_msg msg[4] = { 0 };
 	uint32_t i;
 	int ret;
 
@@ -449,7 +457,7 @@ static int writer_put(struct writer *w, uint32_t len, uint32_t n)
 
 static void writer_arm(struct writer *w, uint32_t need)
 {
-	const struct most most = {0, w->many ? 4 : 1, 0, 0, 0, 0};
+	const struct most most = { 0, w->many ? 4 : 1, 0, 0, 0, 0 };
 	int ret;
 
 	call_begin();
@@ -471,8 +479,8 @@ static void writer_disarm(struct writer *w)
 /* Fill in place; the pieces must lie in the window and sum to the length. */
 static void writer_reserve(struct writer *w, uint32_t len)
 {
-	const struct vmbus_msg msg = {.id = ID, .len = len, .type = VMBUS_PKT_INBAND};
-	const struct most most = {0, 1, 0, 0, 0, 0};
+	const struct vmbus_msg msg = { .id = ID, .len = len, .type = VMBUS_PKT_INBAND };
+	const struct most most = { 0, 1, 0, 0, 0, 0 };
 	const uint32_t first = writer_next(w);
 	struct vmbus_span span[3];
 	uint32_t sum = 0;
@@ -494,7 +502,7 @@ static void writer_reserve(struct writer *w, uint32_t len)
 
 static void writer_commit(struct writer *w)
 {
-	const struct most most = {0, 1, 1, 0, 0, 0};
+	const struct most most = { 0, 1, 1, 0, 0, 0 };
 	int ret;
 
 	if (w->many)
@@ -517,9 +525,10 @@ static void writer_peer_reads(const struct writer *w, uint32_t bytes)
 static void writer_session(enum role role, bool many)
 {
 	struct writer *w = new_writer(many);
-	struct vmbus_ring_opts opts = {
-		.struct_bytes = sizeof(opts), .signal = noted_signal, .signal_ctx = &w->signals};
-	const struct most most = {1, 1, 0, 0, 0, 0};
+	struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts),
+					.signal = noted_signal,
+					.signal_ctx = &w->signals };
+	const struct most most = { 1, 1, 0, 0, 0, 0 };
 	int ret;
 
 	session_begin(role);
@@ -556,9 +565,15 @@ static void writer_session(enum role role, bool many)
 
 /* ---- every load, every word, every value ---- */
 
-enum kind { RX_COPY, RX_IN_PLACE, TX, MTX, KINDS };
+enum kind {
+	RX_COPY,
+	RX_IN_PLACE,
+	TX,
+	MTX,
+	KINDS
+};
 
-static const char *const kind_names[] = {"rx copy", "rx in place", "tx", "mtx"};
+static const char *const kind_names[] = { "rx copy", "rx in place", "tx", "mtx" };
 
 static void session(enum kind kind, enum role role)
 {
@@ -575,9 +590,9 @@ static void session(enum kind kind, enum role role)
 }
 
 static const uint64_t ctl_values[] = {
-	0, 1, 3, 7, 8, 16, 24, 64, 104, START - 8, START, START + 8, START + 24, SIZE - 24,
-	SIZE - 16, SIZE - 8, SIZE - 1, SIZE, SIZE + 8, 0x7ffffff8, 0x80000000, 0xfffffff8,
-	0xffffffff,
+	0,	  1,	     3,	       7,	   8,	       16,	   24,	       64,
+	104,	  START - 8, START,    START + 8,  START + 24, SIZE - 24,  SIZE - 16,  SIZE - 8,
+	SIZE - 1, SIZE,	     SIZE + 8, 0x7ffffff8, 0x80000000, 0xfffffff8, 0xffffffff,
 };
 
 #define DESC(type, offset8, length8, flags)                                                        \
@@ -585,12 +600,33 @@ static const uint64_t ctl_values[] = {
 	 (uint64_t)(flags) << 48)
 
 static const uint64_t data_values[] = {
-	0, UINT64_MAX, DESC(6, 2, 2, 0), DESC(6, 2, 1, 0), DESC(6, 2, 0, 0), DESC(6, 2, 65535, 0),
-	DESC(6, 0, 7, 0), DESC(6, 1, 7, 0), DESC(6, 3, 2, 0), DESC(6, 8, 7, 1), DESC(6, 7, 7, 1),
-	DESC(6, 2, 8, 0), DESC(6, 2, 510, 0), DESC(6, 2, 511, 0), DESC(6, 2, 512, 0),
-	DESC(6, 2, 7, 2), DESC(6, 2, 7, 0x8000), DESC(0, 2, 7, 0), DESC(14, 2, 7, 0),
-	DESC(65535, 2, 7, 0), DESC(9, 2, 7, 1), DESC(9, 5, 7, 1), DESC(7, 2, 3, 0),
-	DESC(13, 3, 4, 0), DESC(13, 4, 3, 0), DESC(6, 65535, 65535, 0), 0xffffffff00000000,
+	0,
+	UINT64_MAX,
+	DESC(6, 2, 2, 0),
+	DESC(6, 2, 1, 0),
+	DESC(6, 2, 0, 0),
+	DESC(6, 2, 65535, 0),
+	DESC(6, 0, 7, 0),
+	DESC(6, 1, 7, 0),
+	DESC(6, 3, 2, 0),
+	DESC(6, 8, 7, 1),
+	DESC(6, 7, 7, 1),
+	DESC(6, 2, 8, 0),
+	DESC(6, 2, 510, 0),
+	DESC(6, 2, 511, 0),
+	DESC(6, 2, 512, 0),
+	DESC(6, 2, 7, 2),
+	DESC(6, 2, 7, 0x8000),
+	DESC(0, 2, 7, 0),
+	DESC(14, 2, 7, 0),
+	DESC(65535, 2, 7, 0),
+	DESC(9, 2, 7, 1),
+	DESC(9, 5, 7, 1),
+	DESC(7, 2, 3, 0),
+	DESC(13, 3, 4, 0),
+	DESC(13, 4, 3, 0),
+	DESC(6, 65535, 65535, 0),
+	0xffffffff00000000,
 	0x0000000100000000,
 };
 
@@ -628,8 +664,8 @@ static void sweep_data(enum kind kind, enum role role, uint32_t all)
 {
 	const uint32_t from = role == PARENT ? START : 0;
 	/* in-band: 64 ring bytes; GPA direct: 64; completion: 24; transfer pages: 48; in-band 632 */
-	static const uint32_t qwords[] = {0,	8,   64,  72,  80,  88,	 96,
-					  128, 152, 160, 168, 176, 200, 832, 848};
+	static const uint32_t qwords[] = { 0,	8,   64,  72,  80,  88,	 96, 128,
+					   152, 160, 168, 176, 200, 832, 848 };
 	size_t i;
 
 	for (i = 0; i < sizeof(qwords) / sizeof(qwords[0]); i++)
@@ -638,7 +674,7 @@ static void sweep_data(enum kind kind, enum role role, uint32_t all)
 
 static void run_all(enum kind kind)
 {
-	static const uint32_t words[] = {CTL_IN, CTL_OUT, CTL_MASK, CTL_PENDING, CTL_FEATURES};
+	static const uint32_t words[] = { CTL_IN, CTL_OUT, CTL_MASK, CTL_PENDING, CTL_FEATURES };
 	int window, role;
 	size_t i;
 
@@ -691,8 +727,9 @@ END_TEST
 static void count_loads(enum vmbus_ring_window window, bool in_place, uint32_t data_loads)
 {
 	uint8_t buf[VMBUS_RING_RX_BUF_MIN + 64];
-	const struct vmbus_ring_opts opts = {
-		.struct_bytes = sizeof(opts), .buf = buf, .buf_bytes = sizeof(buf)};
+	const struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts),
+					      .buf = buf,
+					      .buf_bytes = sizeof(buf) };
 	struct vmbus_packet pkt[8];
 	struct vmbus_ring_rx rx;
 
@@ -730,10 +767,11 @@ END_TEST
 static void impossible_length(uint32_t before)
 {
 	const uint32_t size = 65536, bytes = vmbus_ring_rx_buf_bytes(size);
-	struct rx_bounds b = {NULL, bytes, NULL, size, 0};
+	struct rx_bounds b = { NULL, bytes, NULL, size, 0 };
 	uint8_t *buf = malloc(bytes);
-	const struct vmbus_ring_opts opts = {
-		.struct_bytes = sizeof(opts), .buf = buf, .buf_bytes = bytes};
+	const struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts),
+					      .buf = buf,
+					      .buf_bytes = bytes };
 	struct vmbus_packet pkt[64];
 	struct vmbus_ring_rx rx;
 	uint32_t at = 0;
@@ -774,8 +812,9 @@ END_TEST
 START_TEST(lesson_08_header_shorter_than_type)
 {
 	uint8_t buf[VMBUS_RING_RX_BUF_MIN + 64];
-	const struct vmbus_ring_opts opts = {
-		.struct_bytes = sizeof(opts), .buf = buf, .buf_bytes = sizeof(buf)};
+	const struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts),
+					      .buf = buf,
+					      .buf_bytes = sizeof(buf) };
 	uint32_t type, offset8, length8;
 	int in_place;
 
@@ -784,9 +823,9 @@ START_TEST(lesson_08_header_shorter_than_type)
 		for (type = 0; type < 20; type++)
 			for (offset8 = 0; offset8 < 12; offset8++)
 				for (length8 = 0; length8 < 12; length8++) {
-					struct rx_bounds b = {buf, sizeof(buf),
-							      in_place ? &ground.ours.mem : NULL,
-							      SIZE, 0};
+					struct rx_bounds b = { buf, sizeof(buf),
+							       in_place ? &ground.ours.mem : NULL,
+							       SIZE, 0 };
 					struct vmbus_packet pkt[2];
 					struct vmbus_ring_rx rx;
 					uint32_t field;
@@ -797,7 +836,8 @@ START_TEST(lesson_08_header_shorter_than_type)
 					ground.ctl[CTL_IN] = 80;
 					field = ref_desc_fault(ground.data, 80);
 					MUST(vmbus_ring_rx_init(&rx, &ground.ours.mem, &opts) == 0);
-					ret = in_place ? vmbus_ring_rx_get_in_peer_memory(&rx, pkt, 1)
+					ret = in_place ? vmbus_ring_rx_get_in_peer_memory(&rx, pkt,
+											  1)
 						       : vmbus_ring_rx_get(&rx, pkt, 1);
 					MUST(ret == (field ? VMBUS_E_PEER : 1));
 					MUST(vmbus_ring_rx_fault(&rx)->field == field);

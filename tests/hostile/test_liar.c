@@ -21,9 +21,15 @@
 #define BATCH 16
 #define PATIENCE_MS 2000 /* more for a slice in which a busy machine let no liar run */
 
-enum end { RX_COPY, RX_IN_PLACE, TX, MTX, ENDS };
+enum end {
+	RX_COPY,
+	RX_IN_PLACE,
+	TX,
+	MTX,
+	ENDS
+};
 
-static const char *const end_names[] = {"rx copy", "rx in place", "tx", "mtx"};
+static const char *const end_names[] = { "rx copy", "rx in place", "tx", "mtx" };
 
 static struct ground ground;
 static uint32_t slice_ms;
@@ -243,12 +249,12 @@ static void rx_life(struct vmbus_ring_mem *mem, bool in_place, uint64_t *state, 
 	const uint32_t bytes = vmbus_ring_rx_buf_bytes(ground.size);
 	unsigned signals = 0;
 	uint8_t *buf = malloc(bytes);
-	const struct vmbus_ring_opts opts = {.struct_bytes = sizeof(opts),
-					     .signal = noted_signal,
-					     .signal_ctx = &signals,
-					     .buf = buf,
-					     .buf_bytes = bytes};
-	struct rx_bounds b = {buf, bytes, in_place ? mem : NULL, ground.size, 0};
+	const struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts),
+					      .signal = noted_signal,
+					      .signal_ctx = &signals,
+					      .buf = buf,
+					      .buf_bytes = bytes };
+	struct rx_bounds b = { buf, bytes, in_place ? mem : NULL, ground.size, 0 };
 	struct vmbus_packet pkt;
 	struct vmbus_ring_rx rx;
 	bool sound;
@@ -290,7 +296,7 @@ static void fill_messages(struct vmbus_msg *msg, uint32_t n, uint64_t r)
 
 static int tx_build(struct vmbus_ring_tx *tx, struct vmbus_ring_mem *mem, uint64_t r)
 {
-	struct vmbus_msg msg = {.type = VMBUS_PKT_INBAND, .len = (uint32_t)(r >> 8) % 3000};
+	struct vmbus_msg msg = { .type = VMBUS_PKT_INBAND, .len = (uint32_t)(r >> 8) % 3000 };
 	struct vmbus_span span[4];
 	int ret, i;
 
@@ -309,8 +315,9 @@ static int tx_build(struct vmbus_ring_tx *tx, struct vmbus_ring_mem *mem, uint64
 static void tx_life(struct vmbus_ring_mem *mem, uint64_t *state, uint64_t until)
 {
 	unsigned signals = 0;
-	const struct vmbus_ring_opts opts = {
-		.struct_bytes = sizeof(opts), .signal = noted_signal, .signal_ctx = &signals};
+	const struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts),
+					      .signal = noted_signal,
+					      .signal_ctx = &signals };
 	struct vmbus_msg msg[BATCH];
 	struct vmbus_ring_tx tx;
 	int ret = vmbus_ring_tx_init(&tx, mem, &opts);
@@ -381,11 +388,12 @@ static void *producer_main(void *arg)
 static void mtx_life(struct vmbus_ring_mem *mem, uint64_t *state, uint64_t until)
 {
 	unsigned signals = 0, firsts = 0, i;
-	const struct vmbus_ring_opts opts = {
-		.struct_bytes = sizeof(opts), .signal = noted_signal, .signal_ctx = &signals};
+	const struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts),
+					      .signal = noted_signal,
+					      .signal_ctx = &signals };
 	struct vmbus_ring_mtx *mtx = aligned_alloc(64, (sizeof(*mtx) + 63) / 64 * 64);
 	struct vmbus_ring_mtx_slot slots[8];
-	struct producer p[PRODUCERS] = {0};
+	struct producer p[PRODUCERS] = { 0 };
 	struct vmbus_ring_stats stats;
 	struct vmbus_fault fault;
 	unsigned long packets = 0;
@@ -421,7 +429,7 @@ static void mtx_life(struct vmbus_ring_mem *mem, uint64_t *state, uint64_t until
 static void slice(enum end end, bool child, uint64_t *state)
 {
 	const uint64_t first = now_ms(), most = first + slice_ms + PATIENCE_MS;
-	struct liar liar = {.state = next_random(state)};
+	struct liar liar = { .state = next_random(state) };
 	uint64_t until;
 
 	ground_reset(&ground, 0);

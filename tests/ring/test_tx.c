@@ -542,7 +542,7 @@ START_TEST(ring_tx_reserve__refuses_a_payload)
 }
 END_TEST
 
-/* A batch is invisible until its commit, blocks put and arm, and is published once. */
+/* [RING-SEND]: a batch is invisible until its commit, blocks put and arm, and is published once. */
 START_TEST(ring_tx_commit__publishes_the_batch_once)
 {
 	struct ringbox *rb = open_at(4096, ringbox_windows[_i], 4000);

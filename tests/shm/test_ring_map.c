@@ -277,6 +277,22 @@ START_TEST(shm_ring_map__refuses_what_is_not_sealed)
 END_TEST
 
 /* A memfd that was sealed against writing: the system refuses, and we say so. */
+/* The seal does not keep holes out of huge pages. */
+START_TEST(shm_ring_map__refuses_huge_pages)
+{
+	const struct vmbus_shm_ring_opts opts = opts_of(VMBUS_RING_PLAIN, 4096);
+	struct vmbus_shm_ring ring;
+	const int fd = memfd_create("huge", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+
+	if (fd < 0)
+		VMBUS_TEST_SKIP("no huge pages in this kernel");
+	must_eq(ftruncate(fd, 1 << 21), 0);
+	must_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	must_eq(vmbus_shm_ring_map(&ring, fd, &opts), VMBUS_E_INVAL);
+	close(fd);
+}
+END_TEST
+
 START_TEST(shm_ring_map__read_only_memory)
 {
 	const struct vmbus_shm_ring_opts opts = opts_of(windows[_i], 8192);
@@ -414,6 +430,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, shm_ring_map__offsets, 0, WINDOWS);
 	tcase_add_loop_test(tc, shm_ring_map__refuses_sizes_and_places, 0, WINDOWS);
 	tcase_add_loop_test(tc, shm_ring_map__refuses_what_is_not_sealed, 0, WINDOWS);
+	tcase_add_test(tc, shm_ring_map__refuses_huge_pages);
 	tcase_add_loop_test(tc, shm_ring_map__read_only_memory, 0, WINDOWS);
 	tcase_add_test(tc, shm_ring_map__no_such_node);
 	tcase_add_test(tc, shm_ring_map__on_node_0);

@@ -298,6 +298,17 @@ static inline int ringbox_open_rx(struct ringbox *rb, uint32_t bytes)
 	return vmbus_ring_rx_init(&rb->rx, &rb->mem, &opts);
 }
 
+/* The receiving end alone, at an index. */
+static inline struct ringbox *ringbox_open_receiver(uint32_t size, enum vmbus_ring_window window,
+						    uint32_t index, uint32_t buf_bytes)
+{
+	struct ringbox *rb = ringbox_new(size, window);
+
+	ringbox_start_at(rb, index);
+	must_eq(ringbox_open_rx(rb, buf_bytes), 0);
+	return rb;
+}
+
 /* Both ends, at an index. */
 static inline struct ringbox *ringbox_open(uint32_t size, enum vmbus_ring_window window,
 					   uint32_t index)
@@ -422,6 +433,35 @@ static inline void ringbox_peer_packet(const struct ringbox *rb, uint32_t at, ui
 	for (i = 16; i < length; i++)
 		ringbox_data(rb)[(at + i) % rb->size] = ringbox_byte(seed, i - 16);
 	ringbox_set64(rb, at + length, (uint64_t)at << 32);
+}
+
+/* The peer sends one packet, without the library. */
+static inline void ringbox_send(struct ringbox *rb, uint32_t type, uint32_t ext_len, uint32_t len,
+				uint64_t id)
+{
+	const uint32_t at = ringbox_get(rb, RINGBOX_IN);
+	const uint32_t length8 = (16 + ext_len + len) / 8;
+
+	ringbox_peer_packet(rb, at, VMBUS__DESC(type, 2 + ext_len / 8, length8, id % 2), id,
+			    (uint32_t)id);
+	ringbox_set(rb, RINGBOX_IN, (at + length8 * 8 + 8) % rb->size);
+}
+
+/* Whether a packet is that one: header and payload are one run of bytes of the seed. */
+static inline void ringbox_must_be_sent(const struct vmbus_packet *pkt, uint32_t type,
+					uint32_t ext_len, uint32_t len, uint64_t id)
+{
+	uint32_t i;
+
+	must_eq(pkt->type, type);
+	must_eq(pkt->id, id);
+	must_eq(pkt->flags, id % 2);
+	must_eq(pkt->ext_len, ext_len);
+	must_eq(pkt->len, len);
+	for (i = 0; i < ext_len; i++)
+		must_eq(pkt->ext[i], ringbox_byte((uint32_t)id, i));
+	for (i = 0; i < len; i++)
+		must_eq(pkt->payload[i], ringbox_byte((uint32_t)id, ext_len + i));
 }
 
 #endif
