@@ -427,8 +427,9 @@ int vmbus_wire_ranges_next(struct vmbus_wire_ranges *it, struct vmbus_wire_range
 	if (it->count_p == 0)
 		return 0;
 	*range = none;
-	/*@ assert cleared: it->count_p == \at(it->count_p, Pre) && it->left_p == \at(it->left_p, Pre)
-	  @	&& it->at_p == \at(it->at_p, Pre) && it->type_p == \at(it->type_p, Pre) &&
+	/*@ assert cleared: it->count_p == \at(it->count_p, Pre) &&
+	  @	it->left_p == \at(it->left_p, Pre) && it->at_p == \at(it->at_p, Pre) &&
+	  @	it->type_p == \at(it->type_p, Pre) &&
 	  @	it->fault_p.field == VMBUS_FAULT_NONE && range->pfn_count == 0; */
 	if (it->type_p == VMBUS_PKT_XFER_PAGES) /* begin() saw room for all of them */
 		return xfer_range_next(it, range);
@@ -449,9 +450,9 @@ int vmbus_wire_ranges_next(struct vmbus_wire_ranges *it, struct vmbus_wire_range
 	range->byte_offset = byte_offset;
 	range->pfn_count = pages;
 	range->pfns = it->at_p + GPA_RANGE_FIXED;
-	/*@ assert filled: it->count_p == \at(it->count_p, Pre) && it->left_p == \at(it->left_p, Pre)
-	  @	&& it->at_p == \at(it->at_p, Pre) && it->fault_p.field == VMBUS_FAULT_NONE &&
-	  @	pages * 8 + 8 <= it->left_p; */
+	/*@ assert filled: it->count_p == \at(it->count_p, Pre) &&
+	  @	it->left_p == \at(it->left_p, Pre) && it->at_p == \at(it->at_p, Pre) &&
+	  @	it->fault_p.field == VMBUS_FAULT_NONE && pages * 8 + 8 <= it->left_p; */
 	it->at_p += GPA_RANGE_FIXED + (size_t)pages * 8u;
 	it->left_p -= GPA_RANGE_FIXED + pages * 8u;
 	it->count_p--;

@@ -353,7 +353,7 @@ struct writer {
 	} u;
 	bool many;
 	bool broken;
-	uint32_t first, end; /* bytes of the ring that this call may write */
+	uint32_t out, in; /* when the call began */
 	unsigned signals;
 	struct vmbus_ring_mtx_slot slots[4];
 };
@@ -389,6 +389,18 @@ static uint32_t writer_out(const struct writer *w)
 	return w->many ? (uint32_t)w->u.mtx.out_p : w->u.tx.out_p;
 }
 
+static uint32_t writer_tail(const struct writer *w)
+{
+	return w->many ? (uint32_t)w->u.mtx.tail_p : w->u.tx.committed_p;
+}
+
+static void writer_begin(struct writer *w)
+{
+	w->out = writer_out(w);
+	w->in = writer_tail(w);
+	call_begin();
+}
+
 /* Bytes outside of what was free between the cursors are as they were. */
 static void writer_wrote(const struct writer *w, uint32_t first)
 {
@@ -409,6 +421,8 @@ static void writer_after(struct writer *w, int ret, const struct most *most, uin
 	call_end(w->broken ? &none : most);
 	check_fault(&f);
 	writer_wrote(w, first);
+	/* A read index that was believed lies between the last one and what was published. */
+	MUST((w->in + SIZE - writer_out(w)) % SIZE <= (w->in + SIZE - w->out) % SIZE);
 	if (w->broken)
 		MUST(ret == VMBUS_E_FAULT);
 	else
@@ -447,7 +461,7 @@ static int writer_put(struct writer *w, uint32_t len, uint32_t n)
 		msg[i].ext = ext;
 		msg[i].ext_len = i == 1 ? sizeof(ext) : 0;
 	}
-	call_begin();
+	writer_begin(w);
 	ret = w->many ? vmbus_ring_mtx_put(&w->u.mtx, msg, n) : vmbus_ring_tx_put(&w->u.tx, msg, n);
 	writer_after(w, ret, &writer_most, first);
 	MUST((ret > 0 && ret <= (int)n) || ret == VMBUS_E_FULL || ret == VMBUS_E_PEER ||
@@ -460,7 +474,7 @@ static void writer_arm(struct writer *w, uint32_t need)
 	const struct most most = { 0, w->many ? 4 : 1, 0, 0, 0, 0 };
 	int ret;
 
-	call_begin();
+	writer_begin(w);
 	ret = w->many ? vmbus_ring_mtx_arm(&w->u.mtx, need) : vmbus_ring_tx_arm(&w->u.tx, need);
 	writer_after(w, ret, &most, writer_next(w));
 	MUST(ret == VMBUS_RING_SLEEP || ret == VMBUS_RING_READY || ret == VMBUS_E_PEER ||
@@ -488,7 +502,7 @@ static void writer_reserve(struct writer *w, uint32_t len)
 
 	if (w->many)
 		return;
-	call_begin();
+	writer_begin(w);
 	ret = vmbus_ring_tx_reserve(&w->u.tx, &msg, span, 3);
 	for (i = 0; i < ret; i++) {
 		MUST(in_window(&ground.ours.mem, span[i].base, span[i].len));
@@ -507,7 +521,7 @@ static void writer_commit(struct writer *w)
 
 	if (w->many)
 		return;
-	call_begin();
+	writer_begin(w);
 	ret = vmbus_ring_tx_commit(&w->u.tx);
 	writer_after(w, ret, &most, w->u.tx.committed_p);
 	MUST(ret >= 0 || ret == VMBUS_E_FAULT);
@@ -516,7 +530,7 @@ static void writer_commit(struct writer *w)
 /* The peer reads on, as if nothing were wrong: bytes more of what was published. */
 static void writer_peer_reads(const struct writer *w, uint32_t bytes)
 {
-	const uint32_t tail = w->many ? (uint32_t)w->u.mtx.tail_p : w->u.tx.committed_p;
+	const uint32_t tail = writer_tail(w);
 	const uint32_t unread = (tail + SIZE - writer_out(w)) % SIZE;
 
 	forge(CTL_OUT * 4, (writer_out(w) + (bytes < unread ? bytes : unread)) % SIZE, 4);
@@ -534,6 +548,8 @@ static void writer_session(enum role role, bool many)
 	session_begin(role);
 	sender = true;
 	call_begin();
+	w->in = role == PARENT ? START : 0;
+	w->out = w->in + 8; /* any index will do */
 	ret = many ? vmbus_ring_mtx_init(&w->u.mtx, &ground.ours.mem, &opts, w->slots, 4)
 		   : vmbus_ring_tx_init(&w->u.tx, &ground.ours.mem, &opts);
 	writer_after(w, ret, &most, 0);
@@ -589,11 +605,14 @@ static void session(enum kind kind, enum role role)
 			   role == CHILD ? VMBUS_RING_RX_BUF_MIN : vmbus_ring_rx_buf_bytes(SIZE));
 }
 
+/* clang-format off */
 static const uint64_t ctl_values[] = {
-	0,	  1,	     3,	       7,	   8,	       16,	   24,	       64,
-	104,	  START - 8, START,    START + 8,  START + 24, SIZE - 24,  SIZE - 16,  SIZE - 8,
-	SIZE - 1, SIZE,	     SIZE + 8, 0x7ffffff8, 0x80000000, 0xfffffff8, 0xffffffff,
+	0, 1, 3, 7, 8, 16, 24, 64, 104,
+	START - 8, START, START + 8, START + 24,
+	SIZE - 24, SIZE - 16, SIZE - 8, SIZE - 1, SIZE, SIZE + 8,
+	0x7ffffff8, 0x80000000, 0xfffffff8, 0xffffffff,
 };
+/* clang-format on */
 
 #define DESC(type, offset8, length8, flags)                                                        \
 	((uint64_t)(type) | (uint64_t)(offset8) << 16 | (uint64_t)(length8) << 32 |                \
@@ -663,7 +682,7 @@ static void sweep(enum kind kind, enum role role, uint32_t all, uint32_t place)
 static void sweep_data(enum kind kind, enum role role, uint32_t all)
 {
 	const uint32_t from = role == PARENT ? START : 0;
-	/* in-band: 64 ring bytes; GPA direct: 64; completion: 24; transfer pages: 48; in-band 632 */
+	/* In-band: 64 ring bytes; GPA direct: 64; completion: 24; transfer pages: 48; in-band. */
 	static const uint32_t qwords[] = { 0,	8,   64,  72,  80,  88,	 96, 128,
 					   152, 160, 168, 176, 200, 832, 848 };
 	size_t i;

@@ -26,6 +26,7 @@
   @ ensures vmbus_used(size, in, \result) == vmbus_used(size, in, out) - n; */
 uint32_t proof_reader_moves(uint32_t size, uint32_t in, uint32_t out, uint32_t n)
 {
+	(void)in;
 	return vmbus__ring_advance(size, out, n);
 }
 
@@ -39,6 +40,7 @@ uint32_t proof_reader_moves(uint32_t size, uint32_t in, uint32_t out, uint32_t n
   @ ensures n != 0 ==> \result != out; */
 uint32_t proof_writer_moves(uint32_t size, uint32_t in, uint32_t out, uint32_t n)
 {
+	(void)out;
 	return vmbus__ring_advance(size, in, n);
 }
 
