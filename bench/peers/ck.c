@@ -11,8 +11,7 @@
 #define CK_SIZES(X)                                                                                \
 	X(8)                                                                                       \
 	X(16)                                                                                      \
-	X(32) X(64) X(128) X(256) X(512) X(1024) X(2048) X(4096) X(8192) X(16384) X(32768)         \
-		X(65536)
+	X(32) X(64) X(128) X(256) X(512) X(1024) X(2048) X(4096) X(8192) X(16384) X(32768) X(65536)
 
 /* The ring's header spans three lines; the elements follow on a line of their own. */
 #define CK_HEAD_BYTES ((sizeof(ck_ring_t) + BENCH_LINE - 1u) / BENCH_LINE * BENCH_LINE)

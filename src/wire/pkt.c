@@ -40,11 +40,11 @@ static const char *const type_names[VMBUS_PKT_TYPES] = {
 	[VMBUS_PKT_ADDITIONAL_DATA] = "additional data",
 };
 
-#define EXT_FIXED 8u		      /* bytes of a header before its ranges */
-#define XFER_RANGE_BYTES 8u	      /* count and offset */
-#define GPA_RANGE_FIXED 8u	      /* count and offset, before the page numbers */
-#define GPA_RANGE_MIN 16u	      /* with one page number */
-#define RANGE_BYTES_MAX 0xffffe000u   /* byte_offset + byte_count + 4095 fits 32 bits */
+#define EXT_FIXED 8u		    /* bytes of a header before its ranges */
+#define XFER_RANGE_BYTES 8u	    /* count and offset */
+#define GPA_RANGE_FIXED 8u	    /* count and offset, before the page numbers */
+#define GPA_RANGE_MIN 16u	    /* with one page number */
+#define RANGE_BYTES_MAX 0xffffe000u /* byte_offset + byte_count + 4095 fits 32 bits */
 
 /*@ assigns \nothing;
   @ ensures len <= VMBUS_PKT_RING_BYTES_MAX ==>
@@ -226,7 +226,7 @@ int vmbus_wire_ext_put(uint32_t type, const struct vmbus_wire_ext *ext, void *bu
   @ ensures \result == 0 ==> \old(pkt->ext_len) >= vmbus_offset8_min(\old(pkt->type)) * 8 - 16; */
 int vmbus_wire_ext_get(const struct vmbus_packet *pkt, struct vmbus_wire_ext *ext)
 {
-	const struct vmbus_wire_ext none = {0};
+	const struct vmbus_wire_ext none = { 0 };
 	const uint8_t *p = pkt->ext;
 	const int min = vmbus_wire_ext_min(pkt->type);
 
@@ -353,7 +353,7 @@ static int ranges_fault(struct vmbus_wire_ranges *it, uint32_t field, uint64_t v
   @	\result == VMBUS_E_RANGE; */
 int vmbus_wire_ranges_begin(struct vmbus_wire_ranges *it, const struct vmbus_packet *pkt)
 {
-	const struct vmbus_wire_ranges none = {0};
+	const struct vmbus_wire_ranges none = { 0 };
 	struct vmbus_wire_ext ext;
 	uint32_t most;
 	int err;
@@ -419,7 +419,7 @@ static int xfer_range_next(struct vmbus_wire_ranges *it, struct vmbus_wire_range
   @	it->fault_p.field != VMBUS_FAULT_NONE; */
 int vmbus_wire_ranges_next(struct vmbus_wire_ranges *it, struct vmbus_wire_range *range)
 {
-	const struct vmbus_wire_range none = {0};
+	const struct vmbus_wire_range none = { 0 };
 	uint32_t byte_count, byte_offset, pages, most;
 
 	if (it->fault_p.field != VMBUS_FAULT_NONE)

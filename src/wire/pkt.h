@@ -91,8 +91,8 @@ static inline bool vmbus__desc_is_simple(uint64_t d)
  * Check a descriptor against the bytes that the ring holds from it on.
  *
  * d	   first qword of the descriptor.
- * avail   bytes from the descriptor to the write index, at least 24.  That it is less than the size of
- *	   the ring, and that length8 has 16 bits, makes vmbus_ring_max_accept() hold.
+ * avail   bytes from the descriptor to the write index, at least 24.  That it is less than the size
+ *	   of the ring, and that length8 has 16 bits, makes vmbus_ring_max_accept() hold.
  * value   on failure, what the peer wrote, and limit, what it had to keep.
  *
  * Returns VMBUS_FAULT_NONE or the field that is wrong.  When it returns NONE:

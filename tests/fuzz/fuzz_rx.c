@@ -81,8 +81,7 @@ static void settle(int ret, bool was_broken)
 /* A packet that nobody touched is the packet that lies in the ring. */
 static void check_same(const struct vmbus_packet *pkt)
 {
-	uint8_t d[16], byte;
-	uint32_t i;
+	uint8_t d[16];
 
 	ground_read(s.g, pkt->where, d, 16);
 	MUST(ref_desc_fault(d, s.g->size - 8) == VMBUS_FAULT_NONE);
@@ -90,10 +89,8 @@ static void check_same(const struct vmbus_packet *pkt)
 	MUST(get_le(d + 8, 8) == pkt->id);
 	MUST(get_le(d + 2, 2) * 8 == 16 + pkt->ext_len);
 	MUST(get_le(d + 4, 2) * 8 == 16 + pkt->ext_len + pkt->len);
-	for (i = 0; i < pkt->ext_len + pkt->len; i++) {
-		ground_read(s.g, pkt->where + 16 + i, &byte, 1);
-		MUST(byte == (i < pkt->ext_len ? pkt->ext[i] : pkt->payload[i - pkt->ext_len]));
-	}
+	MUST(ground_is(s.g, pkt->where + 16, pkt->ext, pkt->ext_len));
+	MUST(ground_is(s.g, pkt->where + 16 + pkt->ext_len, pkt->payload, pkt->len));
 }
 
 /* What the ring says about the first packet, when nothing was changed behind our back. */

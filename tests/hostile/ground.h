@@ -88,6 +88,15 @@ static inline void ground_read(const struct ground *g, uint32_t at, void *to, ui
 		p[i] = g->data[(at + i) % g->size];
 }
 
+/* Whether the ring holds these bytes. */
+static inline bool ground_is(const struct ground *g, uint32_t at, const void *bytes, uint32_t len)
+{
+	const uint32_t most = g->size - at % g->size, here = len < most ? len : most;
+
+	return memcmp(g->data + at % g->size, bytes, here) == 0 &&
+	       memcmp(g->data, (const uint8_t *)bytes + here, len - here) == 0;
+}
+
 static inline void ground_qword(struct ground *g, uint32_t at, uint64_t v)
 {
 	uint8_t b[8];

@@ -117,7 +117,8 @@ static void lie_honestly(struct liar *l)
 		const uint64_t r = next_random(&l->state);
 
 		at = ground_packet(&ground, at, r % 3 ? VMBUS_PKT_INBAND : VMBUS_PKT_GPA_DIRECT,
-				   r % 3 ? 0 : 24, (uint32_t)(r >> 8) % 16 * 8, r >> 63, r);
+				   r % 3 ? 0 : 24, (uint32_t)(r >> 8) % 16 * 8, (uint32_t)(r >> 63),
+				   r);
 	}
 	ground.ctl[CTL_IN] = at;
 }
