@@ -479,6 +479,7 @@ static int writer_run(const uint8_t *data, size_t size, bool many)
 	w.next = w.in;
 	MUST(w.g->size <= sizeof(data_before));
 	ground_reset(w.g, w.in);
+	memset(w.g->data, 0xcc, w.g->size); /* so that padding which is not written shows */
 	vmbus__test_hook = writer_hook;
 	MUST((many ? vmbus_ring_mtx_init(&w.mtx, &w.g->ours.mem, &opts, w.slots, SLOTS)
 		   : vmbus_ring_tx_init(&w.tx, &w.g->ours.mem, &opts)) == 0);
