@@ -421,7 +421,7 @@ static VMBUS_NOINLINE int decode_rest(struct vmbus_ring_rx *rx, struct run run,
  *
  * Returns how many, 0 when the first is not all there, or an error.
  */
-static inline int decode(struct vmbus_ring_rx *rx, struct vmbus_packet *pkt, uint32_t n)
+static VMBUS_INLINE int decode(struct vmbus_ring_rx *rx, struct vmbus_packet *pkt, uint32_t n)
 {
 	const uint32_t size = rx->mem_p.size_p;
 	const uint8_t *const start = rx->at_p;
@@ -475,7 +475,7 @@ static VMBUS_NOINLINE int get_more(struct vmbus_ring_rx *rx, struct vmbus_packet
 		return 0;
 	for (;;) { /* each turn brings a whole packet nearer: at most three turns */
 		if (rx->left_p) {
-			got = decode_rest(rx, (struct run){ 0, 0, rx->next_p, 0 }, pkt, n);
+			got = decode(rx, pkt, n);
 			if (got)
 				return got;
 		}

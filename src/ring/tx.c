@@ -232,6 +232,24 @@ put_small(struct vmbus_ring_tx *tx, const struct vmbus_msg *m, const struct vmbu
 	return m;
 }
 
+/* The same with simple messages of any length, whose copies may be calls of the C library's. */
+static const struct vmbus_msg *put_simple(struct vmbus_ring_tx *tx, const struct vmbus_msg *m,
+					  const struct vmbus_msg *end)
+{
+	const uint32_t most = vmbus_ring_max_send(tx->mem_p.size_p);
+
+	for (; m != end && vmbus__msg_is_simple(m); m++) {
+		const uint32_t bytes = vmbus__msg_simple_bytes(m);
+
+		if (bytes > most || bytes > tx->room_p ||
+		    !vmbus__mem_linear(&tx->mem_p, tx->next_p, bytes))
+			break;
+		vmbus__put_simple(tx->mem_p.data_p + tx->next_p, tx->next_p, m, bytes);
+		advance(tx, bytes);
+	}
+	return m;
+}
+
 /* Go on from m, the first message that is not small, simple or without room. */
 static VMBUS_NOINLINE int put_rest(struct vmbus_ring_tx *tx, const struct vmbus_msg *msg,
 				   const struct vmbus_msg *m, const struct vmbus_msg *end)
@@ -239,7 +257,10 @@ static VMBUS_NOINLINE int put_rest(struct vmbus_ring_tx *tx, const struct vmbus_
 	bool looked = false;
 	int err = 0;
 
-	while (m != end) {
+	for (;;) {
+		m = put_simple(tx, m, end);
+		if (m == end)
+			break;
 		err = put_any(tx, m, &looked);
 		if (VMBUS_UNLIKELY(err == VMBUS_E_PEER)) { /* nothing of this call gets out */
 			vmbus_ring_tx_abort(tx);
@@ -247,7 +268,7 @@ static VMBUS_NOINLINE int put_rest(struct vmbus_ring_tx *tx, const struct vmbus_
 		}
 		if (err)
 			break;
-		m = put_small(tx, m + 1, end);
+		m++;
 	}
 	if (VMBUS_LIKELY(m != msg))
 		return publish(tx, (uint32_t)(m - msg));
