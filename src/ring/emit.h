@@ -6,8 +6,6 @@
 #ifndef VMBUS_RING_EMIT_H
 #define VMBUS_RING_EMIT_H
 
-#include <stddef.h>
-
 #include <vmbus/ring.h>
 
 #include "ring/copy.h"
@@ -31,36 +29,25 @@ static inline bool vmbus__msg_is_simple(const struct vmbus_msg *msg)
 }
 
 /*
- * The same for the loop over small messages, with few instructions: len, type and flags are read
- * as one qword, ext_len and more_count as another.
+ * The same for the loop over small messages.  Each field is read once and with the width in which
+ * callers write it: a wider load right after their stores would have to wait for them.
  */
 struct vmbus__small {
-	uint64_t word; /* len, type, flags, lowest first */
 	uint32_t len;
 	uint32_t type;
+	uint32_t flags;
 };
-
-_Static_assert(offsetof(struct vmbus_msg, type) == offsetof(struct vmbus_msg, len) + 4 &&
-		       offsetof(struct vmbus_msg, flags) == offsetof(struct vmbus_msg, len) + 6,
-	       "len, type and flags are one qword");
-_Static_assert(offsetof(struct vmbus_msg, more_count) == offsetof(struct vmbus_msg, ext_len) + 4,
-	       "ext_len and more_count are one qword");
-
-#define VMBUS__SMALL_FLAG ((uint64_t)VMBUS_PKT_FLAG_COMPLETE << 48)
 
 static inline bool vmbus__msg_is_small(const struct vmbus_msg *msg, struct vmbus__small *small)
 {
-	const uint8_t *const bytes = (const uint8_t *)msg;
-	uint64_t word, extra;
-
-	__builtin_memcpy(&word, bytes + offsetof(struct vmbus_msg, len), sizeof(word));
-	__builtin_memcpy(&extra, bytes + offsetof(struct vmbus_msg, ext_len), sizeof(extra));
-	small->word = word;
-	small->len = (uint32_t)(word % 4294967296u);
-	small->type = (uint32_t)((word & ~VMBUS__SMALL_FLAG) / 4294967296u);
+	small->len = msg->len;
+	small->type = msg->type;
+	small->flags = msg->flags;
 	if (VMBUS_UNLIKELY(small->len > VMBUS__INLINE_COPY))
 		return false;
-	if (VMBUS_UNLIKELY(extra != 0))
+	if (VMBUS_UNLIKELY((msg->ext_len | msg->more_count) != 0))
+		return false;
+	if (VMBUS_UNLIKELY(small->flags > VMBUS_PKT_FLAG_COMPLETE))
 		return false;
 	return VMBUS_LIKELY(small->type == VMBUS_PKT_INBAND) || small->type == VMBUS_PKT_COMPLETION;
 }
@@ -68,9 +55,8 @@ static inline bool vmbus__msg_is_small(const struct vmbus_msg *msg, struct vmbus
 /* The descriptor of such a message: bytes is its size in the ring. */
 static inline uint64_t vmbus__small_desc(const struct vmbus__small *small, uint32_t bytes)
 {
-	/* (bytes / 8 - 1) << 32, and the flag lies where it belongs. */
-	return (small->word & VMBUS__SMALL_FLAG) | (uint64_t)(bytes - 8u) << 29 |
-	       (VMBUS__DESC(0, 2u, 0, 0) + small->type);
+	return VMBUS__DESC(small->type, 2u, 0, small->flags) |
+	       (uint64_t)(bytes - 8u) << 29; /* (bytes / 8 - 1) << 32 */
 }
 
 /* Ring bytes of a simple message: its length rounded up, and the smallest packet. */
