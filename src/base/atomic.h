@@ -126,7 +126,7 @@ static inline void vmbus__fence_full(void)
 
 #endif
 
-/* Tell the processor that we wait; 30 to 60 ns. */
+/* Tell the processor that we wait: one instruction, whose length is its own. */
 static inline void vmbus__relax(void)
 {
 #if defined(__FRAMAC__)

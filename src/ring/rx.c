@@ -33,7 +33,7 @@
  * takes the control line away from the sender, who then waits for it in its fence: both fall to the
  * speed of the line.  So after packets it pauses for a moment before it looks again, longer while
  * looks keep bringing several packets but little data; never when it finds nothing, and never
- * before it sleeps.  A pause is 30 to 60 ns.
+ * before it sleeps.  A pause is one instruction of the processor's for waiting.
  */
 #define PACE_MIN 1u
 #define PACE_MAX 32u
