@@ -47,4 +47,30 @@ static inline uint64_t vmbus__peer_ld64(const uint8_t *from)
 }
 
 #endif
+
+/*
+ * Ask for the line of a place that we are going to write, in order to own it by then: elsewhere it
+ * lies where the peer has read it last.  Reads and writes nothing, and any address will do.
+ */
+static inline void vmbus__peer_will_write(uintptr_t place)
+{
+#if defined(__FRAMAC__) || defined(VMBUS_EXPLORE)
+	(void)place;
+#elif defined(__x86_64__)
+	__asm__ volatile("prefetchw (%0)" : : "r"(place));
+#else
+	__builtin_prefetch((const void *)place, 1);
+#endif
+}
+
+/* The same for a place that we are going to read, if the peer writes it: a hint, and no access. */
+static inline void vmbus__peer_will_read(uintptr_t place)
+{
+#if defined(__FRAMAC__) || defined(VMBUS_EXPLORE)
+	(void)place;
+#else
+	__builtin_prefetch((const void *)place, 0);
+#endif
+}
+
 #endif

@@ -12,10 +12,17 @@
 #include "wire/pkt.h"
 
 /*
- * Payloads up to this are copied in line: a call of the C library's copy costs more, and the loop
- * over small messages is free of calls.
+ * Payloads up to this are copied in line, and the loop over them is free of calls.  A longer copy
+ * is left to the C library, which takes whole lines from the other core in larger steps.
  */
-#define VMBUS__INLINE_COPY 256u
+#define VMBUS__INLINE_COPY 2048u
+
+/*
+ * A ring's lines lie in the cache of the core that read them last, and a store waits until its line
+ * has come from there.  So the copy in line asks for the line so far ahead of what it writes: far
+ * enough for several packets' lines to be under way at once, near enough for a first-level cache.
+ */
+#define VMBUS__WRITE_AHEAD 6144u
 
 /*
  * Whether a message needs no more checks than its room: in-band data or a completion, no header, a
@@ -114,11 +121,18 @@ static inline uint64_t vmbus__tail(const uint8_t *from, uint32_t len, uint32_t o
 /* A payload of up to VMBUS__INLINE_COPY bytes into contiguous room, with its padding. */
 static inline void vmbus__put_payload_small(uint8_t *to, const uint8_t *from, uint32_t len)
 {
-	uint8_t *const end = to + len / 32u * 32u;
+	uint8_t *const end = to + len / 64u * 64u;
 	const uint8_t *q = from;
 
-	for (; to != end; to += 32, q += 32)
+	for (; to != end; to += 64, q += 64) {
+		vmbus__peer_will_write((uintptr_t)to + VMBUS__WRITE_AHEAD);
+		vmbus__peer_write(to, q, 64);
+	}
+	if (len & 32u) {
 		vmbus__peer_write(to, q, 32);
+		to += 32;
+		q += 32;
+	}
 	if (len & 16u) {
 		vmbus__peer_write(to, q, 16);
 		to += 16;

@@ -231,6 +231,8 @@ static int want_avail(struct vmbus_ring_rx *rx)
 	if (rx->avail_p)
 		return 1;
 	pause_between(rx);
+	/* The next packet's first line is then under way together with the index's. */
+	vmbus__peer_will_read((uintptr_t)rx->mem_p.data_p + rx->next_p);
 	err = refresh(rx);
 	if (err)
 		return err;
