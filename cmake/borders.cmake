@@ -12,9 +12,9 @@ vmbus_module(base DIR src/base
 
 vmbus_module(wire DIR src/wire
 	USES base
-	PUBLIC wire.h
-	HEADERS pkt.h
-	SOURCES pkt.c)
+	PUBLIC wire.h ctl.h
+	HEADERS le.h pkt.h
+	SOURCES ctl.c guid.c pkt.c)
 
 vmbus_module(ring DIR src/ring
 	USES base wire
@@ -22,11 +22,60 @@ vmbus_module(ring DIR src/ring
 	HEADERS copy.h ctl.h emit.h index.h
 	SOURCES emit.c mem.c mtx.c rx.c tx.c)
 
+vmbus_module(hypercall DIR src/hypercall
+	USES base wire
+	PUBLIC hypercall.h synic.h
+	HEADERS
+	SOURCES hc.c hcbox.c hv.c synic.c)
+
+vmbus_module(channel DIR src/channel
+	USES base wire
+	PUBLIC srv.h cli.h
+	HEADERS cli_machine.h srv.h
+	SOURCES cli.c cli_chan.c cli_msg.c cli_post.c cli_store.c cli_table.c
+		srv.c srv_chan.c srv_conn.c srv_list.c srv_msg.c srv_offer.c srv_out.c srv_sock.c)
+
+vmbus_module(mem DIR src/mem
+	USES base wire
+	PUBLIC mem.h
+	HEADERS
+	SOURCES mem.c sgl.c)
+
+# The downward seam: a header without sources, which both runtimes and every backend include.
+vmbus_module(backend DIR -
+	USES base
+	PUBLIC backend.h)
+
+vmbus_module(guest DIR src/guest
+	USES base wire ring hypercall channel mem backend
+	PUBLIC guest.h vsc.h
+	HEADERS state.h
+	SOURCES dispatch.c guest.c life.c list.c log.c memory.c packet.c request.c vsc.c)
+
+vmbus_module(bus DIR src/bus HOSTED
+	USES base wire ring hypercall channel mem backend
+	SEES base
+	PUBLIC bus.h vsp.h
+	HEADERS bus.h rcu.h
+	SOURCES bind.c bus.c chan.c conns.c control.c info.c inbox.c kick.c life.c log.c memory.c offers.c
+		own.c timer.c window.c)
+
+vmbus_module(pool DIR src/pool HOSTED
+	USES base wire ring hypercall channel mem backend bus
+	SEES base
+	PUBLIC pool.h
+	HEADERS pool.h
+	SOURCES pool.c worker.c)
+
 vmbus_module(shm DIR backends/shm HOSTED
-	USES base wire ring
-	PUBLIC shm.h
-	SOURCES ring_map.c)
+	USES base wire ring hypercall channel mem backend bus guest
+	PUBLIC shm.h shm_bus.h
+	HEADERS attached.h pages.h parent.h proto.h sys.h
+	SOURCES attach.c child.c guest_backend.c list.c pages.c proto.c query.c ring_map.c server.c
+		socket.c sys.c turn.c wake.c)
 
 # In the freestanding library, and added to it in vmbus::vmbus.
-set(VMBUS_CORE_MODULES base wire ring)
-set(VMBUS_HOSTED_MODULES shm)
+set(VMBUS_CORE_MODULES base wire ring hypercall channel mem guest)
+set(VMBUS_HOSTED_MODULES bus shm)
+# Components of their own.
+set(VMBUS_POOL_MODULES pool)

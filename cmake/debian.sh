@@ -13,10 +13,10 @@ packages_for() {
 		libc6-dev headers of the C library
 		pkg-config finds libraries
 		libnuma-dev places ring memory on a NUMA node
+		liburcu-dev tables that threads read without a lock, queue of posted messages
 	END
 	peers) cat <<-'END' ;;
 		libck-dev peer of the benchmark: ring of Concurrency Kit
-		liburcu-dev peer of the benchmark: wfcqueue
 		libqb-dev peer of the benchmark: ring buffer of libqb
 		libdpdk-dev peer of the benchmark: rte_ring
 	END

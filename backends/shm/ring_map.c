@@ -8,46 +8,19 @@
 #endif
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
-#include <numa.h>
-#include <numaif.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <vmbus/shm.h>
+
+#include "shm/sys.h"
 
 #define CREATE_BYTES_MAX ((uint64_t)1 << 40)
 
 static uint64_t host_page(void)
 {
 	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-static uint64_t whole_pages(uint64_t bytes)
-{
-	return (bytes + host_page() - 1) / host_page() * host_page();
-}
-
-/* The code for what a system call said; errno stays as it is. */
-static int from_errno(void)
-{
-	switch (errno) {
-	case ENOMEM:
-	case EMFILE:
-	case ENFILE:
-	case ENOSPC:
-		return VMBUS_E_NOMEM;
-	case EPERM:
-	case EACCES:
-		return VMBUS_E_PERM;
-	case ENOSYS:
-		return VMBUS_E_NOTSUP;
-	default:
-		return VMBUS_E_SYSTEM;
-	}
 }
 
 int vmbus_err_to_errno(int err)
@@ -84,12 +57,12 @@ int vmbus_err_to_errno(int err)
  */
 static uint64_t data_offset(void)
 {
-	return whole_pages(VMBUS_PAGE_BYTES);
+	return vmbus__shm_whole_pages(VMBUS_PAGE_BYTES);
 }
 
 uint64_t vmbus_shm_ring_bytes(uint32_t size)
 {
-	return data_offset() + whole_pages(size);
+	return data_offset() + vmbus__shm_whole_pages(size);
 }
 
 int vmbus_shm_create(uint64_t bytes)
@@ -98,13 +71,16 @@ int vmbus_shm_create(uint64_t bytes)
 
 	if (bytes == 0 || bytes > CREATE_BYTES_MAX)
 		return VMBUS_E_RANGE;
+	err = vmbus__shm_size_allowed(vmbus__shm_whole_pages(bytes));
+	if (err)
+		return err;
 	fd = memfd_create("vmbus-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
-		return from_errno();
-	if (ftruncate(fd, (off_t)whole_pages(bytes)) == 0 &&
+		return vmbus__shm_errno();
+	if (ftruncate(fd, (off_t)vmbus__shm_whole_pages(bytes)) == 0 &&
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
 		return fd;
-	err = from_errno();
+	err = vmbus__shm_errno();
 	close(fd);
 	return err;
 }
@@ -112,19 +88,13 @@ int vmbus_shm_create(uint64_t bytes)
 /* Whether fd is a memfd that cannot shrink, and holds bytes from offset on. */
 static int check_fd(int fd, uint64_t offset, uint64_t bytes)
 {
-	struct stat st;
-	struct statfs fs;
-	const int seals = fcntl(fd, F_GET_SEALS);
+	bool huge = false;
+	int err = offset > UINT64_MAX - bytes ? VMBUS_E_RANGE
+					      : vmbus__shm_check_memory(fd, offset + bytes, &huge);
 
-	if (seals < 0 || !(seals & F_SEAL_SHRINK))
-		return VMBUS_E_INVAL;
-	if (fstat(fd, &st) || fstatfs(fd, &fs))
-		return from_errno();
-	if (fs.f_type == HUGETLBFS_MAGIC) /* holes can be punched into it in spite of the seal */
-		return VMBUS_E_INVAL;
-	if (bytes > (uint64_t)st.st_size || offset > (uint64_t)st.st_size - bytes)
-		return VMBUS_E_RANGE;
-	return 0;
+	if (!err && huge) /* holes can be punched into it in spite of the seal */
+		err = VMBUS_E_INVAL;
+	return err;
 }
 
 /* Put pages of the memfd at an address inside our reservation. */
@@ -133,24 +103,7 @@ static int map_at(uint8_t *at, uint64_t bytes, int fd, uint64_t offset)
 	void *p =
 		mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset);
 
-	return p == MAP_FAILED ? from_errno() : 0;
-}
-
-static int place(void *map, uint64_t bytes, uint32_t node)
-{
-	struct bitmask *mask;
-	long failed;
-
-	if (numa_available() < 0 || (int)node > numa_max_node() ||
-	    !numa_bitmask_isbitset(numa_all_nodes_ptr, node))
-		return VMBUS_E_NOTSUP;
-	mask = numa_allocate_nodemask();
-	if (!mask)
-		return VMBUS_E_NOMEM;
-	numa_bitmask_setbit(mask, node);
-	failed = mbind(map, bytes, MPOL_BIND, mask->maskp, mask->size + 1, 0);
-	numa_bitmask_free(mask);
-	return failed ? from_errno() : 0;
+	return p == MAP_FAILED ? vmbus__shm_errno() : 0;
 }
 
 /* The data pages, an address each, as a window needs that has its pages anywhere. */
@@ -169,7 +122,7 @@ static int list_pages(struct vmbus_shm_ring *ring, uint8_t *data, uint32_t size)
 
 static int map_window(struct vmbus_shm_ring *ring, int fd, const struct vmbus_shm_ring_opts *opts)
 {
-	const uint64_t data_bytes = whole_pages(opts->size);
+	const uint64_t data_bytes = vmbus__shm_whole_pages(opts->size);
 	uint8_t *const map = ring->map_p;
 	uint8_t *const data = map + data_offset();
 	struct vmbus_ring_mem_opts mem = {
@@ -186,7 +139,7 @@ static int map_window(struct vmbus_shm_ring *ring, int fd, const struct vmbus_sh
 	if (!err && opts->window == VMBUS_RING_SCATTERED)
 		err = list_pages(ring, data, opts->size);
 	if (!err && opts->on_node)
-		err = place(map, data_offset() + data_bytes, opts->node);
+		err = vmbus__shm_place(map, data_offset() + data_bytes, opts->node);
 	if (err)
 		return err;
 	mem.pages = ring->pages_p;
@@ -210,11 +163,11 @@ int vmbus_shm_ring_map(struct vmbus_shm_ring *ring, int fd, const struct vmbus_s
 	err = check_fd(fd, opts->offset, vmbus_shm_ring_bytes(opts->size));
 	if (err)
 		return err;
-	ring->map_bytes_p = data_offset() + whole_pages(opts->size) * 2;
+	ring->map_bytes_p = data_offset() + vmbus__shm_whole_pages(opts->size) * 2;
 	map = mmap(NULL, ring->map_bytes_p, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 		   -1, 0);
 	if (map == MAP_FAILED)
-		return from_errno();
+		return vmbus__shm_errno();
 	ring->map_p = map;
 	err = map_window(ring, fd, opts);
 	if (err) {

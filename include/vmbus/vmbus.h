@@ -1,13 +1,25 @@
 /* SPDX-License-Identifier: MIT */
-/* All of the library's public headers.  Start with vmbus(7). */
+/* All public headers of the library, but for those of its components.  Start with vmbus(7). */
 #ifndef VMBUS_VMBUS_H
 #define VMBUS_VMBUS_H
 
+#include <vmbus/backend.h>
 #include <vmbus/base.h>
+#include <vmbus/bus.h>
+#include <vmbus/cli.h>
+#include <vmbus/ctl.h>
+#include <vmbus/guest.h>
+#include <vmbus/hypercall.h>
+#include <vmbus/mem.h>
 #include <vmbus/mtx.h>
 #include <vmbus/ring.h>
 #include <vmbus/shm.h>
+#include <vmbus/shm_bus.h>
+#include <vmbus/srv.h>
+#include <vmbus/synic.h>
 #include <vmbus/version.h>
+#include <vmbus/vsc.h>
+#include <vmbus/vsp.h>
 #include <vmbus/wire.h>
 
 #endif

@@ -74,6 +74,18 @@ static inline bool vmbus__cas32_acquire(vmbus__a32 *p, uint32_t old, uint32_t v)
 						       memory_order_relaxed);
 }
 
+static inline bool vmbus__cas32_release(vmbus__a32 *p, uint32_t old, uint32_t v)
+{
+	VMBUS__HOOK(p);
+	return atomic_compare_exchange_strong_explicit(&p->v, &old, v, memory_order_release,
+						       memory_order_relaxed);
+}
+
+static inline void vmbus__or32_relaxed(vmbus__a32 *p, uint32_t v)
+{
+	(void)atomic_fetch_or_explicit(&p->v, v, memory_order_relaxed);
+}
+
 static inline uint64_t vmbus__ld64_relaxed(const vmbus__a64 *p)
 {
 	VMBUS__HOOK(p);
@@ -107,9 +119,22 @@ static inline void vmbus__add64_relaxed(vmbus__a64 *p, uint64_t v)
 	(void)atomic_fetch_add_explicit(&p->v, v, memory_order_relaxed);
 }
 
-static inline void vmbus__or64_release(vmbus__a64 *p, uint64_t v)
+static inline void vmbus__add64_release(vmbus__a64 *p, uint64_t v)
 {
-	(void)atomic_fetch_or_explicit(&p->v, v, memory_order_release);
+	(void)atomic_fetch_add_explicit(&p->v, v, memory_order_release);
+}
+
+/* Returns what was there before. */
+static inline uint64_t vmbus__or64_release(vmbus__a64 *p, uint64_t v)
+{
+	return atomic_fetch_or_explicit(&p->v, v, memory_order_release);
+}
+
+/* Returns what was there before. */
+static inline uint64_t vmbus__xchg64_acquire(vmbus__a64 *p, uint64_t v)
+{
+	VMBUS__HOOK(p);
+	return atomic_exchange_explicit(&p->v, v, memory_order_acquire);
 }
 
 /* Orders loads before it against loads and stores after it. */

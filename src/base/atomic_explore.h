@@ -29,6 +29,7 @@ enum vmbus__explore_op {
 	VMBUS__EX_CAS,
 	VMBUS__EX_ADD,
 	VMBUS__EX_OR,
+	VMBUS__EX_XCHG,
 	VMBUS__EX_FENCE_ACQUIRE,
 	VMBUS__EX_FENCE_FULL
 };
@@ -91,9 +92,19 @@ void vmbus__explore_write(const uint8_t *to, size_t len);
 #define vmbus__add64_relaxed(p, v)                                                                 \
 	((void)vmbus__explore(VMBUS__SITE("add64_relaxed", VMBUS__EX_ADD, 8, false, false), (p),   \
 			      (v), 0))
+#define vmbus__add64_release(p, v)                                                                 \
+	((void)vmbus__explore(VMBUS__SITE("add64_release", VMBUS__EX_ADD, 8, false, true), (p),    \
+			      (v), 0))
+#define vmbus__cas32_release(p, old, v)                                                            \
+	(vmbus__explore(VMBUS__SITE("cas32_release", VMBUS__EX_CAS, 4, false, true), (p), (old),   \
+			(v)) != 0)
+#define vmbus__or32_relaxed(p, v)                                                                  \
+	((void)vmbus__explore(VMBUS__SITE("or32_relaxed", VMBUS__EX_OR, 4, false, false), (p),     \
+			      (v), 0))
 #define vmbus__or64_release(p, v)                                                                  \
-	((void)vmbus__explore(VMBUS__SITE("or64_release", VMBUS__EX_OR, 8, false, true), (p), (v), \
-			      0))
+	vmbus__explore(VMBUS__SITE("or64_release", VMBUS__EX_OR, 8, false, true), (p), (v), 0)
+#define vmbus__xchg64_acquire(p, v)                                                                \
+	vmbus__explore(VMBUS__SITE("xchg64_acquire", VMBUS__EX_XCHG, 8, true, false), (p), (v), 0)
 #define vmbus__fence_acquire()                                                                     \
 	((void)vmbus__explore(                                                                     \
 		VMBUS__SITE("fence_acquire", VMBUS__EX_FENCE_ACQUIRE, 0, true, false), NULL, 0,    \

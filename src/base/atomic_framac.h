@@ -48,6 +48,14 @@ void vmbus__st32_release(vmbus__a32 *p, uint32_t v);
   @ assigns \result \from indirect:p, indirect:old; */
 bool vmbus__cas32_acquire(vmbus__a32 *p, uint32_t old, uint32_t v);
 
+/*@ requires \valid(p);
+  @ assigns \result \from indirect:p, indirect:old; */
+bool vmbus__cas32_release(vmbus__a32 *p, uint32_t old, uint32_t v);
+
+/*@ requires \valid(p);
+  @ assigns \nothing; */
+void vmbus__or32_relaxed(vmbus__a32 *p, uint32_t v);
+
 /*@ requires \valid_read(p);
   @ assigns \result \from indirect:p; */
 uint64_t vmbus__ld64_relaxed(const vmbus__a64 *p);
@@ -74,7 +82,15 @@ void vmbus__add64_relaxed(vmbus__a64 *p, uint64_t v);
 
 /*@ requires \valid(p);
   @ assigns \nothing; */
-void vmbus__or64_release(vmbus__a64 *p, uint64_t v);
+void vmbus__add64_release(vmbus__a64 *p, uint64_t v);
+
+/*@ requires \valid(p);
+  @ assigns \result \from indirect:p; */
+uint64_t vmbus__or64_release(vmbus__a64 *p, uint64_t v);
+
+/*@ requires \valid(p);
+  @ assigns \result \from indirect:p; */
+uint64_t vmbus__xchg64_acquire(vmbus__a64 *p, uint64_t v);
 
 /*@ assigns \nothing; */
 void vmbus__fence_acquire(void);

@@ -17,6 +17,16 @@ static inline void vmbus__dirty_frame(const struct vmbus_dirty *d, uint64_t fram
 				    (uint64_t)1 << (frame % 64u));
 }
 
+/* The frames of len bytes from guest physical address at on, of which there is at least one. */
+static inline void vmbus__dirty_bytes(const struct vmbus_dirty *d, uint64_t at, uint64_t len)
+{
+	const uint64_t last = (at + (len - 1)) / VMBUS_PAGE_BYTES;
+	uint64_t frame;
+
+	for (frame = at / VMBUS_PAGE_BYTES; frame <= last; frame++)
+		vmbus__dirty_frame(d, frame);
+}
+
 /* Data bytes first to last of a ring's window, both included. */
 static inline void vmbus__dirty_data(const struct vmbus_dirty *d, uint32_t first, uint32_t last)
 {

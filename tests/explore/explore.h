@@ -27,7 +27,7 @@ struct ex_scenario {
 	bool no_mutants;      /* too slow to be run once per mutant */
 	void (*setup)(void);  /* before the threads; accesses are direct */
 	void (*body[EX_THREADS])(void);
-	void (*finish)(void); /* after all have ended; accesses are direct */
+	void (*finish)(void); /* after all have ended, or NULL; accesses are direct */
 };
 
 /* Result of a search. */

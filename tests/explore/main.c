@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * explore [litmus | spsc | mtx | mutants [PART OF A NAME]]
+ * explore [litmus | spsc | mtx | hypercall | mem | mutants [PART OF A NAME]]
  *
- * litmus tests the model checker, spsc and mtx the ring, mutants the other tests; without an
- * argument all four.  VMBUS_EXPLORE_FULL=1 in the environment: larger bounds.
+ * litmus tests the model checker, spsc and mtx the ring, hypercall the SynIC pages and the mailbox,
+ * mem the pins of regions, mutants the other tests; without an argument all of them.  VMBUS_EXPLORE_FULL=1 in the environment: larger bounds.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,10 +84,15 @@ int main(int argc, char **argv)
 		run_scenarios(spsc_scenarios, spsc_count, full, only, &tally);
 	if (all || strcmp(what, "mtx") == 0)
 		run_scenarios(mtx_scenarios, mtx_count, full, only, &tally);
+	if (all || strcmp(what, "hypercall") == 0)
+		run_scenarios(hypercall_scenarios, hypercall_count, full, only, &tally);
+	if (all || strcmp(what, "mem") == 0)
+		run_scenarios(pin_scenarios, pin_count, full, only, &tally);
 	if (all || strcmp(what, "mutants") == 0)
 		mutants(full, only, &tally);
 	if (tally.passed + tally.failed + tally.skipped == 0)
-		(void)fprintf(stderr, "usage: explore [litmus | spsc | mtx | mutants [NAME]]\n");
+		(void)fprintf(stderr, "usage: explore [litmus | spsc | mtx | hypercall | mem | "
+				      "mutants [NAME]]\n");
 	printf("%u passed, %u failed, %u skipped\n", tally.passed, tally.failed, tally.skipped);
 	return tally.failed || !tally.passed;
 }

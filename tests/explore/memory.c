@@ -400,6 +400,14 @@ void mem_fence_local(uint32_t thread, bool acquire, bool release)
 	}
 }
 
+/* What a read-modify-write that cannot fail leaves in a word. */
+static uint64_t changed(enum vmbus__explore_op op, uint64_t value, uint64_t a)
+{
+	if (op == VMBUS__EX_ADD)
+		return value + a;
+	return op == VMBUS__EX_OR ? value | a : a;
+}
+
 static void apply_word(uint32_t thread, const struct step *s, uint32_t option, uint32_t event,
 		       struct effect *effect)
 {
@@ -434,8 +442,7 @@ static void apply_word(uint32_t thread, const struct step *s, uint32_t option, u
 		effect->value = 1;
 	} else {
 		effect->value = m->value;
-		store(thread, s, option, op == VMBUS__EX_ADD ? m->value + s->a : m->value | s->a, m,
-		      event);
+		store(thread, s, option, changed(op, m->value, s->a), m, event);
 	}
 }
 

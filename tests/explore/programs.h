@@ -11,8 +11,9 @@ struct tally {
 
 void count(struct tally *tally, bool ok, const char *name);
 
-extern const struct ex_scenario spsc_scenarios[], mtx_scenarios[];
-extern const uint32_t spsc_count, mtx_count;
+extern const struct ex_scenario spsc_scenarios[], mtx_scenarios[], hypercall_scenarios[],
+	pin_scenarios[];
+extern const uint32_t spsc_count, mtx_count, hypercall_count, pin_count;
 
 void run_litmus(bool full, struct tally *tally);
 void run_mutants(bool full, const char *excused, const char *only, struct tally *tally);

@@ -560,7 +560,8 @@ static enum end run_steps(void)
 		return END_CUT;
 	all_must_be_done();
 	is_concurrent = false;
-	scenario->finish();
+	if (scenario->finish)
+		scenario->finish();
 	return END_WHOLE;
 }
 

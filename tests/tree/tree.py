@@ -72,7 +72,7 @@ def modules():
     found = {}
     with open(os.path.join(BUILD, "borders.txt"), encoding="utf-8") as file:
         for line in file:
-            name, folder, hosted, uses, public, headers = line.rstrip("\n").split("|")
+            name, folder, hosted, uses, public, headers, sees = line.rstrip("\n").split("|")
             found[name] = {"dir": folder, "hosted": hosted == "TRUE", "uses": uses.split(),
-                           "public": public.split(), "headers": headers.split()}
+                           "public": public.split(), "headers": headers.split(), "sees": sees.split()}
     return found

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the child's side share. */
+#ifndef VMBUS_SHM_ATTACHED_H
+#define VMBUS_SHM_ATTACHED_H
+
+#include <pthread.h>
+
+#include <vmbus/hypercall.h>
+#include <vmbus/shm_bus.h>
+#include <vmbus/synic.h>
+
+#include "shm/pages.h"
+#include "shm/proto.h"
+#include "shm/sys.h"
+
+/* How a channel is signalled; the lock is for a BIND that comes while another thread signals. */
+struct vmbus__shm_bound {
+	pthread_mutex_t lock;
+	int fd; /* -1: by its event flag */
+};
+
+struct vmbus_shm_attach {
+	struct vmbus_guest *guest;
+	int sock;
+	int pidfd;    /* of the parent, or -1 */
+	int doorbell; /* we ring it */
+	int listener; /* a set of the parent's that hears its bell */
+	int memfd;
+	int epoll_fd; /* all that can wake us */
+	int again_fd;
+	int timer_fd; /* when the guest wants a turn although nothing happens */
+	bool again_set;
+	bool timer_set;
+	bool gone;    /* the parent is gone, or broke the rules */
+	bool told;    /* the guest knows that */
+	bool posting; /* a hypercall is in the mailbox */
+	bool huge;
+	bool locks; /* the locks of bound are there */
+	uint8_t *map;
+	uint64_t bytes;
+	uint32_t vps;
+	uint32_t first_vp; /* page */
+	uint32_t target_vp;
+	uint32_t target_sint;
+	uint32_t mailbox; /* page */
+	struct vmbus__shm_pages pages;
+	struct vmbus_synic out; /* our event flags for the parent, as a SynIC of its own */
+	struct vmbus_hcbox_child box;
+	struct vmbus__shm_bound bound[VMBUS_SHM_RELIDS];
+};
+
+/* What woke us: data of the epoll set. */
+enum vmbus__shm_wake {
+	VMBUS_SHM_WAKE_SOCK = 1,
+	VMBUS_SHM_WAKE_PROCESS,
+	VMBUS_SHM_WAKE_LISTENER,
+	VMBUS_SHM_WAKE_AGAIN,
+	VMBUS_SHM_WAKE_TIMER
+};
+
+extern const struct vmbus_guest_backend vmbus__shm_guest_backend;
+
+/* Wait for a wake-up and take it: doorbell, messages, the parent's end. */
+int vmbus__shm_take_wakeups(struct vmbus_shm_attach *attach, uint64_t timeout_ns);
+/* Take every message that waits in the socket. */
+void vmbus__shm_take_messages(struct vmbus_shm_attach *attach);
+void vmbus__shm_tell_guest(struct vmbus_shm_attach *attach);
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the parent's side share: the server, its children, and connections that are
+ * nobody's child yet.
+ */
+#ifndef VMBUS_SHM_PARENT_H
+#define VMBUS_SHM_PARENT_H
+
+#include <sys/types.h>
+
+#include <vmbus/shm_bus.h>
+#include <vmbus/synic.h>
+
+#include "shm/proto.h"
+#include "shm/sys.h"
+
+#define VMBUS_SHM_CONNS_MAX 64u /* connections that said nothing yet, or are being told a list */
+#define VMBUS_SHM_FLAG_WORDS 32u
+
+/* Which descriptor became ready: data of the epoll set, generation << 32 | kind << 24 | slot. */
+enum vmbus__shm_kind {
+	VMBUS_SHM_EV_LISTEN = 1,
+	VMBUS_SHM_EV_TIMER,
+	VMBUS_SHM_EV_AGAIN,
+	VMBUS_SHM_EV_CONN,
+	VMBUS_SHM_EV_SOCK,
+	VMBUS_SHM_EV_PROCESS,
+	VMBUS_SHM_EV_DOORBELL,
+	VMBUS_SHM_EV_BUS
+};
+
+static inline uint64_t vmbus__shm_tag(enum vmbus__shm_kind kind, uint32_t slot, uint32_t gen)
+{
+	return (uint64_t)gen << 32 | (uint64_t)kind << 24 | slot;
+}
+
+/* Where a listing goes on. */
+struct vmbus__shm_lister {
+	uint32_t slot;	/* of the child being told */
+	uint32_t gen;	/* of its occupant */
+	uint32_t index; /* of the next channel */
+	uint32_t children;
+	uint32_t channels;
+	bool named; /* its CHILD line is out */
+};
+
+/* A connection that is not a child's. */
+struct vmbus__shm_conn {
+	int fd; /* -1: free */
+	uint32_t gen;
+	uint64_t deadline;
+	uint64_t age; /* the lowest is the oldest */
+	bool listing;
+	struct vmbus__shm_lister lister;
+};
+
+enum vmbus__shm_child_state {
+	VMBUS_SHM_STARTING, /* attached() has not returned */
+	VMBUS_SHM_ATTACHED,
+	VMBUS_SHM_ENDING /* it is gone; devices are closing */
+};
+
+struct vmbus_shm_child {
+	struct vmbus_shm_server *server;
+	struct vmbus_bus *bus;
+	enum vmbus__shm_child_state state;
+	enum vmbus_shm_end why;
+	uint32_t slot, gen;
+	int32_t pid;
+	int sock;
+	int pidfd;
+	int doorbell; /* rung by the child, watched by the server's epoll set */
+	int knock;    /* rung by us, also from threads that dispatch channels */
+	int memfd;
+	uint8_t *map;
+	uint64_t bytes;
+	struct vmbus_region region;
+	struct vmbus_region *regions[1];
+	uint32_t vps;
+	struct vmbus_synic *synic; /* one per VP */
+	uint16_t *waiting;	   /* per VP, a bit per SINT: a message found its slot taken */
+	struct vmbus_hcbox_parent box;
+	uint64_t flags[VMBUS_SHM_FLAG_WORDS];  /* taken from the child, not forwarded yet */
+	uint64_t unbind[VMBUS_SHM_FLAG_WORDS]; /* UNBIND that found no room in the socket */
+	uint32_t flag_word;		       /* where forwarding goes on */
+	bool rung;
+	bool box_due;
+	bool bus_due;
+	bool kicked;
+	bool unbind_due;
+	char name[VMBUS_SHM_NAME_BYTES];
+	char kick_why[VMBUS_SHM_TEXT_BYTES];
+};
+
+struct vmbus_shm_server {
+	struct vmbus_shm_server_opts opts;
+	struct vmbus__shm_log log;
+	char *path;
+	dev_t dev;
+	ino_t ino;
+	int epoll_fd;
+	int listen_fd;
+	int timer_fd;
+	int again_fd;
+	bool again_set;
+	bool deaf;	/* the listening socket is not watched: no descriptors left */
+	uint32_t slots; /* of children: twice children_max, so that ending ones hold up nobody */
+	struct vmbus_shm_child **children;
+	uint32_t attached;
+	uint32_t ending;
+	uint32_t cursor; /* whose turn is next */
+	uint32_t gen;
+	uint64_t age;
+	struct vmbus__shm_conn conns[VMBUS_SHM_CONNS_MAX];
+};
+
+/* The backend of a child's bus; its context is the child. */
+extern const struct vmbus_backend vmbus__shm_backend;
+
+/* Listen at a path; dev and ino tell later whether it is still ours. */
+int vmbus__shm_listen_at(const char *path, uint32_t mode, dev_t *dev, ino_t *ino);
+void vmbus__shm_unlink_own(const char *path, dev_t dev, ino_t ino);
+
+/*
+ * Make a child of a connection: 0, and sock is taken, or an error with code and text for REFUSED.
+ */
+int vmbus__shm_child_create(struct vmbus_shm_server *server, int sock,
+			    const struct vmbus__shm_hello *hello, struct vmbus__shm_text *refused);
+/* A unit of work is a signal, a message or a packet; returns how many were done. */
+uint32_t vmbus__shm_child_turn(struct vmbus_shm_child *child, uint32_t budget);
+bool vmbus__shm_child_due(const struct vmbus_shm_child *child);
+/* Its socket is readable or closed, or its process is dead. */
+void vmbus__shm_child_socket(struct vmbus_shm_child *child, bool dead);
+/* Close what it could wake us by. */
+void vmbus__shm_child_silence(struct vmbus_shm_child *child);
+/* The bus is destroyed, memory and descriptors are gone. */
+void vmbus__shm_child_free(struct vmbus_shm_child *child);
+/* The page of event flags that it sets for us. */
+void *vmbus__shm_child_flags(const struct vmbus_shm_child *child);
+int vmbus__shm_child_unbind(struct vmbus_shm_child *child, uint32_t relid);
+/* The server ends: devices are waited for. */
+void vmbus__shm_child_destroy(struct vmbus_shm_child *child);
+
+/* Tell up to rows lines.  Returns 1 at the end, 0 when more is to come; AGAIN: no room now. */
+int vmbus__shm_list_some(struct vmbus_shm_server *server, struct vmbus__shm_lister *lister,
+			 int sock, uint32_t rows);
+
+#endif

@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The parent's server: one epoll set with the listening socket, connections that have not said who
+ * they are, and what each child can wake us by.  Children have their turns in a circle.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "shm/parent.h"
+
+#define EVENTS_PER_CALL 64
+#define ACCEPTS_PER_CALL 8
+#define LIST_ROWS 64u
+#define HELLO_NS 2000000000u /* to say HELLO or LIST */
+#define LIST_NS 10000000000u /* to take a whole listing */
+#define DEAF_NS 200000000u   /* before we accept again after descriptors ran out */
+#define CHILDREN_LIMIT 4096u
+
+static uint64_t earliest(const struct vmbus_shm_server *server)
+{
+	uint64_t at = server->deaf ? vmbus__shm_now_ns() + DEAF_NS : 0;
+	uint32_t i;
+
+	for (i = 0; i < VMBUS_SHM_CONNS_MAX; i++)
+		if (server->conns[i].fd >= 0 && (!at || server->conns[i].deadline < at))
+			at = server->conns[i].deadline;
+	return at;
+}
+
+/* The timer shows the next deadline, or nothing. */
+static void set_timer(struct vmbus_shm_server *server)
+{
+	const uint64_t at = earliest(server);
+	const struct itimerspec when = { .it_value = { .tv_sec = (time_t)(at / 1000000000u),
+						       .tv_nsec = (long)(at % 1000000000u) } };
+
+	(void)timerfd_settime(server->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+static void watch_listener(struct vmbus_shm_server *server, bool on)
+{
+	if (server->deaf == !on)
+		return;
+	server->deaf = !on;
+	(void)vmbus__shm_epoll_mod(server->epoll_fd, server->listen_fd, on ? EPOLLIN : 0,
+				   vmbus__shm_tag(VMBUS_SHM_EV_LISTEN, 0, 0));
+}
+
+static void drop_conn(struct vmbus_shm_server *server, struct vmbus__shm_conn *conn)
+{
+	vmbus__shm_epoll_del(server->epoll_fd, conn->fd);
+	vmbus__shm_close(&conn->fd);
+	conn->listing = false;
+}
+
+static void refuse_conn(struct vmbus_shm_server *server, struct vmbus__shm_conn *conn,
+			uint32_t code, const char *text)
+{
+	vmbus__shm_log(&server->log, VMBUS_LOG_ERROR, "connection refused: %s", text);
+	vmbus__shm_send_text(conn->fd, VMBUS_SHM_REFUSED, code, text);
+	drop_conn(server, conn);
+}
+
+/* A free place; when there is none, that of the connection which has been silent longest. */
+static struct vmbus__shm_conn *place_for_conn(struct vmbus_shm_server *server)
+{
+	struct vmbus__shm_conn *oldest = &server->conns[0];
+	uint32_t i;
+
+	for (i = 0; i < VMBUS_SHM_CONNS_MAX; i++) {
+		struct vmbus__shm_conn *const conn = &server->conns[i];
+
+		if (conn->fd < 0)
+			return conn;
+		if (conn->age < oldest->age)
+			oldest = conn;
+	}
+	refuse_conn(server, oldest, VMBUS_SHM_CODE_FULL, "too many connections that say nothing");
+	return oldest;
+}
+
+static void add_conn(struct vmbus_shm_server *server, int fd)
+{
+	struct vmbus__shm_conn *const conn = place_for_conn(server);
+
+	conn->gen++;
+	conn->fd = fd;
+	conn->age = ++server->age;
+	conn->listing = false;
+	conn->deadline = vmbus__shm_now_ns() + HELLO_NS;
+	if (vmbus__shm_epoll_add(
+		    server->epoll_fd, fd, EPOLLIN | EPOLLRDHUP,
+		    vmbus__shm_tag(VMBUS_SHM_EV_CONN, (uint32_t)(conn - server->conns), conn->gen)))
+		drop_conn(server, conn);
+}
+
+static uint32_t accept_some(struct vmbus_shm_server *server)
+{
+	uint32_t n;
+
+	for (n = 0; n < ACCEPTS_PER_CALL; n++) {
+		const int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd >= 0) {
+			add_conn(server, fd);
+			continue;
+		}
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+			vmbus__shm_log(&server->log, VMBUS_LOG_ERROR,
+				       "%s: cannot accept: %s; raise ulimit -n", server->path,
+				       strerror(errno));
+			watch_listener(server, false);
+		}
+		break;
+	}
+	set_timer(server);
+	return n;
+}
+
+static const char *wrong_record(const struct vmbus__shm_record *record, int err)
+{
+	if (record->cut)
+		return "a message that is too long";
+	if (record->fd_count)
+		return "descriptors where none belong";
+	switch (err) {
+	case VMBUS_E_NOTSUP:
+		return "another version of the socket protocol";
+	case VMBUS_E_RANGE:
+		return "a message of a wrong length";
+	default:
+		return "no message of this protocol";
+	}
+}
+
+static void hello(struct vmbus_shm_server *server, struct vmbus__shm_conn *conn,
+		  const struct vmbus__shm_hello *msg)
+{
+	struct vmbus__shm_text refused = { .code = VMBUS_SHM_CODE_SYSTEM };
+	const int sock = conn->fd;
+
+	vmbus__shm_epoll_del(server->epoll_fd, sock);
+	if (vmbus__shm_child_create(server, sock, msg, &refused))
+		refuse_conn(server, conn, refused.code, refused.text);
+	else
+		conn->fd = -1; /* the child's now */
+}
+
+static void begin_list(struct vmbus_shm_server *server, struct vmbus__shm_conn *conn)
+{
+	const struct vmbus__shm_lister start = { 0 };
+
+	conn->listing = true;
+	conn->lister = start;
+	conn->deadline = vmbus__shm_now_ns() + LIST_NS;
+	(void)vmbus__shm_epoll_mod(
+		server->epoll_fd, conn->fd, EPOLLOUT | EPOLLRDHUP,
+		vmbus__shm_tag(VMBUS_SHM_EV_CONN, (uint32_t)(conn - server->conns), conn->gen));
+}
+
+static void read_conn(struct vmbus_shm_server *server, struct vmbus__shm_conn *conn)
+{
+	struct vmbus__shm_record record;
+	struct vmbus__shm_msg msg;
+	int err, got = vmbus__shm_recv(conn->fd, &record);
+
+	if (got == 0)
+		return;
+	if (got < 0) { /* it looked whether somebody listens, or gave up */
+		drop_conn(server, conn);
+		return;
+	}
+	err = vmbus__shm_decode(record.bytes, record.len, &msg);
+	if (err || record.cut || record.fd_count)
+		refuse_conn(server, conn,
+			    err == VMBUS_E_NOTSUP ? VMBUS_SHM_CODE_VERSION : VMBUS_SHM_CODE_MESSAGE,
+			    wrong_record(&record, err));
+	else if (msg.type == VMBUS_SHM_HELLO)
+		hello(server, conn, &msg.u.hello);
+	else if (msg.type == VMBUS_SHM_LIST)
+		begin_list(server, conn);
+	else
+		refuse_conn(server, conn, VMBUS_SHM_CODE_MESSAGE, "neither HELLO nor LIST");
+	vmbus__shm_record_close(&record);
+}
+
+static void conn_event(struct vmbus_shm_server *server, struct vmbus__shm_conn *conn,
+		       uint32_t events)
+{
+	int told;
+
+	if (!conn->listing) {
+		read_conn(server, conn);
+		return;
+	}
+	if (events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) {
+		drop_conn(server, conn);
+		return;
+	}
+	told = vmbus__shm_list_some(server, &conn->lister, conn->fd, LIST_ROWS);
+	if (told > 0 || (told < 0 && told != VMBUS_E_AGAIN))
+		drop_conn(server, conn);
+}
+
+static void timer_event(struct vmbus_shm_server *server)
+{
+	const uint64_t now = vmbus__shm_now_ns();
+	uint64_t count;
+	uint32_t i;
+
+	(void)!read(server->timer_fd, &count, sizeof(count));
+	for (i = 0; i < VMBUS_SHM_CONNS_MAX; i++) {
+		struct vmbus__shm_conn *const conn = &server->conns[i];
+
+		if (conn->fd < 0 || conn->deadline > now)
+			continue;
+		refuse_conn(server, conn, VMBUS_SHM_CODE_MESSAGE,
+			    conn->listing ? "the listing was not taken in time"
+					  : "no HELLO in time");
+	}
+	watch_listener(server, true);
+	set_timer(server);
+}
+
+static void child_event(struct vmbus_shm_server *server, enum vmbus__shm_kind kind, uint32_t slot,
+			uint32_t gen)
+{
+	struct vmbus_shm_child *const child = slot < server->slots ? server->children[slot] : NULL;
+
+	if (!child || child->gen != gen)
+		return; /* it ended by an event before this one */
+	switch (kind) {
+	case VMBUS_SHM_EV_SOCK:
+		vmbus__shm_child_socket(child, false);
+		break;
+	case VMBUS_SHM_EV_PROCESS:
+		vmbus__shm_child_socket(child, true);
+		break;
+	case VMBUS_SHM_EV_DOORBELL:
+		child->rung = true;
+		break;
+	default:
+		child->bus_due = true;
+		break;
+	}
+}
+
+/* Take what woke us; returns the work done for those who are no children yet. */
+static uint32_t take_events(struct vmbus_shm_server *server, const struct epoll_event *events,
+			    int n)
+{
+	uint32_t done = 0;
+	int i;
+
+	for (i = 0; i < n; i++) {
+		const uint64_t tag = events[i].data.u64;
+		const enum vmbus__shm_kind kind = (enum vmbus__shm_kind)(tag >> 24 & 0xFFu);
+		const uint32_t slot = (uint32_t)tag & 0xFFFFFFu, gen = (uint32_t)(tag >> 32);
+
+		switch (kind) {
+		case VMBUS_SHM_EV_LISTEN:
+			done += accept_some(server);
+			break;
+		case VMBUS_SHM_EV_TIMER:
+			timer_event(server);
+			break;
+		case VMBUS_SHM_EV_AGAIN:
+			break;
+		case VMBUS_SHM_EV_CONN:
+			if (server->conns[slot].fd >= 0 && server->conns[slot].gen == gen) {
+				conn_event(server, &server->conns[slot], events[i].events);
+				done++;
+			}
+			break;
+		default:
+			child_event(server, kind, slot, gen);
+			break;
+		}
+	}
+	return done;
+}
+
+/* Turns in a circle, from the child after the one that had the last, until the budget is used. */
+static uint32_t take_turns(struct vmbus_shm_server *server, uint32_t budget)
+{
+	uint32_t done = 0, idle = 0;
+
+	while (done < budget && idle < server->slots) {
+		struct vmbus_shm_child *const child = server->children[server->cursor];
+		const uint32_t share =
+			budget - done < server->opts.budget ? budget - done : server->opts.budget;
+
+		server->cursor = (server->cursor + 1) % server->slots;
+		if (!child || !vmbus__shm_child_due(child)) {
+			idle++;
+			continue;
+		}
+		idle = 0;
+		done += vmbus__shm_child_turn(child, share);
+	}
+	return done;
+}
+
+static bool any_due(const struct vmbus_shm_server *server)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < server->slots; slot++)
+		if (server->children[slot] && vmbus__shm_child_due(server->children[slot]))
+			return true;
+	return false;
+}
+
+/* Returns what was done, or AGAIN when nothing came in that time. */
+static int wait_and_dispatch(struct vmbus_shm_server *server, uint32_t budget, uint64_t timeout_ns)
+{
+	struct epoll_event events[EVENTS_PER_CALL];
+	const int n = vmbus__shm_epoll_wait(server->epoll_fd, events, EVENTS_PER_CALL, timeout_ns);
+	uint32_t done;
+
+	if (n < 0)
+		return n;
+	if (n == 0)
+		return VMBUS_E_AGAIN; /* what is due has our own descriptor raised */
+	done = take_events(server, events, n);
+	done += take_turns(server, budget);
+	vmbus__shm_again(server->again_fd, &server->again_set, any_due(server));
+	return (int)(done < INT32_MAX ? done : INT32_MAX);
+}
+
+int vmbus_shm_server_dispatch(struct vmbus_shm_server *server, uint32_t budget)
+{
+	int done;
+
+	if (budget == 0 || budget > INT32_MAX)
+		return VMBUS_E_RANGE;
+	done = wait_and_dispatch(server, budget, 0);
+	return done == VMBUS_E_AGAIN ? 0 : done;
+}
+
+int vmbus_shm_server_run(struct vmbus_shm_server *server, uint64_t timeout_ns)
+{
+	return wait_and_dispatch(server, server->opts.budget, timeout_ns);
+}
+
+int vmbus_shm_server_fd(const struct vmbus_shm_server *server)
+{
+	return server->epoll_fd;
+}
+
+static int check_opts(const struct vmbus_shm_server_opts *opts)
+{
+	if (opts->struct_bytes < sizeof(*opts) || !opts->path)
+		return VMBUS_E_INVAL;
+	if (opts->limits.struct_bytes && opts->limits.struct_bytes < sizeof(opts->limits))
+		return VMBUS_E_INVAL;
+	if (opts->children_max > CHILDREN_LIMIT || opts->budget > INT32_MAX || opts->mode > 0777u)
+		return VMBUS_E_RANGE;
+	return 0;
+}
+
+static void take_opts(struct vmbus_shm_server *server, const struct vmbus_shm_server_opts *opts)
+{
+	struct vmbus_shm_server_opts *const own = &server->opts;
+	uint32_t i;
+
+	*own = *opts;
+	own->mode = own->mode ? own->mode : 0600u;
+	own->children_max = own->children_max ? own->children_max : 64u;
+	own->memory_bytes_max = own->memory_bytes_max ? own->memory_bytes_max : (uint64_t)1 << 30;
+	own->vps_max = own->vps_max ? own->vps_max : 16u;
+	own->budget = own->budget ? own->budget : 256u;
+	server->log.fn = opts->log;
+	server->log.ctx = opts->ctx;
+	server->slots = own->children_max * 2;
+	server->epoll_fd = server->listen_fd = server->timer_fd = server->again_fd = -1;
+	for (i = 0; i < VMBUS_SHM_CONNS_MAX; i++)
+		server->conns[i].fd = -1;
+}
+
+static int open_fds(struct vmbus_shm_server *server)
+{
+	int err;
+
+	server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	server->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (server->epoll_fd < 0 || server->timer_fd < 0)
+		return vmbus__shm_errno();
+	server->again_fd = vmbus__shm_doorbell();
+	if (server->again_fd < 0)
+		return server->again_fd;
+	server->listen_fd =
+		vmbus__shm_listen_at(server->path, server->opts.mode, &server->dev, &server->ino);
+	if (server->listen_fd < 0)
+		return server->listen_fd;
+	err = vmbus__shm_epoll_add(server->epoll_fd, server->listen_fd, EPOLLIN,
+				   vmbus__shm_tag(VMBUS_SHM_EV_LISTEN, 0, 0));
+	if (!err)
+		err = vmbus__shm_epoll_add(server->epoll_fd, server->timer_fd, EPOLLIN,
+					   vmbus__shm_tag(VMBUS_SHM_EV_TIMER, 0, 0));
+	if (!err)
+		err = vmbus__shm_epoll_add(server->epoll_fd, server->again_fd, EPOLLIN,
+					   vmbus__shm_tag(VMBUS_SHM_EV_AGAIN, 0, 0));
+	return err;
+}
+
+int vmbus_shm_listen(const struct vmbus_shm_server_opts *opts, struct vmbus_shm_server **server)
+{
+	struct vmbus_shm_server *made;
+	int err = check_opts(opts), saved;
+
+	*server = NULL;
+	if (err)
+		return err;
+	made = calloc(1, sizeof(*made));
+	if (!made)
+		return VMBUS_E_NOMEM;
+	take_opts(made, opts);
+	made->path = strdup(opts->path);
+	made->opts.path = made->path;
+	made->children = calloc(made->slots, sizeof(*made->children));
+	err = made->path && made->children ? open_fds(made) : VMBUS_E_NOMEM;
+	if (err) {
+		saved = errno;
+		vmbus_shm_server_destroy(made);
+		errno = saved;
+		return err;
+	}
+	*server = made;
+	return 0;
+}
+
+void vmbus_shm_server_destroy(struct vmbus_shm_server *server)
+{
+	uint32_t i;
+
+	if (!server)
+		return;
+	if (server->listen_fd >= 0)
+		vmbus__shm_unlink_own(server->path, server->dev, server->ino);
+	vmbus__shm_close(&server->listen_fd);
+	for (i = 0; server->children && i < server->slots; i++)
+		if (server->children[i])
+			vmbus__shm_child_destroy(server->children[i]);
+	for (i = 0; i < VMBUS_SHM_CONNS_MAX; i++)
+		if (server->conns[i].fd >= 0)
+			drop_conn(server, &server->conns[i]);
+	vmbus__shm_close(&server->timer_fd);
+	vmbus__shm_close(&server->again_fd);
+	vmbus__shm_close(&server->epoll_fd);
+	free(server->children);
+	free(server->path);
+	free(server);
+}

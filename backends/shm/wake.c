@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What wakes a child: its parent's bell, messages on the socket, the parent's end.  Nothing here
+ * calls the guest but to tell it that the parent is gone.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "shm/attached.h"
+
+#define MESSAGES_PER_CALL 4096 /* more than that is not a parent but a flood */
+
+static void bind_channel(struct vmbus_shm_attach *attach, uint32_t conn_id, int fd)
+{
+	struct vmbus__shm_bound *bound;
+	int old = fd;
+
+	if (vmbus__shm_bindable(conn_id)) {
+		bound = &attach->bound[conn_id - VMBUS_SHM_CONN_BASE];
+		(void)pthread_mutex_lock(&bound->lock);
+		old = bound->fd;
+		bound->fd = fd;
+		(void)pthread_mutex_unlock(&bound->lock);
+	}
+	vmbus__shm_close(&old);
+}
+
+static void take_message(struct vmbus_shm_attach *attach, struct vmbus__shm_record *record)
+{
+	struct vmbus__shm_msg msg;
+
+	if (record->cut || vmbus__shm_decode(record->bytes, record->len, &msg)) {
+		attach->gone = true;
+		return;
+	}
+	if (msg.type == VMBUS_SHM_BIND && record->fd_count == 1 &&
+	    vmbus__shm_is_doorbell(record->fds[0])) {
+		bind_channel(attach, msg.u.bind.conn_id, record->fds[0]);
+		record->fds[0] = -1;
+	} else if (msg.type == VMBUS_SHM_UNBIND && record->fd_count == 0) {
+		bind_channel(attach, msg.u.bind.conn_id, -1);
+	} else { /* BYE, or nothing that a parent says */
+		attach->gone = true;
+	}
+}
+
+void vmbus__shm_take_messages(struct vmbus_shm_attach *attach)
+{
+	struct vmbus__shm_record record;
+	int i, got = 1;
+
+	for (i = 0; i < MESSAGES_PER_CALL && got > 0 && !attach->gone; i++) {
+		got = vmbus__shm_recv(attach->sock, &record);
+		if (got < 0)
+			attach->gone = true;
+		if (got > 0)
+			take_message(attach, &record);
+		vmbus__shm_record_close(&record);
+	}
+}
+
+/* Returns how many things woke us; 0: none in that time. */
+int vmbus__shm_take_wakeups(struct vmbus_shm_attach *attach, uint64_t timeout_ns)
+{
+	struct epoll_event events[5], heard;
+	const int n = vmbus__shm_epoll_wait(attach->epoll_fd, events, 5, timeout_ns);
+	uint64_t count;
+	int i;
+
+	for (i = 0; i < n; i++) {
+		switch (events[i].data.u64) {
+		case VMBUS_SHM_WAKE_SOCK:
+			vmbus__shm_take_messages(attach);
+			break;
+		case VMBUS_SHM_WAKE_PROCESS:
+			attach->gone = true;
+			break;
+		case VMBUS_SHM_WAKE_LISTENER:
+			if (epoll_wait(attach->listener, &heard, 1, 0) < 0 && errno != EINTR)
+				attach->gone = true; /* it is no set */
+			break;
+		case VMBUS_SHM_WAKE_TIMER:
+			attach->timer_set = false;
+			(void)!read(attach->timer_fd, &count, sizeof(count));
+			break;
+		default:
+			break;
+		}
+	}
+	return n;
+}
+
+void vmbus__shm_tell_guest(struct vmbus_shm_attach *attach)
+{
+	const enum vmbus_guest_state state =
+		attach->gone ? vmbus_guest_state(attach->guest) : VMBUS_GUEST_IDLE;
+
+	if (attach->gone && !attach->told) {
+		attach->told = true;
+		vmbus__shm_epoll_del(attach->epoll_fd, attach->sock);
+		vmbus__shm_epoll_del(attach->epoll_fd, attach->pidfd);
+		vmbus__shm_epoll_del(attach->epoll_fd, attach->listener);
+		/* What follows from it is done by the next dispatch. */
+		vmbus__shm_again(attach->again_fd, &attach->again_set, true);
+	}
+	/* There is no coming back over this attachment, however often the guest tries. */
+	if (state != VMBUS_GUEST_IDLE && state != VMBUS_GUEST_GONE)
+		vmbus_guest_parent_gone(attach->guest);
+}

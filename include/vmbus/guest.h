@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The child's runtime: it contacts the parent, takes offers, and runs VSCs.  Freestanding: memory
+ * comes from the backend, nothing happens but in dispatch, and no call but the waits ever sleeps.
+ *
+ * Concepts, threads, a whole client: vmbus_vsc(7).  How to write a backend: vmbus_backend(7).
+ */
+#ifndef VMBUS_GUEST_H
+#define VMBUS_GUEST_H
+
+#include <vmbus/backend.h>
+#include <vmbus/cli.h>
+#include <vmbus/vsc.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct vmbus_guest; /* opaque; lives in memory of the backend's */
+
+enum vmbus_guest_state {
+	VMBUS_GUEST_IDLE = 0,	/* not connected */
+	VMBUS_GUEST_CONNECTING, /* contact made, or offers not all delivered */
+	VMBUS_GUEST_CONNECTED,	/* all offers delivered */
+	VMBUS_GUEST_LEAVING,	/* closing channels, then unloading */
+	VMBUS_GUEST_REFUSED,	/* no version suits both */
+	VMBUS_GUEST_GONE	/* the parent is gone */
+};
+
+/*
+ * Options of vmbus_guest_create(); zero what you do not need.  All callbacks come from dispatch and
+ * may make any call but vmbus_guest_destroy(), dispatch and the waits.
+ */
+struct vmbus_guest_opts {
+	size_t struct_bytes;			   /* sizeof(struct vmbus_guest_opts) */
+	const struct vmbus_guest_backend *backend; /* kept; only mirror, unmirror and idle may be
+						      NULL */
+	void *backend_ctx;
+	struct vmbus_cli_opts limits; /* struct_bytes 0: all defaults */
+	/* A channel was offered.  It stays valid until gone() has returned. */
+	void (*offered)(void *ctx, struct vmbus_vsc *vsc);
+	/*
+	 * A channel that was offered is forgotten: its last callback, after opened() or closed() if
+	 * it was not closed.  Pages shared on it are the child's own again, unless they were said
+	 * to be lost.
+	 */
+	void (*gone)(void *ctx, struct vmbus_vsc *vsc);
+	void *ctx; /* for offered, gone and log */
+	/* A line of text for people; at most 10 a second come through, then one tells how many
+	   did not. */
+	void (*log)(void *ctx, const char *line);
+	uint64_t reserved[4];
+};
+
+/*
+ * Make a guest.  It does nothing before vmbus_guest_connect().
+ *
+ * opts	  borrowed; backend, backend_ctx and ctx are kept.
+ * guest  where the guest goes.
+ *
+ * Errors: INVAL  struct_bytes is too small, or a function of the backend's is missing
+ *	   RANGE  a limit is out of bounds: at most 2,047 channels and 8,192 page lists
+ *	   NOMEM  the backend has no memory
+ * Effect: takes all memory of the guest but that of channels from the backend.
+ * Threads: one at a time per backend.
+ */
+VMBUS_API int vmbus_guest_create(const struct vmbus_guest_opts *opts, struct vmbus_guest **guest);
+
+/*
+ * End a guest.  Every request under way, every open channel and every channel at all ends with its
+ * callback, as if the parent were gone; nothing is posted, so disconnect first for a clean end.
+ *
+ * guest  NULL is fine.  No thread may use one of its channels any more.
+ *
+ * Effect: everything is given back to the backend, but pages that the parent may still use: those
+ *	  are leaked, and log() tells how many.  Ignored from within a callback.
+ * Threads: the guest's.
+ */
+VMBUS_API void vmbus_guest_destroy(struct vmbus_guest *guest);
+
+/*
+ * Begin to connect: agree on a version, ask for the offers.  Dispatch does the rest; the state is
+ * CONNECTED when all offers are delivered, or REFUSED.
+ *
+ * Errors: STATE  not in the state IDLE, REFUSED or GONE
+ *	   AGAIN  channels of the last connection are not forgotten yet: dispatch, then try again
+ * Effect: the state becomes CONNECTING.
+ * Threads: the guest's.
+ * Source: [CTL-CONTACT], [CTL-VERSION] in vmbus_wire(7).
+ */
+VMBUS_API int vmbus_guest_connect(struct vmbus_guest *guest);
+
+/*
+ * Begin to leave: close every channel, take back every shared page, then unload.  The state IDLE
+ * follows, and gone() for every channel before it.
+ *
+ * Errors: STATE  not in the state CONNECTING or CONNECTED
+ * Effect: the state becomes LEAVING; nothing can be opened or shared any more.
+ * Threads: the guest's.
+ * Source: [CTL-UNLOAD] in vmbus_wire(7).
+ */
+VMBUS_API int vmbus_guest_disconnect(struct vmbus_guest *guest);
+
+/*
+ * For backends: the parent is gone without a word.  Every channel is rescinded, and every page that
+ * it knew is lost.
+ *
+ * Effect: the state becomes GONE at once; callbacks come from the next dispatch.  None in the state
+ *	  IDLE.
+ * Threads: the guest's; from a callback or a function of the backend's as well.
+ */
+VMBUS_API void vmbus_guest_parent_gone(struct vmbus_guest *guest);
+
+/*
+ * The state, and the version agreed on, VMBUS_PROTO_*, 0 while there is none.
+ *
+ * Effect: none.
+ * Threads: the guest's.
+ */
+VMBUS_API enum vmbus_guest_state vmbus_guest_state(const struct vmbus_guest *guest);
+VMBUS_API uint32_t vmbus_guest_version(const struct vmbus_guest *guest);
+
+/*
+ * Do what there is to do: take messages and event flags, post messages, open and close channels,
+ * hand packets to VSCs.  Sources of work and channels take turns.
+ *
+ * budget  units of work, a message or a packet each, after which to return.
+ *
+ * Returns how much was done, at most a few units more than the budget; 0: nothing to do before the
+ * next wake-up, or before vmbus_guest_timeout().
+ * Errors: STATE  called from a callback
+ * Effect: all callbacks come from here.
+ * Threads: one at a time; whoever calls it is "the guest's thread" meanwhile.
+ */
+VMBUS_API int vmbus_guest_dispatch(struct vmbus_guest *guest, uint32_t budget);
+
+/*
+ * How long to sleep at most when dispatch had nothing to do: a message that the parent did not take
+ * is posted again after a while, without a wake-up.
+ *
+ * Returns nanoseconds; 0: dispatch now; UINT64_MAX: sleep until there is a wake-up.
+ * Effect: none.
+ * Threads: the guest's.
+ */
+VMBUS_API uint64_t vmbus_guest_timeout(const struct vmbus_guest *guest);
+
+/*
+ * For programs that wait: dispatch and idle until the state is reached.
+ *
+ * timeout_ns  nanoseconds of the backend's time.
+ *
+ * Errors: AGAIN   the time is over
+ *	   PEER	   cannot be any more: refused, or the parent is gone
+ *	   STATE   cannot be: not connecting; or called from a callback
+ *	   NOTSUP  the backend cannot idle
+ * Effect: as vmbus_guest_dispatch().
+ * Threads: the guest's.
+ */
+VMBUS_API int vmbus_guest_wait(struct vmbus_guest *guest, enum vmbus_guest_state state,
+			       uint64_t timeout_ns);
+
+/*
+ * Whole pages of zeroes that vmbus_vsc_share() takes, from the backend; and back.  Never give pages
+ * back that are shared, or lost.
+ *
+ * count  pages; the same number for both calls.
+ *
+ * Returns NULL when there are none, or count is 0.
+ * Effect: none on the guest.
+ * Threads: the guest's.
+ */
+VMBUS_API void *vmbus_guest_pages(struct vmbus_guest *guest, uint32_t count);
+VMBUS_API void vmbus_guest_pages_free(struct vmbus_guest *guest, void *pages, uint32_t count);
+
+/*
+ * The counters of the machine: messages, and what was wrong with them.
+ *
+ * Effect: none but on stats.
+ * Threads: the guest's.
+ */
+VMBUS_API void vmbus_guest_stats(const struct vmbus_guest *guest, struct vmbus_cli_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

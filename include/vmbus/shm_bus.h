@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Partitions that are processes: a parent that listens on a Unix socket, children that attach to it
+ * and are handed their memory and wake-ups.  The bytes on the control path are those of a real
+ * partition: message pages, event-flag pages, page numbers.
+ *
+ * Concepts, the socket's protocol, who is trusted with what: vmbus_shm(7).  Hosted: in vmbus::vmbus.
+ */
+#ifndef VMBUS_SHM_BUS_H
+#define VMBUS_SHM_BUS_H
+
+#include <vmbus/bus.h>
+#include <vmbus/guest.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * A parent that serves children which are processes.  It listens on a Unix socket; who may connect
+ * to the socket may become a child.  No thread: poll the descriptor and dispatch.
+ */
+struct vmbus_shm_server; /* opaque */
+struct vmbus_shm_child;	 /* opaque: a child as the parent sees it */
+
+enum vmbus_shm_end {
+	VMBUS_SHM_LEFT = 0, /* the child detached, or the server was destroyed */
+	VMBUS_SHM_DIED,	    /* its process or its connection is gone */
+	VMBUS_SHM_BROKE	    /* it broke the socket protocol or a limit, or was thrown out */
+};
+
+/* Options of vmbus_shm_listen(); 0 takes the default in brackets. */
+struct vmbus_shm_server_opts {
+	size_t struct_bytes; /* sizeof(struct vmbus_shm_server_opts) */
+	const char *path;    /* of the socket, 1 to 96 bytes; copied; a stale socket is replaced */
+	uint32_t mode;	     /* [0600] permissions of the socket, whatever the umask */
+	uint32_t children_max;	   /* [64] attached at once, up to 4096 */
+	uint64_t memory_bytes_max; /* [1 GiB] that one child may ask for */
+	uint32_t vps_max;	   /* [16] virtual processors that one child may ask for */
+	uint32_t budget; /* [256] units of work for one child before the next has its turn */
+	bool on_node;	 /* place the children's memory on a NUMA node */
+	bool huge_pages; /* vmbus_shm(7) says what that means for parent and children */
+	uint8_t reserved[2];
+	uint32_t node;
+	struct vmbus_srv_opts limits; /* of each child's bus; struct_bytes 0: defaults */
+	/*
+	 * A child attached: offer channels on its bus.  0, or an error, and the child is refused;
+	 * then its bus is destroyed and detached() is not called.  May be NULL.
+	 */
+	int (*attached)(void *ctx, struct vmbus_shm_child *child, struct vmbus_bus *bus);
+	/*
+	 * It is gone and every channel is closed (but those that vmbus_shm_server_destroy() finds
+	 * open: they are closed after this call).  Child and bus, and the bus's channels, are
+	 * destroyed when this returns: see to it that no other thread dispatches one of them any
+	 * more.  May be NULL.
+	 */
+	void (*detached)(void *ctx, struct vmbus_shm_child *child, enum vmbus_shm_end why);
+	void (*removed)(void *ctx, struct vmbus_chan *chan); /* as in vmbus_bus_opts */
+	void *ctx;
+	/* A line of text, at most ten a second from the server and from each bus.  May be NULL. */
+	void (*log)(void *ctx, enum vmbus_log_level level, const char *line);
+	uint64_t reserved2[4];
+};
+
+/*
+ * Listen for children.
+ *
+ * opts	   copied.
+ * server  the server; destroyed by vmbus_shm_server_destroy().  NULL on error.
+ *
+ * Errors: INVAL   opts was not set up, or has no path
+ *	   RANGE   the path is empty or longer than 96 bytes, or a number is past its limit
+ *	   STATE   somebody listens at that path
+ *	   PERM, NOMEM, SYSTEM	a system call failed; errno tells why.  EEXIST: something at that
+ *		   path is no socket
+ * Effect: the socket appears in the file system, with its permissions, when somebody listens behind
+ * it and not before.
+ * Threads: any.
+ */
+VMBUS_API int vmbus_shm_listen(const struct vmbus_shm_server_opts *opts,
+			       struct vmbus_shm_server **server);
+
+/*
+ * End the server: every child is told and detached, every bus destroyed, the socket removed if the
+ * path still names it.  May block, as vmbus_bus_destroy() does.
+ *
+ * server  NULL is allowed.
+ *
+ * Effect: detached() is called for each child, with LEFT for those that were attached.
+ * Threads: none other may be in a call on the server; not from a callback.
+ */
+VMBUS_API void vmbus_shm_server_destroy(struct vmbus_shm_server *server);
+
+/*
+ * The descriptor that is readable when vmbus_shm_server_dispatch() has work: an epoll set, which the
+ * server owns.
+ *
+ * Effect: none.
+ * Threads: any.
+ */
+VMBUS_API int vmbus_shm_server_fd(const struct vmbus_shm_server *server);
+
+/*
+ * Serve the socket, the children and their buses, each child in its turn and for no more than the
+ * option budget at a time.  Never waits for a child; when one attaches or ends, for a grace period
+ * of RCU.
+ *
+ * budget  1 to 2^31 - 1 units of work, which are signals, messages, packets and connections.
+ *
+ * Returns what was done, 0: nothing to do.
+ * Errors: RANGE  budget is out of bounds
+ * Effect: calls back: attached(), detached(), removed(), log(), and the devices.
+ * Threads: one at a time per server; not from a callback.
+ */
+VMBUS_API int vmbus_shm_server_dispatch(struct vmbus_shm_server *server, uint32_t budget);
+
+/*
+ * For programs that do nothing else: wait until there is work, then dispatch once.
+ *
+ * timeout_ns  longest wait in nanoseconds; 0 only looks.
+ *
+ * Returns what was done.
+ * Errors: AGAIN   nothing happened in that time, or a signal handler ran
+ *	   SYSTEM  the wait failed; errno tells why
+ * Effect: as vmbus_shm_server_dispatch().
+ * Threads: as vmbus_shm_server_dispatch().
+ */
+VMBUS_API int vmbus_shm_server_run(struct vmbus_shm_server *server, uint64_t timeout_ns);
+
+/*
+ * The bus of a child; valid until detached() has returned.
+ *
+ * Effect: none.
+ * Threads: any.
+ */
+VMBUS_API struct vmbus_bus *vmbus_shm_child_bus(const struct vmbus_shm_child *child);
+
+/*
+ * The process that attached, as the kernel told it at connect(2); 0 when it is in a PID namespace
+ * that we cannot see.  Valid until detached() has returned.
+ *
+ * Effect: none.
+ * Threads: any.
+ */
+VMBUS_API int32_t vmbus_shm_child_pid(const struct vmbus_shm_child *child);
+
+/*
+ * The name that the child gave itself, up to 63 printable ASCII characters; "child" when it gave
+ * none.  It is the child's claim and need not be unique.  Valid until detached() has returned.
+ *
+ * Effect: none.
+ * Threads: any.
+ */
+VMBUS_API const char *vmbus_shm_child_name(const struct vmbus_shm_child *child);
+
+/*
+ * Throw a child out.  It is told why, as far as it listens.
+ *
+ * why	text for people, up to 119 bytes; copied.
+ *
+ * Effect: detached() with BROKE follows from a later dispatch.
+ * Threads: the one that dispatches the server; callbacks may call this.
+ */
+VMBUS_API void vmbus_shm_child_kick(struct vmbus_shm_child *child, const char *why);
+
+/* A child: attached to a parent by its socket. */
+struct vmbus_shm_attach; /* opaque */
+
+/* Options of vmbus_shm_attach(); 0 takes the default in brackets. */
+struct vmbus_shm_attach_opts {
+	size_t struct_bytes; /* sizeof(struct vmbus_shm_attach_opts) */
+	const char *path;    /* of the parent's socket, 1 to 107 bytes */
+	const char *name;    /* that we give ourselves, for the parent's messages; up to 63 bytes */
+	uint64_t memory_bytes; /* [16 MiB] of shared memory */
+	uint32_t vps;	       /* [1] */
+	bool allow_huge_pages; /* take memory of huge pages, though the parent can then kill us */
+	uint8_t reserved[3];
+	uint64_t timeout_ns; /* [5 s] for the parent's answer */
+	struct vmbus_guest_opts
+		guest;	  /* backend and backend_ctx are filled in; struct_bytes 0: all defaults */
+	char *why;	  /* NULL, or where a text for people goes when attaching fails */
+	size_t why_bytes; /* size of why; 160 is always enough */
+	uint64_t reserved2[2];
+};
+
+/*
+ * Attach to a parent and make a guest runtime over it; vmbus_guest_connect() is the next step.
+ * Waits for the parent's answer.
+ *
+ * opts	   not kept, but what opts->guest names is.
+ * attach  the attachment; ended by vmbus_shm_detach().  NULL on error.
+ *
+ * Errors: INVAL   opts was not set up, or has no path
+ *	   RANGE   path too long, or more memory or processors asked for than the parent allows
+ *	   AGAIN   no answer in time
+ *	   FULL    the parent has as many children as it takes
+ *	   PERM    we may not use the socket, the parent does not want us, or its memory is of huge
+ *		   pages and allow_huge_pages is not set
+ *	   NOTSUP  the parent speaks another version of the socket protocol
+ *	   PEER    the parent's answer makes no sense, or its memory is not sealed against shrinking
+ *	   NOMEM, SYSTEM  a system call failed, here (errno tells why) or in the parent
+ * Effect: none on error.
+ * Threads: any.
+ */
+VMBUS_API int vmbus_shm_attach(const struct vmbus_shm_attach_opts *opts,
+			       struct vmbus_shm_attach **attach);
+
+/*
+ * Detach: the guest is destroyed, shared memory unmapped, the parent told.
+ *
+ * attach  NULL is allowed.
+ *
+ * Effect: pointers to shared pages, rings and channels have no meaning any more.
+ * Threads: none other may be in a call on the attachment, its guest or its channels.
+ */
+VMBUS_API void vmbus_shm_detach(struct vmbus_shm_attach *attach);
+
+/*
+ * The guest runtime; valid until vmbus_shm_detach().
+ *
+ * Effect: none.
+ * Threads: any.
+ */
+VMBUS_API struct vmbus_guest *vmbus_shm_guest(const struct vmbus_shm_attach *attach);
+
+/*
+ * The descriptor that is readable when vmbus_shm_attach_dispatch() has work: an epoll set, which the
+ * attachment owns.
+ *
+ * Effect: none.
+ * Threads: any.
+ */
+VMBUS_API int vmbus_shm_attach_fd(const struct vmbus_shm_attach *attach);
+
+/*
+ * Take wake-ups, notice the parent's end, dispatch the guest.  Never waits.
+ *
+ * budget  1 to 2^31 - 1 units of work, which are messages and packets.
+ *
+ * Returns what was done, 0: nothing to do.
+ * Errors: RANGE  budget is out of bounds
+ * Effect: calls back as vmbus_guest_dispatch() does.  When the parent is gone the guest's state is
+ * GONE, and every channel was told.
+ * Threads: one at a time per attachment; not from a callback.
+ */
+VMBUS_API int vmbus_shm_attach_dispatch(struct vmbus_shm_attach *attach, uint32_t budget);
+
+/*
+ * For programs that do nothing else: wait until there is work, then dispatch once.
+ *
+ * timeout_ns  longest wait in nanoseconds; 0 only looks.
+ *
+ * Returns what was done.
+ * Errors: AGAIN   nothing happened in that time, or a signal handler ran
+ *	   PEER    the parent is gone
+ *	   SYSTEM  the wait failed; errno tells why
+ * Effect: as vmbus_shm_attach_dispatch().
+ * Threads: as vmbus_shm_attach_dispatch().
+ */
+VMBUS_API int vmbus_shm_attach_wait(struct vmbus_shm_attach *attach, uint64_t timeout_ns);
+
+/* A child, as a listing tells of it. */
+struct vmbus_shm_child_info {
+	const char *name;
+	int32_t pid;
+	uint32_t vps;
+	uint64_t memory_bytes;
+	bool ending; /* it is gone, but devices are still closing */
+	uint8_t reserved[7];
+};
+
+/* What to call for each line of a listing; either may be NULL. */
+struct vmbus_shm_list_ops {
+	size_t struct_bytes; /* sizeof(struct vmbus_shm_list_ops) */
+	void (*child)(void *ctx, const struct vmbus_shm_child_info *info);
+	/* A channel of the child told last.  Fault and ring statistics are not told: they are 0. */
+	void (*channel)(void *ctx, const struct vmbus_chan_info *info);
+};
+
+/*
+ * Ask a parent about its children and their channels, as vmbusctl(1) does.  Who may connect to the
+ * socket may ask.  Names are the parent's words, made printable.
+ *
+ * path	       of the parent's socket, 1 to 107 bytes.
+ * timeout_ns  for the whole listing; 0: 5 s.
+ * ops, ctx    called back within the call; what info points to is valid for the callback.
+ *
+ * Returns the number of channels.
+ * Errors: INVAL   ops was not set up
+ *	   RANGE   path is empty or too long
+ *	   AGAIN   no complete answer in time
+ *	   PEER    the answer makes no sense, or ends early
+ *	   PERM    not allowed, or the parent refused
+ *	   NOTSUP  the parent speaks another version of the socket protocol
+ *	   NOMEM, SYSTEM  a system call failed; errno tells why
+ * Effect: none but the callbacks; on error some may have been called.
+ * Threads: any.
+ */
+VMBUS_API int vmbus_shm_list(const char *path, uint64_t timeout_ns,
+			     const struct vmbus_shm_list_ops *ops, void *ctx);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

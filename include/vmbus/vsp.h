@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * For authors of a VSP: one const struct, and what its callbacks may call.  A device sees an open
+ * channel and never a backend; one VSP serves any number of channels in any number of children.
+ *
+ * Concepts, a whole device, what the payload's length means: vmbus_vsp(7).
+ */
+#ifndef VMBUS_VSP_H
+#define VMBUS_VSP_H
+
+#include <vmbus/ctl.h>
+#include <vmbus/mem.h>
+#include <vmbus/ring.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct vmbus_chan; /* a channel that is offered to one child; opaque */
+
+#define VMBUS_VSP_READ_WHILE_FULL 1u /* deliver packets also while a send waits for room */
+
+/*
+ * A provider.  All callbacks of one channel come from the thread that dispatches it, one at a time.
+ * Only name, class_id and packets are mandatory.
+ */
+struct vmbus_vsp {
+	size_t struct_bytes; /* sizeof(struct vmbus_vsp) */
+	const char *name;    /* for messages, for instance "echo" */
+	struct vmbus_guid class_id;
+	uint16_t offer_flags; /* VMBUS_OFFER_* */
+	uint16_t mmio_mb;
+	uint32_t max_payload; /* of a packet from the child; larger ones fault the channel; 0: what
+				   the ring allows */
+	uint32_t ring_bytes_max; /* 0: 4 MiB; a child that opens with larger rings is refused */
+	uint32_t flags;		 /* VMBUS_VSP_* */
+	/*
+	 * The child opens the channel: 0, or an error, and the child is told that it failed.
+	 * Sending is allowed from here on.
+	 */
+	int (*open)(struct vmbus_chan *chan, void *ctx);
+	/*
+	 * Packets came, checked, in private memory until the callback returns.  A packet with
+	 * VMBUS_PKT_FLAG_COMPLETE wants one vmbus_chan_complete(), now or later.
+	 */
+	void (*packets)(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n);
+	/* There is room again after a send that said FULL. */
+	void (*writable)(struct vmbus_chan *chan);
+	/*
+	 * The channel ends: closed or reset by the child, withdrawn, faulted.  Return 0 when nothing
+	 * of it is in use any more, or AGAIN, and call vmbus_chan_close_done() when that is so: rings
+	 * and page lists stay mapped until then.  No callback follows.
+	 */
+	int (*close)(struct vmbus_chan *chan);
+	/* For later parts of the library; NULL. */
+	int (*save)(struct vmbus_chan *chan, void *buf, size_t bytes);
+	int (*restore)(struct vmbus_chan *chan, const void *buf, size_t bytes);
+	void *reserved_p[4];
+};
+
+/* Why a channel broke, or which limits it has. */
+struct vmbus_chan_info {
+	struct vmbus_guid class_id;
+	struct vmbus_guid instance_id;
+	const char *vsp;   /* its name */
+	const char *state; /* as vmbus_srv_state_name() */
+	uint32_t relid;
+	uint32_t sub_index;
+	uint32_t conn_id;
+	uint32_t target_vp;
+	uint32_t send_bytes; /* data bytes of the ring to the child, 0 while closed */
+	uint32_t recv_bytes;
+	uint32_t subchannels; /* offered now */
+	bool mirrored;
+	bool faulted;
+	uint8_t reserved[2];
+	struct vmbus_fault fault;
+	struct vmbus_ring_stats send; /* of the present opening */
+	struct vmbus_ring_stats recv;
+	uint64_t opens;
+	uint64_t bad_completions; /* unknown, zero or repeated transaction ids */
+};
+
+/*
+ * Send messages to the child.
+ *
+ * msg	  n messages; borrowed for the call.
+ *
+ * Returns how many were sent.  Fewer than n when the ring is full or a message is wrong; a further
+ * call with the rest tells the reason.  When the ring is full, writable() follows, and until then
+ * no packets are delivered (VMBUS_VSP_READ_WHILE_FULL).
+ * Errors: FULL	  no room for the first
+ *	   RANGE  the first is larger than the ring can take, vmbus_ring_max_send()
+ *	   INVAL  the first has a type, flag, header or pointer that cannot be
+ *	   PEER	  the child has just broken the ring: the channel ends when the callback returns
+ *	   FAULT  it was broken before
+ *	   STATE  the channel is not open
+ * Effect: within a callback, published when it returns at the latest, with one signal at most;
+ *	  outside of one, at once.
+ * Threads: the one that dispatches the channel.
+ * Source: [RING-SEND] in vmbus_wire(7).
+ */
+VMBUS_API int vmbus_chan_send(struct vmbus_chan *chan, const struct vmbus_msg *msg, uint32_t n);
+
+/*
+ * Complete a request of the child's.
+ *
+ * id	  its transaction id, whatever it is.
+ * data	  len bytes of answer; borrowed.
+ *
+ * Errors: FULL	  keep id and answer, and try again in writable()
+ *	   RANGE, INVAL, PEER, FAULT, STATE  as for vmbus_chan_send()
+ * Effect, threads: as for vmbus_chan_send().
+ * Source: [PKT-ID] in vmbus_wire(7).
+ */
+VMBUS_API int vmbus_chan_complete(struct vmbus_chan *chan, uint64_t id, const void *data,
+				  uint32_t len);
+
+/*
+ * Publish now what was sent within this callback.
+ *
+ * Errors: FAULT, STATE  as for vmbus_chan_send()
+ * Effect: as at the end of the callback.
+ * Threads: the one that dispatches the channel.
+ */
+VMBUS_API int vmbus_chan_flush(struct vmbus_chan *chan);
+
+/*
+ * From packets(): call fn for each packet, until one fails the channel.
+ *
+ * Effect: fn's.
+ * Threads: the one that dispatches the channel.
+ */
+typedef void vmbus_chan_packet_fn(struct vmbus_chan *chan, const struct vmbus_packet *pkt);
+VMBUS_API void vmbus_chan_each(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n,
+			       vmbus_chan_packet_fn *fn);
+
+/*
+ * The pages that a GPA_DIRECT packet names, checked and pinned.  The list may be kept after the
+ * packet; release it with vmbus_sgl_release(): the close of the channel waits for that.
+ *
+ * access  what will be done with the pages.
+ * sgl	   pieces and room set by the caller; the rest is filled in.
+ *
+ * Errors: INVAL  the packet is no GPA_DIRECT
+ *	   PEER	  a range that cannot be, or no memory there
+ *	   PERM	  memory without this access
+ *	   FULL	  more pieces than room, or more than 7 regions
+ *	   STATE  the channel is not open
+ * Effect: none on error.
+ * Threads: the one that dispatches the channel.
+ * Source: [PKT-GPA] in vmbus_wire(7).
+ */
+VMBUS_API int vmbus_chan_sgl(struct vmbus_chan *chan, const struct vmbus_packet *pkt,
+			     enum vmbus_access access, struct vmbus_sgl *sgl);
+
+/*
+ * The pages of a GPADL that the child described on this channel, checked and pinned.  The child's
+ * teardown of the GPADL, and the close of the channel, wait until the list is released.
+ *
+ * gpadl  the child's id of it.
+ *
+ * Errors: RANGE  no such GPADL on this channel, or it is being torn down
+ *	   PEER, PERM, FULL, STATE  as for vmbus_chan_sgl(); 6 regions
+ * Effect: none on error.
+ * Threads: the one that dispatches the channel.
+ * Source: [CTL-GPADL] in vmbus_wire(7).
+ */
+VMBUS_API int vmbus_chan_gpadl(struct vmbus_chan *chan, uint32_t gpadl, enum vmbus_access access,
+			       struct vmbus_sgl *sgl);
+
+/*
+ * The context given at the offer; a pointer of the device's own for this channel, NULL at first.
+ *
+ * Effect: none but of set_priv().
+ * Threads: ctx: any; priv: the one that dispatches the channel.
+ */
+VMBUS_API void *vmbus_chan_ctx(const struct vmbus_chan *chan);
+VMBUS_API void *vmbus_chan_priv(const struct vmbus_chan *chan);
+VMBUS_API void vmbus_chan_set_priv(struct vmbus_chan *chan, void *priv);
+
+/*
+ * The 120 bytes that the child sent when it opened the channel, a private copy.
+ *
+ * Effect: none.
+ * Threads: the one that dispatches the channel, from open() to close().
+ * Source: [CTL-OPEN] in vmbus_wire(7).
+ */
+VMBUS_API const uint8_t *vmbus_chan_open_data(const struct vmbus_chan *chan);
+
+/*
+ * What the channel is, and its counters; for a channel with own_fd those of its last dispatch.
+ *
+ * Effect: none but on info.
+ * Threads: the one that dispatches the bus.
+ */
+VMBUS_API void vmbus_chan_info(const struct vmbus_chan *chan, struct vmbus_chan_info *info);
+
+/*
+ * End the channel because the child broke the device's own protocol: close() follows when the
+ * callback returns, the child sees RESCIND, and the offer again once it has let go.
+ *
+ * why	  one line for people; copied, up to 159 bytes.  The first counts.
+ *
+ * Effect: nothing is delivered any more; what was sent in this callback is dropped.
+ * Threads: the one that dispatches the channel.
+ */
+VMBUS_API void vmbus_chan_fail(struct vmbus_chan *chan, const char *why);
+
+/*
+ * close() said AGAIN; now nothing of the channel is in use any more.  Once for each such close().
+ *
+ * Effect: rings are unmapped, and the child hears of it, in the next dispatch of the bus.
+ * Threads: any.
+ */
+VMBUS_API void vmbus_chan_close_done(struct vmbus_chan *chan);
+
+/*
+ * The child sent a completion that the device cannot place: an unknown, zero or repeated id.
+ * Counted in vmbus_chan_info, and nothing more: such a packet is ignored.
+ *
+ * Effect: one counter.
+ * Threads: any.
+ * Source: [PKT-ID] in vmbus_wire(7).
+ */
+VMBUS_API void vmbus_chan_bad_completion(struct vmbus_chan *chan);
+
+/*
+ * Offer sub-channels of this open channel, with the same device and context, and indices that
+ * follow those there are.  They are withdrawn when the primary is closed.
+ *
+ * count  1 to 2047.
+ *
+ * Errors: STATE  the channel is not open
+ *	   INVAL  it is a sub-channel itself
+ *	   RANGE  count
+ *	   FULL, NOMEM	the quota of channels, memory: fewer were offered, the log tells how many
+ * With own_fd they are offered by the next dispatch of the bus, and FULL and NOMEM only logged.
+ * Effect: offered() of vmbus_bus_opts for each.
+ * Threads: the one that dispatches the channel.
+ * Source: [CTL-OFFER] in vmbus_wire(7).
+ */
+VMBUS_API int vmbus_chan_offer_subchannels(struct vmbus_chan *chan, uint32_t count);
+
+/*
+ * The primary of a sub-channel; itself for a primary.  A sub-channel that outlives its primary, as
+ * one whose child has not let go may, answers itself.
+ *
+ * Effect: none.
+ * Threads: the one that dispatches the channel.
+ */
+VMBUS_API struct vmbus_chan *vmbus_chan_primary(struct vmbus_chan *chan);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

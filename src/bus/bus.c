@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The bus itself: its beginning and end, and the loop that gives everything its turn.
+ *
+ * The descriptor is readable while there is work.  A dispatch that leaves work leaves it readable;
+ * one that finds none clears it and then looks once more (KICK).
+ */
+#include "bus/bus.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MIRRORS_DEFAULT 4096u
+#define MESSAGES_AT_ONCE 8u  /* before the channels have their turn again */
+#define WATCH_OWN UINT64_MAX /* kick and timer, which need no look at the epoll */
+
+/* Memory for page lists, for the machine; its quotas bound it. */
+static uint64_t *list_get(void *ctx, uint32_t qwords)
+{
+	(void)ctx;
+	return malloc((size_t)qwords * sizeof(uint64_t));
+}
+
+static void list_put(void *ctx, uint64_t *list, uint32_t qwords)
+{
+	(void)ctx;
+	(void)qwords;
+	free(list);
+}
+
+static bool opts_ok(const struct vmbus_bus_opts *opts)
+{
+	return opts && opts->struct_bytes >= sizeof(*opts) && opts->backend &&
+	       opts->backend->struct_bytes >= sizeof(*opts->backend) && opts->backend->post &&
+	       opts->backend->raise && (!opts->backend->bind || opts->backend->unbind) &&
+	       (opts->limits.struct_bytes == 0 ||
+		opts->limits.struct_bytes >= sizeof(opts->limits)) &&
+	       !opts->limits.list_get && !opts->limits.list_put &&
+	       (opts->region_count == 0 || opts->regions);
+}
+
+static int make_machine(struct vmbus_bus *bus)
+{
+	struct vmbus_srv_opts *limits = &bus->opts.limits;
+	size_t bytes;
+
+	if (limits->struct_bytes == 0)
+		*limits = (struct vmbus_srv_opts){ .struct_bytes = sizeof(*limits) };
+	limits->list_get = list_get;
+	limits->list_put = list_put;
+	if (limits->chans_max > VMBUS_RELID_MAX)
+		return VMBUS_E_RANGE;
+	bytes = vmbus_srv_bytes(limits);
+	if (!bytes)
+		return VMBUS_E_RANGE;
+	bus->chans_max = limits->chans_max ? limits->chans_max : VMBUS_RELID_MAX;
+	bus->srv_storage = aligned_alloc(64, (bytes + 63u) / 64u * 64u);
+	if (!bus->srv_storage)
+		return VMBUS_E_NOMEM;
+	return vmbus_srv_init(bus->srv_storage, bytes, limits, &bus->srv);
+}
+
+static int make_map(struct vmbus_bus *bus)
+{
+	struct vmbus_mem *map = malloc(sizeof(*map));
+	int err;
+
+	if (!map)
+		return VMBUS_E_NOMEM;
+	err = vmbus_mem_init(map, bus->opts.regions, bus->opts.region_count, bus->opts.dirty);
+	if (err) {
+		free(map);
+		return err;
+	}
+	vmbus__st64_release(&bus->mem, (uint64_t)(uintptr_t)map); /* MAP.publish */
+	return 0;
+}
+
+int vmbus__watch(int epoll_fd, int fd, uint32_t events, uint64_t who)
+{
+	struct epoll_event event = { .events = events, .data = { .u64 = who } };
+
+	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) ? VMBUS_E_SYSTEM : 0;
+}
+
+static int make_descriptors(struct vmbus_bus *bus)
+{
+	bus->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	bus->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (bus->epoll_fd < 0 || bus->timer_fd < 0 || vmbus__kick_init(&bus->kick) ||
+	    vmbus__watch(bus->epoll_fd, bus->kick.fd, EPOLLIN, WATCH_OWN) ||
+	    vmbus__watch(bus->epoll_fd, bus->timer_fd, EPOLLIN, WATCH_OWN))
+		return VMBUS_E_SYSTEM;
+	return 0;
+}
+
+static void free_bus(struct vmbus_bus *bus)
+{
+	vmbus__kick_fini(&bus->kick);
+	if (bus->epoll_fd >= 0)
+		close(bus->epoll_fd);
+	if (bus->timer_fd >= 0)
+		close(bus->timer_fd);
+	if (bus->srv)
+		vmbus_srv_fini(bus->srv);
+	free(bus->srv_storage);
+	vmbus__lists_free(bus);
+	vmbus__inbox_fini(bus);
+	free((void *)(uintptr_t)vmbus__mem(bus));
+	pthread_mutex_destroy(&bus->mem_lock);
+	pthread_mutex_destroy(&bus->lists_lock);
+	free(bus);
+}
+
+int vmbus_bus_create(const struct vmbus_bus_opts *opts, struct vmbus_bus **made)
+{
+	struct vmbus_bus *bus;
+	int err;
+
+	if (!opts_ok(opts) || !made)
+		return VMBUS_E_INVAL;
+	bus = calloc(1, sizeof(*bus));
+	if (!bus)
+		return VMBUS_E_NOMEM;
+	bus->opts = *opts;
+	bus->epoll_fd = -1;
+	bus->timer_fd = -1;
+	bus->kick.fd = -1;
+	pthread_mutex_init(&bus->mem_lock, NULL);
+	pthread_mutex_init(&bus->lists_lock, NULL);
+	(void)snprintf(bus->name, sizeof(bus->name), "%s", opts->name ? opts->name : "child");
+	if (!bus->opts.mirrors_max)
+		bus->opts.mirrors_max = MIRRORS_DEFAULT;
+	err = make_descriptors(bus);
+	if (!err)
+		err = make_map(bus);
+	if (!err)
+		err = vmbus__inbox_init(bus);
+	if (!err)
+		err = make_machine(bus);
+	if (err) {
+		free_bus(bus);
+		return err;
+	}
+	*made = bus;
+	return 0;
+}
+
+static void wait_ms(void)
+{
+	const struct timespec ms = { 0, VMBUS__MS };
+
+	nanosleep(&ms, NULL);
+}
+
+/* Every channel closed, by this thread; waits for devices that said AGAIN. */
+static void close_all(struct vmbus_bus *bus)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (!chan)
+			continue;
+		vmbus__chan_commands(chan);
+		(void)vmbus__answers(bus);
+		vmbus__chan_end(chan);
+		for (;;) {
+			vmbus__chan_commands(chan);
+			(void)vmbus__answers(bus);
+			vmbus__chan_try_finish(chan);
+			if (chan->local == VMBUS__CLOSED)
+				break;
+			wait_ms();
+		}
+	}
+	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (chan)
+			vmbus__chan_remove(chan);
+	}
+}
+
+void vmbus_bus_destroy(struct vmbus_bus *bus)
+{
+	if (!bus)
+		return;
+	bus->ending = true;
+	close_all(bus);
+	vmbus__reap(bus);
+	vmbus__rcu_wait(bus);
+	free_bus(bus);
+}
+
+int vmbus_bus_fd(const struct vmbus_bus *bus)
+{
+	return bus->epoll_fd;
+}
+
+const char *vmbus_bus_name(const struct vmbus_bus *bus)
+{
+	return bus->name;
+}
+
+static void take_events(struct vmbus_bus *bus)
+{
+	const uint64_t events = vmbus__take(&bus->events);
+
+	if (events & VMBUS__EV_SLOT)
+		bus->blocked = false;
+	if (events & VMBUS__EV_RESET) {
+		bus->blocked = false;
+		bus->sending = false;
+		bus->held = false;
+		while (vmbus__inbox_peek(bus))
+			vmbus__inbox_drop(bus);
+		vmbus_srv_disconnect(bus->srv);
+		vmbus__log(bus, VMBUS_LOG_INFO, "reset");
+	}
+}
+
+/* Messages of the child to the machine. */
+static uint32_t messages(struct vmbus_bus *bus, uint32_t budget)
+{
+	const struct vmbus__message *message;
+	uint32_t done = 0;
+
+	while (done < budget && !bus->held && (message = vmbus__inbox_peek(bus))) {
+		const int err = vmbus_srv_message(bus->srv, message->conn_id, message->payload,
+						  message->bytes);
+
+		if (err == VMBUS_E_AGAIN) {
+			bus->held = true;
+			break;
+		}
+		vmbus__inbox_drop(bus);
+		vmbus__log_refusal(bus);
+		done++;
+	}
+	return done;
+}
+
+/* Channels that were signalled join those with work left. */
+static void take_ready(struct vmbus_bus *bus)
+{
+	uint64_t words = vmbus__take(&bus->ready.words);
+
+	for (; words; words &= words - 1u) {
+		const uint32_t word = (uint32_t)__builtin_ctzll(words);
+
+		vmbus__local_add(bus, word, vmbus__slots_take_word(&bus->ready, word));
+	}
+}
+
+/* One turn for a channel; returns the units it took, at least 1. */
+static uint32_t turn(struct vmbus_bus *bus, uint32_t slot, uint32_t budget)
+{
+	struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+	bool again = false;
+	uint32_t done = 0;
+
+	vmbus__local_remove(bus, slot);
+	if (chan && !chan->own_fd)
+		done = vmbus__chan_turn(chan, budget, true, &again);
+	if (again)
+		vmbus__local_add(bus, slot / 64u, (uint64_t)1 << (slot % 64u));
+	return done ? done : 1;
+}
+
+/* The next slot with work at or after one, or VMBUS__RELIDS. */
+static uint32_t next_ready(const struct vmbus_bus *bus, uint32_t slot)
+{
+	uint32_t word = slot / 64u;
+	uint64_t bits, words;
+
+	if (slot >= VMBUS__RELIDS)
+		return VMBUS__RELIDS;
+	bits = bus->local[word] >> slot % 64u << slot % 64u;
+	if (!bits) {
+		words = bus->local_words >> word >> 1 << 1 << word; /* those behind this one */
+		if (!words)
+			return VMBUS__RELIDS;
+		word = (uint32_t)__builtin_ctzll(words);
+		bits = bus->local[word];
+	}
+	return word * 64u + (uint32_t)__builtin_ctzll(bits);
+}
+
+/* Each channel with work has one turn, from where the last round stopped. */
+static uint32_t channels(struct vmbus_bus *bus, uint32_t budget)
+{
+	const uint32_t from = bus->turn;
+	uint32_t slot, done = 0;
+
+	take_ready(bus);
+	for (slot = next_ready(bus, from); slot < VMBUS__RELIDS && done < budget;
+	     slot = next_ready(bus, slot + 1u)) {
+		done += turn(bus, slot, budget - done);
+		bus->turn = slot + 1u;
+	}
+	if (done >= budget)
+		return done;
+	for (slot = next_ready(bus, 0); slot < from && done < budget;
+	     slot = next_ready(bus, slot + 1u)) {
+		done += turn(bus, slot, budget - done);
+		bus->turn = slot + 1u;
+	}
+	if (done < budget)
+		bus->turn = 0;
+	return done;
+}
+
+/* What the child asks for, and what becomes of it. */
+static uint32_t control(struct vmbus_bus *bus, uint32_t budget)
+{
+	uint32_t done = vmbus__answers(bus);
+
+	if (done < budget)
+		done += vmbus__actions(bus, budget - done);
+	if (done < budget)
+		done += messages(bus, budget - done < MESSAGES_AT_ONCE ? budget - done
+								       : MESSAGES_AT_ONCE);
+	return done;
+}
+
+static bool any_work(struct vmbus_bus *bus)
+{
+	return vmbus__ld64_relaxed(&bus->events) != 0 || /* BITS.take */
+	       vmbus__slots_any(&bus->answers) || vmbus__slots_any(&bus->ready) ||
+	       (bus->sending && !bus->blocked) || (vmbus__inbox_any(bus) && !bus->held) ||
+	       bus->local_words != 0;
+}
+
+/* Leave the descriptor readable if and only if there is work. */
+static void settle(struct vmbus_bus *bus, bool spent)
+{
+	if (spent || any_work(bus)) {
+		vmbus__kick(&bus->kick);
+		return;
+	}
+	if (!vmbus__kick_is_set(&bus->kick))
+		return;
+	vmbus__kick_clear(&bus->kick);
+	if (any_work(bus))
+		vmbus__kick(&bus->kick);
+}
+
+int vmbus_bus_dispatch(struct vmbus_bus *bus, uint32_t budget)
+{
+	uint32_t done, some;
+
+	if (budget == 0)
+		return 0;
+	if (budget > INT32_MAX)
+		budget = INT32_MAX;
+	bus->dispatches++;
+	take_events(bus);
+	done = vmbus__timer_run(bus);
+	vmbus__take_bound(bus);
+	do {
+		/* Whoever was second last time is first, so that a budget of 1 reaches all. */
+		bus->first = !bus->first;
+		some = bus->first ? control(bus, budget) : channels(bus, budget);
+		if (some < budget)
+			some += bus->first ? channels(bus, budget - some)
+					   : control(bus, budget - some);
+		done += some;
+		budget -= some < budget ? some : budget;
+	} while (some && budget);
+	settle(bus, budget == 0);
+	return (int)done;
+}
+
+void vmbus_bus_stats(const struct vmbus_bus *bus, struct vmbus_bus_stats *stats)
+{
+	*stats = (struct vmbus_bus_stats){
+		.signals = vmbus__ld64_relaxed(&bus->signals),		       /* COUNT.read */
+		.signals_unknown = vmbus__ld64_relaxed(&bus->signals_unknown), /* COUNT.read */
+		.posts = vmbus__ld64_relaxed(&bus->posts),		       /* COUNT.read */
+		.posts_refused = vmbus__ld64_relaxed(&bus->posts_refused),     /* COUNT.read */
+		.raised = vmbus__ld64_relaxed(&bus->raised),		       /* COUNT.read */
+		.faults = bus->faults,
+		.mirrored = bus->mirrors,
+		.dispatches = bus->dispatches,
+		.log_dropped = bus->log_dropped,
+	};
+	vmbus_srv_stats(bus->srv, &stats->srv);
+}

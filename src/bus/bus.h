@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the bus share.  Two kinds of thread run here: the one that dispatches the bus,
+ * and one for each channel with own_fd; for all other channels both are the same.  A member is
+ * touched by the thread that its group names, or it is an atomic word.
+ */
+#ifndef VMBUS_BUS_BUS_H
+#define VMBUS_BUS_BUS_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <vmbus/bus.h>
+
+#include "base/atomic.h"
+#include "base/contract.h"
+#include "bus/rcu.h"
+
+#define VMBUS__RELIDS 2048u
+#define VMBUS__INBOX 64u /* messages of the child that wait, [CTL-QUEUE] */
+#define VMBUS__BATCH 64u /* packets of one callback */
+#define VMBUS__MONITORS 128u
+#define VMBUS__NONE UINT64_MAX
+#define VMBUS__MS 1000000u /* ns */
+#define VMBUS__WHY_BYTES 160u
+
+/* A descriptor that is readable while there is work, written at most once until it is cleared. */
+struct vmbus__kick {
+	int fd;
+	vmbus__a32 set;
+};
+
+/* A set of channel slots that any thread adds to and one thread takes from. */
+struct vmbus__slots {
+	vmbus__a64 words; /* bit n: word n is not empty */
+	vmbus__a64 word[VMBUS__RELIDS / 64u];
+};
+
+/* The rings of an open channel as they are mapped; bus thread. */
+struct vmbus__rings {
+	struct vmbus_sgl pages; /* pins them */
+	struct vmbus_piece *pieces;
+	void **list;	  /* address of each page, for scattered windows */
+	uint64_t *frames; /* number of each page, for the dirty marker */
+	struct vmbus_dirty dirty[2];
+	void *mirror[2];
+	size_t mirror_bytes[2];
+	struct vmbus_ring_mem mem[2]; /* from the child, to the child */
+	bool mapped;
+};
+
+/* A page list of a channel that the child was told is accepted. */
+struct vmbus__list {
+	struct vmbus__list *next;
+	struct vmbus_srv_ref ref;
+	struct vmbus_chan *chan;
+	const uint64_t *qwords; /* in memory of list_get(), until gpadl_gone() */
+	uint32_t count;
+	uint32_t ranges;
+	uint32_t id;
+	bool ring_users;	     /* the open channel's rings are this list */
+	bool going;		     /* GPADL_DOWN came, views are still held */
+	struct vmbus_region counter; /* counts views by its pins; no memory */
+};
+
+/* Commands of the bus to a channel's thread; bits. */
+#define VMBUS__CMD_OPEN 0x1u
+#define VMBUS__CMD_CLOSE 0x2u
+#define VMBUS__CMD_MODIFY 0x4u
+#define VMBUS__CMD_UNSTICK 0x8u
+/* Answers and wishes of a channel's thread, or of any other, to the bus; bits. */
+#define VMBUS__ANS_OPENED 0x1u
+#define VMBUS__ANS_CLOSED 0x2u /* close() returned */
+#define VMBUS__ANS_DONE 0x4u   /* and nothing of the channel is in use any more */
+#define VMBUS__ANS_MODIFIED 0x8u
+#define VMBUS__ANS_FAULT 0x10u
+#define VMBUS__ANS_REVOKE 0x20u
+#define VMBUS__ANS_SUBS 0x40u
+
+/* What a channel is for the bus thread. */
+enum vmbus__local {
+	VMBUS__CLOSED = 0,
+	VMBUS__OPENING,
+	VMBUS__OPEN,
+	VMBUS__CLOSING
+};
+
+struct vmbus_chan {
+	/* The channel's thread. */
+	const struct vmbus_vsp *vsp;
+	void *ctx;
+	void *priv;
+	uint32_t max_payload;
+	uint32_t batch;	  /* packets sent in this callback and not published */
+	uint32_t need;	  /* ring bytes that a refused send waits for */
+	bool live;	  /* rings are set up, sending is allowed */
+	bool in_callback; /* what is sent is published when it returns */
+	bool armed;	  /* the child will signal packets */
+	bool more;	  /* own_fd: the last dispatch left work */
+	bool failed;	  /* broken: close() is due, or was called */
+	bool tlnpi;	  /* constant */
+	struct vmbus_ring_rx rx;
+	struct vmbus_ring_tx tx;
+	void *buf;
+	uint32_t buf_bytes;
+	uint32_t event_flag;
+	uint32_t target_sint;
+	uint32_t target_vp;
+	struct vmbus_fault fault;
+	char why[VMBUS__WHY_BYTES];
+
+	/* Any thread. */
+	vmbus__a64 bad_completions;
+	vmbus__a64 cmd;
+	vmbus__a64 ans;
+	vmbus__a32 new_vp;
+	vmbus__a32 closing; /* 1: close() was called, close_done() was not */
+	vmbus__a64 subs_wanted;
+	vmbus__a64 shown[16];	  /* counters of both rings, for listings */
+	struct vmbus_region sgls; /* counts lists that the device holds, by its pins */
+
+	/* The bus thread; open_err and the rings' mem are handed over by the commands. */
+	struct vmbus_srv_ref ref;
+	uint32_t relid;
+	uint32_t vp;	     /* as the channel's thread has it, or is told to */
+	uint32_t conn_id;    /* of the present opening */
+	uint32_t offer_conn; /* of the offer, 0: not known yet */
+	uint32_t slot;
+	uint32_t sub_index;
+	uint32_t subs; /* of a primary: offered now */
+	uint32_t next_sub;
+	struct vmbus_chan *primary;
+	enum vmbus__local local;
+	uint32_t got; /* answers seen of the present opening */
+	int open_err;
+	bool open_asked;  /* the machine waits for opened() */
+	bool close_asked; /* the machine waits for closed() */
+	bool revoked;
+	bool released; /* the machine has forgotten it */
+	bool gone;     /* removed */
+	bool waits;    /* for pins to go */
+	int bound_fd;  /* what the child's signals are bound to while open, or -1; never read */
+	uint64_t unstick_at;
+	uint64_t accept_by;
+	uint64_t opens;
+	uint32_t monitor; /* VMBUS_MONITOR_NONE, or its id */
+	uint32_t monitor_us;
+	struct vmbus_srv_ref ring_list;
+	struct vmbus_offer offer;
+	struct vmbus__rings rings;
+	uint8_t open_data[120];
+	bool faulted;
+	struct vmbus_fault last_fault;
+	struct vmbus_chan *next; /* in the graveyard */
+
+	/*
+	 * What a thread may still look at that found the channel a moment before it was removed.
+	 * It stays as it is when the storage becomes another channel of the same bus.
+	 */
+	struct vmbus_bus *bus;
+	bool own_fd;
+	struct vmbus__kick kick; /* own_fd: what the bus writes */
+	int wait_fd;		 /* own_fd: an epoll over kick and, while open, bound_fd; or -1 */
+};
+
+struct vmbus_bus {
+	struct vmbus_bus_opts opts;
+	char name[64];
+	struct vmbus_srv *srv;
+	void *srv_storage;
+	int epoll_fd;
+	int timer_fd;
+	struct vmbus__kick kick;
+
+	/* Any thread. */
+	vmbus__a64 events;		      /* VMBUS__EV_* */
+	struct vmbus__slots ready;	      /* channels to look at */
+	struct vmbus__slots answers;	      /* channels that have answered */
+	vmbus__a64 by_slot[VMBUS__RELIDS];    /* channels; freed after a grace period */
+	vmbus__a64 conns[VMBUS__RELIDS * 2u]; /* connection id -> slot */
+	struct vmbus__inbox *inbox;
+	vmbus__a64 signals;
+	vmbus__a64 signals_unknown;
+	vmbus__a64 posts;
+	vmbus__a64 posts_refused;
+	vmbus__a64 raised;
+	vmbus__a64 mem; /* struct vmbus_mem *, freed after a grace period */
+	pthread_mutex_t mem_lock;
+	pthread_mutex_t lists_lock; /* lists; never on the path of packets */
+	struct vmbus__list *lists[VMBUS__RELIDS];
+
+	/* The bus thread. */
+	uint64_t local_words;		     /* bit n: local[n] is not 0 */
+	uint64_t local[VMBUS__RELIDS / 64u]; /* channels with work left */
+	uint32_t turn;			     /* slot whose turn is next */
+	uint32_t first;			     /* what comes first in the next dispatch */
+	uint32_t chans_max;
+	uint32_t mirrors;
+	uint32_t waiting; /* channels and lists that wait for pins to go */
+	uint32_t bound;	  /* channels without own_fd whose signals come to the epoll */
+	bool blocked;	  /* the child's message slot is taken */
+	bool held;	  /* the machine takes no message before its replies are posted */
+	uint32_t timed;	  /* channels with a time of theirs */
+	bool sending;	  /* out is to be posted */
+	bool ending;
+	struct vmbus_srv_action out;
+	uint64_t timer_at; /* when the timer is set to, 0: not at all */
+	uint64_t offers;   /* made so far, for instance ids */
+	uint64_t faults;
+	uint64_t dispatches;
+	uint64_t monitors[VMBUS__MONITORS / 64u]; /* ids in use */
+	struct vmbus_chan *monitored[VMBUS__MONITORS];
+	uint64_t monitor_page; /* the child's, 0: none */
+	uint64_t monitor_ns;
+	uint64_t monitor_at;
+	struct vmbus_chan *graveyard;
+	uint64_t refusals; /* of the machine that were told */
+	uint64_t log_window;
+	uint32_t log_count;
+	uint64_t log_held; /* not told yet */
+	uint64_t log_dropped;
+};
+
+#define VMBUS__EV_SLOT 0x1u  /* a message slot is free */
+#define VMBUS__EV_RESET 0x2u /* the child is gone */
+
+/* kick.c: descriptors, sets of slots. */
+int vmbus__kick_init(struct vmbus__kick *kick);
+void vmbus__kick_fini(struct vmbus__kick *kick);
+void vmbus__kick(struct vmbus__kick *kick);
+bool vmbus__kick_is_set(const struct vmbus__kick *kick);
+void vmbus__kick_clear(struct vmbus__kick *kick);
+uint64_t vmbus__take(vmbus__a64 *word);
+void vmbus__slots_add(struct vmbus__slots *slots, uint32_t slot);
+bool vmbus__slots_any(const struct vmbus__slots *slots);
+uint64_t vmbus__slots_take_word(struct vmbus__slots *slots, uint32_t word);
+uint64_t vmbus__now(void);
+
+/* Channels with work left: a set of the bus thread's. */
+static inline void vmbus__local_add(struct vmbus_bus *bus, uint32_t word, uint64_t bits)
+{
+	bus->local[word] |= bits;
+	if (bits)
+		bus->local_words |= (uint64_t)1 << word;
+}
+
+static inline void vmbus__local_remove(struct vmbus_bus *bus, uint32_t slot)
+{
+	bus->local[slot / 64u] &= ~((uint64_t)1 << (slot % 64u));
+	if (!bus->local[slot / 64u])
+		bus->local_words &= ~((uint64_t)1 << (slot / 64u));
+}
+
+/* inbox.c: what the child posts and signals. */
+struct vmbus__message {
+	uint32_t conn_id;
+	uint32_t bytes;
+	uint8_t payload[VMBUS_HC_MESSAGE_MAX];
+};
+int vmbus__inbox_init(struct vmbus_bus *bus);
+void vmbus__inbox_fini(struct vmbus_bus *bus);
+const struct vmbus__message *vmbus__inbox_peek(struct vmbus_bus *bus);
+void vmbus__inbox_drop(struct vmbus_bus *bus);
+bool vmbus__inbox_any(struct vmbus_bus *bus);
+struct vmbus_chan *vmbus__chan_at(struct vmbus_bus *bus, uint32_t slot);
+void vmbus__chan_look(struct vmbus_chan *chan, uint32_t slot);
+
+/* conns.c: connection id -> slot, read by any thread. */
+int vmbus__conn_add(struct vmbus_bus *bus, uint32_t conn_id, uint32_t slot);
+void vmbus__conn_remove(struct vmbus_bus *bus, uint32_t conn_id, uint32_t slot);
+int vmbus__conn_find(struct vmbus_bus *bus, uint32_t conn_id);
+
+/* chan.c: packets; on the channel's thread. */
+uint32_t vmbus__chan_turn(struct vmbus_chan *chan, uint32_t budget, bool sleep, bool *again);
+int vmbus__chan_publish(struct vmbus_chan *chan);
+void vmbus__chan_note(struct vmbus_chan *chan, const struct vmbus_fault *fault, const char *why);
+
+/* life.c: opening and closing; on the channel's thread. */
+void vmbus__chan_commands(struct vmbus_chan *chan);
+void vmbus__chan_break(struct vmbus_chan *chan);
+void vmbus__chan_command(struct vmbus_chan *chan, uint64_t cmd); /* the bus thread's */
+void vmbus__chan_answer(struct vmbus_chan *chan, uint64_t ans);	 /* any thread's */
+void vmbus__chan_show(struct vmbus_chan *chan);
+
+/* bus.c */
+int vmbus__watch(int epoll_fd, int fd, uint32_t events, uint64_t who);
+
+/* control.c: the machine's actions and the channels' answers; bus thread. */
+uint32_t vmbus__actions(struct vmbus_bus *bus, uint32_t budget);
+uint32_t vmbus__answers(struct vmbus_bus *bus);
+void vmbus__chan_try_finish(struct vmbus_chan *chan);
+void vmbus__chan_end(struct vmbus_chan *chan);
+
+/* bind.c: signals that come past the bus. */
+void vmbus__bind(struct vmbus_chan *chan);
+void vmbus__unbind(struct vmbus_chan *chan);
+void vmbus__take_bound(struct vmbus_bus *bus);
+
+/* offers.c; bus thread. */
+int vmbus__offer_subs(struct vmbus_chan *primary, uint32_t count);
+uint32_t vmbus__subs_wanted(struct vmbus_chan *primary);
+void vmbus__revoke(struct vmbus_chan *chan);
+void vmbus__revoke_subs(struct vmbus_chan *primary);
+void vmbus__forget_sub(struct vmbus_chan *chan);
+void vmbus__chan_remove(struct vmbus_chan *chan);
+void vmbus__reap(struct vmbus_bus *bus);
+
+/* window.c: rings from page lists; bus thread. */
+struct vmbus__refusal {
+	const char *step;
+	uint64_t value;
+	uint64_t limit;
+};
+int vmbus__rings_map(struct vmbus_chan *chan, struct vmbus_srv_ref list, uint32_t down_page,
+		     struct vmbus__refusal *why);
+void vmbus__rings_unmap(struct vmbus_chan *chan);
+
+/* memory.c: the memory map, page lists. */
+const struct vmbus_mem *vmbus__mem(struct vmbus_bus *bus);
+int vmbus__list_ready(struct vmbus_bus *bus, struct vmbus_chan *chan,
+		      const struct vmbus_srv_action *action);
+void vmbus__list_down(struct vmbus_bus *bus, const struct vmbus_srv_action *action);
+void vmbus__list_use(struct vmbus_chan *chan, bool use);
+void vmbus__lists_poll(struct vmbus_bus *bus);
+void vmbus__lists_free(struct vmbus_bus *bus);
+
+/* timer.c; bus thread. */
+void vmbus__timer_want(struct vmbus_bus *bus, uint64_t at);
+uint32_t vmbus__timer_run(struct vmbus_bus *bus);
+void vmbus__chan_at_time(struct vmbus_chan *chan, uint64_t *at, uint64_t delay);
+void vmbus__chan_no_time(struct vmbus_chan *chan, uint64_t *at);
+void vmbus__wait_for_pins(struct vmbus_bus *bus);
+void vmbus__monitor_changed(struct vmbus_bus *bus);
+
+/* log.c; bus thread. */
+void vmbus__log(struct vmbus_bus *bus, enum vmbus_log_level level, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+void vmbus__log_refusal(struct vmbus_bus *bus);
+
+#endif

@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The packets of an open channel, and what a device may call, on the thread that dispatches the
+ * channel.  Nothing on this path takes a lock, allocates, divides or calls the system, but for the
+ * raise() of the backend, at most once for a callback.
+ *
+ * A channel is asleep when the child will signal it: it is armed for packets, or for room.
+ */
+#include "bus/bus.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/untrusted.h"
+
+#define DIRECT_MIN 8u /* messages that are worth a publication of their own */
+#define SPANS_MAX (VMBUS_PKT_RING_BYTES_MAX / VMBUS_PAGE_BYTES + 2u)
+
+/* Publish what was sent in a callback. */
+int vmbus__chan_publish(struct vmbus_chan *chan)
+{
+	int sent;
+
+	if (!chan->batch)
+		return 0;
+	chan->batch = 0;
+	sent = vmbus_ring_tx_commit(&chan->tx);
+	return sent < 0 ? sent : 0;
+}
+
+/* Break the channel because of what a ring, or the device, says; close() follows from the turn. */
+void vmbus__chan_note(struct vmbus_chan *chan, const struct vmbus_fault *fault, const char *why)
+{
+	int n;
+
+	if (chan->failed)
+		return;
+	chan->failed = true;
+	if (fault) {
+		chan->fault = *fault;
+		n = snprintf(chan->why, sizeof(chan->why), "%s: ", why);
+		(void)vmbus_fault_format(fault, chan->why + n, sizeof(chan->why) - (size_t)n);
+	} else {
+		(void)snprintf(chan->why, sizeof(chan->why), "%s", why ? why : "");
+	}
+}
+
+/* The device's limit is none of the ring's, so it has words of its own. */
+static VMBUS_NOINLINE void note_payload(struct vmbus_chan *chan, const struct vmbus_fault *fault)
+{
+	char why[VMBUS__WHY_BYTES];
+
+	(void)snprintf(why, sizeof(why), "payload is %llu, must be at most %llu, at ring offset %u",
+		       (unsigned long long)fault->value, (unsigned long long)fault->limit,
+		       fault->where);
+	vmbus__chan_note(chan, NULL, why);
+	chan->fault = *fault;
+}
+
+/* A send found no room: have the child tell when there is some. */
+static VMBUS_NOINLINE void want_room(struct vmbus_chan *chan, const struct vmbus_msg *msg)
+{
+	uint64_t len = msg->len, bytes;
+	uint32_t i;
+
+	for (i = 0; i < msg->more_count; i++)
+		len += msg->more[i].len;
+	bytes = vmbus_wire_ring_bytes(msg->ext_len, len);
+	if (bytes > vmbus_ring_max_send(chan->tx.mem_p.size_p))
+		return;
+	if (chan->need == 0 || bytes < chan->need)
+		chan->need = (uint32_t)bytes;
+	if (!chan->in_callback)
+		vmbus__chan_look(chan, chan->slot); /* the next turn arms */
+}
+
+/* What a refused send means for the channel; returns err. */
+static VMBUS_NOINLINE int refused(struct vmbus_chan *chan, const struct vmbus_msg *msg, int err)
+{
+	if (err == VMBUS_E_FULL)
+		want_room(chan, msg);
+	if (err == VMBUS_E_PEER) {
+		vmbus__chan_note(chan, vmbus_ring_tx_fault(&chan->tx), "ring to the child");
+		if (!chan->in_callback)
+			vmbus__chan_look(chan, chan->slot);
+	}
+	return err;
+}
+
+/* Copy the payload into the pieces of a reservation. */
+static VMBUS_NOINLINE void fill_pieces(const struct vmbus_msg *msg, const struct vmbus_span *span,
+				       uint32_t spans)
+{
+	struct vmbus_iov from = { msg->data, msg->len };
+	uint32_t next = 0, s;
+	size_t at = 0;
+
+	for (s = 0; s < spans; s++) {
+		uint8_t *to = span[s].base;
+		size_t room = span[s].len;
+
+		while (room) {
+			const size_t left = from.len - at;
+			const size_t n = left < room ? left : room;
+
+			if (n)
+				vmbus__peer_write(to, (const uint8_t *)from.base + at, n);
+			at += n;
+			to += n;
+			room -= n;
+			if (at == from.len && room) {
+				if (next == msg->more_count)
+					return;
+				from = msg->more[next++];
+				at = 0;
+			}
+		}
+	}
+}
+
+/* The length of a payload, or more than any packet has. */
+static uint32_t payload_len(const struct vmbus_msg *msg)
+{
+	uint64_t len = msg->len;
+	uint32_t i;
+
+	for (i = 0; i < msg->more_count; i++) {
+		if (msg->more[i].len > VMBUS_PKT_RING_BYTES_MAX)
+			return VMBUS_PKT_RING_BYTES_MAX;
+		len += msg->more[i].len;
+	}
+	return len < VMBUS_PKT_RING_BYTES_MAX ? (uint32_t)len : VMBUS_PKT_RING_BYTES_MAX;
+}
+
+/* A message of any kind joins the batch of this callback. */
+static VMBUS_NOINLINE int join_any(struct vmbus_chan *chan, const struct vmbus_msg *msg)
+{
+	struct vmbus_msg head = *msg;
+	struct vmbus_span span[SPANS_MAX];
+	int spans;
+
+	if ((msg->more_count && !msg->more) || (msg->len && !msg->data))
+		return VMBUS_E_INVAL;
+	head.len = payload_len(msg);
+	head.data = NULL;
+	head.more = NULL;
+	head.more_count = 0;
+	spans = vmbus_ring_tx_reserve(&chan->tx, &head, span, SPANS_MAX);
+	if (spans < 0)
+		return spans;
+	chan->batch++;
+	fill_pieces(msg, span, (uint32_t)spans);
+	return 0;
+}
+
+/* The commonest: no header, one piece of payload, one piece of ring. */
+static VMBUS_INLINE int join(struct vmbus_chan *chan, uint32_t type, uint64_t id, const void *data,
+			     uint32_t len)
+{
+	const struct vmbus_msg head = { .id = id, .len = len, .type = (uint16_t)type };
+	struct vmbus_span span[SPANS_MAX];
+	const int spans = vmbus_ring_tx_reserve(&chan->tx, &head, span, SPANS_MAX);
+
+	if (VMBUS_UNLIKELY(spans < 0))
+		return spans;
+	chan->batch++;
+	if (VMBUS_LIKELY(spans == 1)) {
+		vmbus__peer_write(span[0].base, data, len);
+	} else if (spans > 1) {
+		const struct vmbus_msg whole = { .data = data, .len = len };
+
+		fill_pieces(&whole, span, (uint32_t)spans);
+	}
+	return 0;
+}
+
+/* Publish at once: outside of callbacks, and where the batch is large enough by itself. */
+static int send_now(struct vmbus_chan *chan, const struct vmbus_msg *msg, uint32_t n)
+{
+	int sent = vmbus__chan_publish(chan);
+
+	if (sent < 0)
+		return refused(chan, msg, sent);
+	sent = vmbus_ring_tx_put(&chan->tx, msg, n);
+	if (VMBUS_LIKELY(sent == (int)n))
+		return sent;
+	if (sent < 0)
+		return refused(chan, msg, sent);
+	want_room(chan, msg + sent);
+	return sent;
+}
+
+int vmbus_chan_send(struct vmbus_chan *chan, const struct vmbus_msg *msg, uint32_t n)
+{
+	uint32_t i;
+
+	if (VMBUS_UNLIKELY(!chan->live))
+		return VMBUS_E_STATE;
+	if (n >= DIRECT_MIN || !chan->in_callback)
+		return send_now(chan, msg, n);
+	for (i = 0; i < n; i++) {
+		const int err = join_any(chan, &msg[i]);
+
+		if (VMBUS_UNLIKELY(err)) {
+			(void)refused(chan, &msg[i], err);
+			return i ? (int)i : err;
+		}
+	}
+	return (int)n;
+}
+
+int vmbus_chan_complete(struct vmbus_chan *chan, uint64_t id, const void *data, uint32_t len)
+{
+	const struct vmbus_msg msg = {
+		.id = id, .data = data, .len = len, .type = VMBUS_PKT_COMPLETION
+	};
+	int err;
+
+	if (VMBUS_UNLIKELY(!chan->live))
+		return VMBUS_E_STATE;
+	if (VMBUS_UNLIKELY(!chan->in_callback)) {
+		err = send_now(chan, &msg, 1);
+		return err == 1 ? 0 : err;
+	}
+	if (VMBUS_UNLIKELY(len && !data))
+		return VMBUS_E_INVAL;
+	err = join(chan, VMBUS_PKT_COMPLETION, id, data, len);
+	return VMBUS_LIKELY(!err) ? 0 : refused(chan, &msg, err);
+}
+
+int vmbus_chan_flush(struct vmbus_chan *chan)
+{
+	const struct vmbus_msg none = { 0 };
+	int err;
+
+	if (!chan->live)
+		return VMBUS_E_STATE;
+	err = vmbus__chan_publish(chan);
+	return err ? refused(chan, &none, err) : 0;
+}
+
+void vmbus_chan_each(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n,
+		     vmbus_chan_packet_fn *fn)
+{
+	uint32_t i;
+
+	for (i = 0; i < n && !chan->failed; i++)
+		fn(chan, &pkt[i]);
+}
+
+void vmbus_chan_fail(struct vmbus_chan *chan, const char *why)
+{
+	if (!chan->live)
+		return;
+	vmbus__chan_note(chan, NULL, why);
+	if (!chan->in_callback)
+		vmbus__chan_look(chan, chan->slot);
+}
+
+/* The device is called; what it sent is published after. */
+static VMBUS_INLINE void leave_callback(struct vmbus_chan *chan)
+{
+	int err;
+
+	chan->in_callback = false;
+	if (VMBUS_UNLIKELY(chan->failed))
+		return;
+	err = vmbus__chan_publish(chan);
+	if (VMBUS_UNLIKELY(err))
+		vmbus__chan_note(chan, vmbus_ring_tx_fault(&chan->tx), "ring to the child");
+}
+
+/* Whether the packets keep to the device's limit. */
+static bool check_lengths(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n)
+{
+	const uint32_t most = chan->max_payload;
+	uint32_t i;
+
+	for (i = 0; i < n; i++)
+		if (VMBUS_UNLIKELY(pkt[i].len > most)) {
+			const struct vmbus_fault fault = { VMBUS_FAULT_PKT_LENGTH, pkt[i].where,
+							   pkt[i].len, most };
+
+			note_payload(chan, &fault);
+			return false;
+		}
+	return true;
+}
+
+static VMBUS_NOINLINE bool grow_buf(struct vmbus_chan *chan)
+{
+	const uint32_t need = (vmbus_ring_rx_need(&chan->rx) + 63u) / 64u * 64u;
+	void *buf;
+
+	if (need > vmbus_ring_rx_buf_bytes(chan->rx.mem_p.size_p) + 63u)
+		return false;
+	buf = aligned_alloc(64, need);
+	if (!buf || vmbus_ring_rx_set_buf(&chan->rx, buf, need)) {
+		free(buf);
+		return false;
+	}
+	free(chan->buf);
+	chan->buf = buf;
+	chan->buf_bytes = need;
+	return true;
+}
+
+/* A receive that brought no packets: sleep, a larger buffer, or the end. */
+static void not_received(struct vmbus_chan *chan, int got, bool sleep, bool *again)
+{
+	if (got == 0) {
+		if (!sleep)
+			return;
+		got = vmbus_ring_rx_arm(&chan->rx);
+		chan->armed = got == VMBUS_RING_SLEEP;
+		*again = got == VMBUS_RING_READY;
+	} else if (got == VMBUS_E_RANGE && grow_buf(chan)) {
+		*again = true;
+		return;
+	} else if (got == VMBUS_E_RANGE) {
+		vmbus__chan_note(chan, NULL, "no memory for a packet");
+	}
+	if (got < 0 && !chan->failed)
+		vmbus__chan_note(chan, vmbus_ring_rx_fault(&chan->rx), "ring from the child");
+}
+
+/* Try for the room that a send waits for.  Returns whether packets may be delivered. */
+static bool try_room(struct vmbus_chan *chan, bool *again)
+{
+	const int got = vmbus_ring_tx_arm(&chan->tx, chan->need);
+
+	if (got == VMBUS_RING_SLEEP)
+		return (chan->vsp->flags & VMBUS_VSP_READ_WHILE_FULL) != 0;
+	if (got < 0) {
+		vmbus__chan_note(chan, vmbus_ring_tx_fault(&chan->tx), "ring to the child");
+		return false;
+	}
+	chan->need = 0;
+	vmbus_ring_tx_disarm(&chan->tx);
+	*again = true;
+	if (chan->vsp->writable) {
+		chan->in_callback = true;
+		chan->vsp->writable(chan);
+		leave_callback(chan);
+	}
+	return !chan->failed && chan->need == 0;
+}
+
+/*
+ * One turn of a channel: at most a batch of packets.
+ *
+ * budget  1 and up: packets.
+ * sleep   arm the channel when nothing is left.
+ * again   set when there may be more to do now.
+ *
+ * Returns the packets delivered.
+ */
+uint32_t vmbus__chan_turn(struct vmbus_chan *chan, uint32_t budget, bool sleep, bool *again)
+{
+	struct vmbus_packet pkt[VMBUS__BATCH];
+	uint32_t done = 0;
+	int got;
+
+	*again = false;
+	if (VMBUS_UNLIKELY(!chan->live))
+		return 0;
+	if (chan->armed) {
+		chan->armed = false;
+		vmbus_ring_rx_disarm(&chan->rx);
+	}
+	if (VMBUS_LIKELY(!chan->failed) && (VMBUS_LIKELY(!chan->need) || try_room(chan, again))) {
+		got = vmbus_ring_rx_get(&chan->rx, pkt,
+					budget < VMBUS__BATCH ? budget : VMBUS__BATCH);
+		if (VMBUS_UNLIKELY(got <= 0)) {
+			not_received(chan, got, sleep, again);
+		} else if (check_lengths(chan, pkt, (uint32_t)got)) {
+			chan->in_callback = true;
+			chan->vsp->packets(chan, pkt, (uint32_t)got);
+			leave_callback(chan);
+			done = (uint32_t)got;
+			*again = true;
+		}
+	}
+	if (VMBUS_UNLIKELY(chan->failed)) {
+		*again = false;
+		vmbus__chan_break(chan);
+	}
+	return done;
+}
+
+/* Show the counters to listings of other threads. */
+void vmbus__chan_show(struct vmbus_chan *chan)
+{
+	struct vmbus_ring_stats stats[2];
+	uint64_t words[16];
+	uint32_t i;
+
+	_Static_assert(sizeof(stats) == sizeof(words), "eight counters each");
+	vmbus_ring_tx_stats(&chan->tx, &stats[0]);
+	vmbus_ring_rx_stats(&chan->rx, &stats[1]);
+	memcpy(words, stats, sizeof(words));
+	for (i = 0; i < 16; i++)
+		vmbus__st64_relaxed(&chan->shown[i], words[i]); /* COUNT.show */
+}
+
+void *vmbus_chan_ctx(const struct vmbus_chan *chan)
+{
+	return chan->ctx;
+}
+
+void *vmbus_chan_priv(const struct vmbus_chan *chan)
+{
+	return chan->priv;
+}
+
+void vmbus_chan_set_priv(struct vmbus_chan *chan, void *priv)
+{
+	chan->priv = priv;
+}
+
+const uint8_t *vmbus_chan_open_data(const struct vmbus_chan *chan)
+{
+	return chan->open_data;
+}
+
+void vmbus_chan_bad_completion(struct vmbus_chan *chan)
+{
+	vmbus__add64_relaxed(&chan->bad_completions, 1); /* COUNT.add */
+}
+
+struct vmbus_chan *vmbus_chan_primary(struct vmbus_chan *chan)
+{
+	return chan->primary ? chan->primary : chan;
+}

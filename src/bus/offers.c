@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Channels come and go.  A channel that is gone may be looked at for a moment by a thread that has
+ * just found it, so its storage is freed only after a grace period, in calls that may block; until
+ * then it may become another channel, since such a thread reads nothing of it but what stays.
+ */
+#include "bus/bus.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#define ACCEPT_NS ((uint64_t)5000 * VMBUS__MS) /* for a child to open an hv_sock offer, [CTL-TL] */
+#define CONN_BASE (VMBUS_SINT_MESSAGE << 12)   /* the ids that we give out, [CTL-CONNID] */
+
+/* FNV-1a of 32 bits, in four lanes that begin differently. */
+static void hash(uint64_t lanes[4], const void *data, size_t bytes)
+{
+	const uint8_t *p = data;
+	uint32_t lane;
+	size_t i;
+
+	for (i = 0; i < bytes; i++)
+		for (lane = 0; lane < 4; lane++)
+			lanes[lane] = (lanes[lane] ^ p[i]) * 0x01000193u % 4294967296u;
+}
+
+/* An instance id of a device without one: the same at every start of the same child. */
+static struct vmbus_guid make_instance(struct vmbus_bus *bus, const struct vmbus_guid *class_id)
+{
+	uint64_t lanes[4] = { 0x811c9dc5u, 0x4222325cu, 0x9ce48422u, 0x01b3cbf2u };
+	struct vmbus_guid id;
+	uint32_t i;
+
+	bus->offers++;
+	hash(lanes, class_id, sizeof(*class_id));
+	hash(lanes, bus->name, strlen(bus->name));
+	hash(lanes, &bus->offers, sizeof(bus->offers));
+	for (i = 0; i < 16; i++)
+		id.b[i] = (uint8_t)(lanes[i / 4u] >> i % 4u * 8u & 255u);
+	id.b[7] = (uint8_t)((id.b[7] & 0x0fu) | 0x40u); /* the form of a random GUID */
+	id.b[8] = (uint8_t)((id.b[8] & 0x3fu) | 0x80u);
+	return id;
+}
+
+static bool is_zero(const struct vmbus_guid *id)
+{
+	static const struct vmbus_guid zero;
+
+	return memcmp(id, &zero, sizeof(zero)) == 0;
+}
+
+static void free_chan(struct vmbus_chan *chan)
+{
+	vmbus__kick_fini(&chan->kick);
+	if (chan->wait_fd >= 0)
+		close(chan->wait_fd);
+	free(chan);
+}
+
+/* What the embedder polls for a channel of its own. */
+static int make_descriptors(struct vmbus_chan *chan)
+{
+	const int err = vmbus__kick_init(&chan->kick);
+
+	if (err || !chan->bus->opts.backend->bind)
+		return err;
+	chan->wait_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (chan->wait_fd < 0)
+		return VMBUS_E_SYSTEM;
+	return vmbus__watch(chan->wait_fd, chan->kick.fd, EPOLLIN, 0);
+}
+
+/* Storage for a channel: what was another one's, or new. */
+static struct vmbus_chan *storage(struct vmbus_bus *bus, bool own_fd)
+{
+	struct vmbus_chan **at = &bus->graveyard, *chan;
+
+	for (; *at; at = &(*at)->next)
+		if ((*at)->own_fd == own_fd) {
+			chan = *at;
+			*at = chan->next;
+			memset(chan, 0, offsetof(struct vmbus_chan, bus));
+			chan->bound_fd = -1;
+			return chan;
+		}
+	chan = aligned_alloc(64, (sizeof(*chan) + 63u) / 64u * 64u);
+	if (!chan)
+		return NULL;
+	memset(chan, 0, sizeof(*chan));
+	chan->bus = bus;
+	chan->own_fd = own_fd;
+	chan->bound_fd = -1;
+	chan->kick.fd = -1;
+	chan->wait_fd = -1;
+	if (own_fd && make_descriptors(chan)) {
+		free_chan(chan);
+		return NULL;
+	}
+	return chan;
+}
+
+static void bury(struct vmbus_chan *chan)
+{
+	chan->next = chan->bus->graveyard;
+	chan->bus->graveyard = chan;
+}
+
+/* Free the storage of channels that are gone.  Waits for a grace period, if there are any. */
+void vmbus__reap(struct vmbus_bus *bus)
+{
+	if (!bus->graveyard)
+		return;
+	vmbus__rcu_wait(bus);
+	while (bus->graveyard) {
+		struct vmbus_chan *chan = bus->graveyard;
+
+		bus->graveyard = chan->next;
+		free_chan(chan);
+	}
+}
+
+static uint32_t take_monitor(struct vmbus_bus *bus, struct vmbus_chan *chan)
+{
+	uint32_t id;
+
+	for (id = 0; id < VMBUS__MONITORS; id++)
+		if (!bus->monitored[id]) {
+			bus->monitored[id] = chan;
+			return id;
+		}
+	return VMBUS_MONITOR_NONE;
+}
+
+static void publish(struct vmbus_chan *chan)
+{
+	struct vmbus_bus *bus = chan->bus;
+	struct vmbus_srv_info info;
+
+	vmbus__st64_release(&bus->by_slot[chan->slot], (uint64_t)(uintptr_t)chan); /* CHAN.set */
+	if (vmbus_srv_info(bus->srv, chan->slot, &info) != 1 || info.relid == 0)
+		return;
+	chan->relid = info.relid;
+	if (vmbus__conn_add(bus, CONN_BASE + info.relid, chan->slot) == 0)
+		chan->offer_conn = CONN_BASE + info.relid;
+}
+
+/* Offer a channel whose offer is filled in. */
+static int offer(struct vmbus_chan *chan, uint32_t monitor_us)
+{
+	struct vmbus_bus *bus = chan->bus;
+	int err;
+
+	chan->max_payload = chan->vsp->max_payload ? chan->vsp->max_payload : UINT32_MAX;
+	chan->tlnpi = (chan->offer.flags & VMBUS_OFFER_TLNPI) != 0;
+	chan->monitor = VMBUS_MONITOR_NONE;
+	chan->monitor_us = monitor_us;
+	if (monitor_us) {
+		chan->monitor = take_monitor(bus, chan);
+		if (chan->monitor == VMBUS_MONITOR_NONE)
+			return VMBUS_E_FULL;
+	}
+	chan->offer.monitor_id = chan->monitor;
+	err = vmbus_srv_offer(bus->srv, &chan->offer, &chan->ref);
+	if (!err && chan->ref.slot >= VMBUS__RELIDS)
+		err = VMBUS_E_FULL;
+	if (err) {
+		if (monitor_us)
+			bus->monitored[chan->monitor] = NULL;
+		return err;
+	}
+	chan->slot = chan->ref.slot;
+	publish(chan);
+	if (chan->tlnpi)
+		vmbus__chan_at_time(chan, &chan->accept_by, ACCEPT_NS);
+	vmbus__kick(&bus->kick);
+	return 0;
+}
+
+static bool vsp_ok(const struct vmbus_vsp *vsp)
+{
+	return vsp && vsp->struct_bytes >= sizeof(*vsp) && vsp->name && vsp->packets;
+}
+
+int vmbus_bus_offer(struct vmbus_bus *bus, const struct vmbus_vsp *vsp, void *ctx,
+		    const struct vmbus_offer_opts *opts, struct vmbus_chan **made)
+{
+	const struct vmbus_offer_opts defaults = { .struct_bytes = sizeof(defaults) };
+	struct vmbus_chan *chan;
+	int err;
+
+	if (!opts)
+		opts = &defaults;
+	if (opts->struct_bytes < sizeof(*opts) || !vsp_ok(vsp))
+		return VMBUS_E_INVAL;
+	vmbus__reap(bus);
+	chan = storage(bus, opts->own_fd);
+	if (!chan)
+		return VMBUS_E_NOMEM;
+	chan->vsp = vsp;
+	chan->ctx = ctx;
+	chan->offer = (struct vmbus_offer){ .class_id = vsp->class_id,
+					    .instance_id = opts->instance_id,
+					    .flags = vsp->offer_flags,
+					    .mmio_mb = vsp->mmio_mb,
+					    .order = opts->order };
+	memcpy(chan->offer.user, opts->user, sizeof(opts->user));
+	if (is_zero(&opts->instance_id))
+		chan->offer.instance_id = make_instance(bus, &vsp->class_id);
+	err = offer(chan, opts->monitor_us);
+	if (err) {
+		free_chan(chan);
+		return err;
+	}
+	if (made)
+		*made = chan;
+	return 0;
+}
+
+static int offer_sub(struct vmbus_chan *primary)
+{
+	struct vmbus_bus *bus = primary->bus;
+	struct vmbus_chan *chan = storage(bus, primary->own_fd && bus->opts.offered);
+	int err;
+
+	if (!chan)
+		return VMBUS_E_NOMEM;
+	chan->vsp = primary->vsp;
+	chan->ctx = primary->ctx;
+	chan->primary = primary;
+	chan->sub_index = ++primary->next_sub;
+	chan->offer = primary->offer;
+	chan->offer.sub_index = (uint16_t)chan->sub_index;
+	err = offer(chan, primary->monitor_us);
+	if (err) {
+		primary->next_sub--;
+		bury(chan);
+		return err;
+	}
+	primary->subs++;
+	if (bus->opts.offered)
+		bus->opts.offered(bus->opts.events_ctx, chan);
+	return 0;
+}
+
+/* Offer count sub-channels, or none.  Bus thread. */
+int vmbus__offer_subs(struct vmbus_chan *primary, uint32_t count)
+{
+	uint32_t n;
+	int err = 0;
+
+	if (primary->local != VMBUS__OPEN && primary->local != VMBUS__OPENING)
+		return VMBUS_E_STATE;
+	for (n = 0; n < count && !err; n++)
+		err = offer_sub(primary);
+	if (err)
+		vmbus__log(primary->bus, VMBUS_LOG_ERROR,
+			   "channel %u (%s): only %u of %u sub-channels: %s", primary->relid,
+			   primary->vsp->name, n - 1u, count, vmbus_err_name(err));
+	return err;
+}
+
+uint32_t vmbus__subs_wanted(struct vmbus_chan *primary)
+{
+	return (uint32_t)vmbus__take(&primary->subs_wanted);
+}
+
+int vmbus_chan_offer_subchannels(struct vmbus_chan *chan, uint32_t count)
+{
+	if (chan->primary)
+		return VMBUS_E_INVAL;
+	if (!chan->live)
+		return VMBUS_E_STATE;
+	if (count == 0 || count >= VMBUS__RELIDS)
+		return VMBUS_E_RANGE;
+	if (!chan->own_fd)
+		return vmbus__offer_subs(chan, count);
+	vmbus__add64_relaxed(&chan->subs_wanted, count); /* BITS.add */
+	vmbus__chan_answer(chan, VMBUS__ANS_SUBS);
+	return 0;
+}
+
+int vmbus_bus_revoke(struct vmbus_chan *chan)
+{
+	vmbus__chan_answer(chan, VMBUS__ANS_REVOKE);
+	return 0;
+}
+
+/* Withdraw the sub-channels of a primary.  Bus thread. */
+void vmbus__revoke_subs(struct vmbus_chan *primary)
+{
+	struct vmbus_bus *bus = primary->bus;
+	uint32_t slot;
+
+	for (slot = 0; slot < bus->chans_max && primary->subs; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (chan && chan->primary == primary)
+			vmbus__revoke(chan);
+	}
+}
+
+/* A channel is on its way out: its primary, if it has one, counts it no more.  Once. */
+void vmbus__forget_sub(struct vmbus_chan *chan)
+{
+	if (chan->revoked)
+		return;
+	chan->revoked = true;
+	if (chan->primary && --chan->primary->subs == 0)
+		chan->primary->next_sub = 0;
+}
+
+/* Withdraw a channel, its sub-channels first, and close it.  Bus thread. */
+void vmbus__revoke(struct vmbus_chan *chan)
+{
+	if (chan->revoked)
+		return;
+	vmbus__forget_sub(chan);
+	vmbus__revoke_subs(chan);
+	vmbus__chan_no_time(chan, &chan->accept_by);
+	(void)vmbus_srv_revoke(chan->bus->srv, chan->ref);
+	vmbus__chan_end(chan);
+	vmbus__kick(&chan->bus->kick);
+}
+
+/* A channel is closed and forgotten by the machine: the embedder hears of it a last time. */
+void vmbus__chan_remove(struct vmbus_chan *chan)
+{
+	struct vmbus_bus *bus = chan->bus;
+	uint32_t slot;
+
+	vmbus__chan_no_time(chan, &chan->accept_by);
+	vmbus__chan_no_time(chan, &chan->unstick_at);
+	if (chan->offer_conn)
+		vmbus__conn_remove(bus, chan->offer_conn, chan->slot);
+	if (chan->monitor != VMBUS_MONITOR_NONE)
+		bus->monitored[chan->monitor] = NULL;
+	vmbus__st64_release(&bus->by_slot[chan->slot], 0); /* CHAN.set */
+	vmbus__local_remove(bus, chan->slot);
+	for (slot = 0; !chan->primary && slot < bus->chans_max; slot++) {
+		struct vmbus_chan *sub = vmbus__chan_at(bus, slot);
+
+		if (sub && sub->primary == chan)
+			sub->primary = NULL; /* it lingers, and must not name what is gone */
+	}
+	if (bus->opts.removed)
+		bus->opts.removed(bus->opts.removed_ctx, chan);
+	chan->gone = true;
+	bury(chan);
+}

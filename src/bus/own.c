@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Channels that the embedder dispatches, each on a thread of its choice.  The descriptor is that
+ * of the channel's kick: the bus writes it for commands, the child's signals for packets.
+ *
+ * While work is left it stays readable, at no call of the system.  It is read before the channel is
+ * armed, never between arming and sleeping, so a signal that follows the arming is not lost.
+ */
+#include "bus/bus.h"
+
+#include <sys/epoll.h>
+
+#define SPINS_PER_LOOK 64u /* looks at the ring for each look at the clock */
+
+int vmbus_chan_fd(const struct vmbus_chan *chan)
+{
+	if (!chan->own_fd)
+		return VMBUS_E_INVAL;
+	return chan->wait_fd >= 0 ? chan->wait_fd : chan->kick.fd;
+}
+
+/* Make the descriptor unreadable; what comes from now on makes it readable again. */
+static void clear(struct vmbus_chan *chan)
+{
+	struct epoll_event events[2];
+
+	if (vmbus__kick_is_set(&chan->kick))
+		vmbus__kick_clear(&chan->kick);
+	if (chan->wait_fd >= 0)
+		(void)epoll_wait(chan->wait_fd, events, 2, 0); /* takes the edge of bound_fd */
+}
+
+static bool commanded(const struct vmbus_chan *chan)
+{
+	return vmbus__ld64_relaxed(&chan->cmd) != 0; /* BITS.take */
+}
+
+/* Turns until the budget is spent or nothing is left; *again tells which. */
+static uint32_t turns(struct vmbus_chan *chan, uint32_t budget, bool sleep, bool *again)
+{
+	uint32_t done = 0;
+
+	*again = true;
+	while (*again && done < budget)
+		done += vmbus__chan_turn(chan, budget - done, sleep, again);
+	return done;
+}
+
+static int dispatch(struct vmbus_chan *chan, uint32_t budget)
+{
+	bool cleared = false, again;
+	uint32_t done = 0;
+
+	if (!chan->more) { /* else it is readable because of what we left */
+		clear(chan);
+		cleared = true;
+	}
+	for (;;) {
+		vmbus__chan_commands(chan);
+		done += turns(chan, budget - done, cleared, &again);
+		if (done >= budget)
+			again = true;
+		if (again)
+			break;
+		if (cleared && !commanded(chan))
+			break;
+		if (!cleared)
+			clear(chan);
+		cleared = true;
+	}
+	chan->more = again;
+	if (again)
+		vmbus__kick(&chan->kick);
+	vmbus__chan_show(chan);
+	return (int)done;
+}
+
+int vmbus_chan_dispatch(struct vmbus_chan *chan, uint32_t budget)
+{
+	if (!chan->own_fd)
+		return VMBUS_E_INVAL;
+	if (budget == 0)
+		return 0;
+	return dispatch(chan, budget > INT32_MAX ? INT32_MAX : budget);
+}
+
+/* Look at the ring for up to spin_ns; returns the packets that came, 0 when none did. */
+static uint32_t spin(struct vmbus_chan *chan, uint32_t budget, uint64_t spin_ns)
+{
+	uint64_t end = 0;
+	uint32_t spins, done;
+	bool again;
+
+	for (spins = 1;; spins++) {
+		if (commanded(chan))
+			vmbus__chan_commands(chan);
+		done = turns(chan, budget, false, &again);
+		if (done || !chan->live)
+			return done;
+		vmbus__relax();
+		if (spins % SPINS_PER_LOOK == 0) {
+			const uint64_t now = vmbus__now();
+
+			if (end == 0)
+				end = now + spin_ns;
+			else if (now >= end)
+				return 0;
+		}
+	}
+}
+
+int vmbus_chan_poll(struct vmbus_chan *chan, uint32_t budget, uint64_t spin_ns)
+{
+	uint32_t done = 0;
+
+	if (!chan->own_fd)
+		return VMBUS_E_INVAL;
+	if (budget == 0)
+		return 0;
+	if (budget > INT32_MAX)
+		budget = INT32_MAX;
+	if (spin_ns)
+		done = spin(chan, budget, spin_ns);
+	return done ? (int)done : dispatch(chan, budget);
+}

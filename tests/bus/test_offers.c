@@ -1,0 +1,721 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is offered and how: instances, order, sub-channels, hv_sock, monitored channels, memory that
+ * comes and goes, and what a caller can get wrong.
+ */
+#include "fake.h"
+
+struct dev {
+	struct fake_echo echo; /* first: the echo device's context */
+	struct vmbus_chan *chan;
+	uint32_t subs; /* offered from open() */
+	int sub_err;
+	uint32_t opens, closes;
+	struct vmbus_chan *last_open;
+};
+
+static int dev_open(struct vmbus_chan *chan, void *ctx)
+{
+	struct dev *d = ctx;
+
+	d->opens++;
+	d->last_open = chan;
+	if (d->subs && vmbus_chan_primary(chan) == chan)
+		d->sub_err = vmbus_chan_offer_subchannels(chan, d->subs);
+	return 0;
+}
+
+static int dev_close(struct vmbus_chan *chan)
+{
+	((struct dev *)vmbus_chan_ctx(chan))->closes++;
+	return 0;
+}
+
+static struct vmbus_vsp make_vsp(uint8_t last)
+{
+	struct vmbus_vsp vsp = fake_echo_vsp;
+
+	vsp.open = dev_open;
+	vsp.close = dev_close;
+	vsp.class_id.b[15] = last;
+	return vsp;
+}
+
+static void wait_message(struct fake *f)
+{
+	const uint64_t end = fake_now_ns() + 20000000000u;
+
+	fake_run(f);
+	while (f->posted == f->taken && fake_now_ns() < end) {
+		struct pollfd p = { .fd = vmbus_bus_fd(f->bus), .events = POLLIN };
+
+		(void)poll(&p, 1, 100);
+		fake_run(f);
+	}
+}
+
+static uint64_t *no_list(void *ctx, uint32_t qwords)
+{
+	(void)ctx;
+	(void)qwords;
+	return NULL;
+}
+
+START_TEST(bus_create__errors)
+{
+	struct fake f;
+	struct vmbus_bus *bus;
+	struct vmbus_bus_opts good;
+	struct vmbus_region *twice[2];
+
+	fake_prepare(&f, 16);
+	good = f.opts;
+#define BAD(change, err)                                                                           \
+	do {                                                                                       \
+		f.opts = good;                                                                     \
+		change;                                                                            \
+		must_eq(vmbus_bus_create(&f.opts, &bus), err);                                     \
+	} while (0)
+	must_eq(vmbus_bus_create(NULL, &bus), VMBUS_E_INVAL);
+	must_eq(vmbus_bus_create(&good, NULL), VMBUS_E_INVAL);
+	BAD(f.opts.struct_bytes--, VMBUS_E_INVAL);
+	BAD(f.opts.backend = NULL, VMBUS_E_INVAL);
+	BAD(f.opts.regions = NULL, VMBUS_E_INVAL);
+	BAD(f.opts.limits.list_get = no_list, VMBUS_E_INVAL);
+	BAD(f.opts.limits.struct_bytes = 8, VMBUS_E_INVAL);
+	good.limits.struct_bytes = sizeof(good.limits);
+	BAD(f.opts.limits.chans_max = 2048, VMBUS_E_RANGE);
+	BAD(f.opts.limits.gpadls_max = 100000, VMBUS_E_RANGE);
+	BAD((f.backend.post = NULL), VMBUS_E_INVAL);
+	f.backend.post = fake_backend_post;
+	BAD((f.backend.raise = NULL), VMBUS_E_INVAL);
+	f.backend.raise = fake_backend_raise;
+	BAD((f.backend.bind = fake_backend_bind), VMBUS_E_INVAL); /* without unbind */
+	f.backend.bind = NULL;
+	BAD(f.backend.struct_bytes--, VMBUS_E_INVAL);
+	f.backend.struct_bytes++;
+	twice[0] = twice[1] = &f.region;
+	BAD((f.opts.regions = twice, f.opts.region_count = 2), VMBUS_E_INVAL);
+	BAD((f.region.gpa = 8), VMBUS_E_RANGE);
+	f.region.gpa = 0;
+#undef BAD
+	f.opts = good;
+	f.opts.region_count = 0; /* memory may come later */
+	f.opts.regions = NULL;
+	fake_create(&f);
+	ck_assert_str_eq(vmbus_bus_name(f.bus), "kid");
+	vmbus_bus_destroy(NULL);
+	fake_fini(&f);
+}
+END_TEST
+
+START_TEST(bus_offer__errors)
+{
+	struct fake f;
+	struct vmbus_vsp vsp = make_vsp(1);
+	struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts) };
+	struct dev d = { .subs = 0 };
+	uint32_t i;
+
+	fake_prepare(&f, 16);
+	f.opts.limits =
+		(struct vmbus_srv_opts){ .struct_bytes = sizeof(f.opts.limits), .chans_max = 5 };
+	fake_create(&f);
+	must_eq(vmbus_bus_offer(f.bus, NULL, &d, NULL, NULL), VMBUS_E_INVAL);
+	opts.struct_bytes--;
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &d, &opts, NULL), VMBUS_E_INVAL);
+	opts.struct_bytes++;
+	vsp.packets = NULL;
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &d, &opts, NULL), VMBUS_E_INVAL);
+	vsp = make_vsp(1);
+	vsp.name = NULL;
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &d, &opts, NULL), VMBUS_E_INVAL);
+	vsp = make_vsp(1);
+	vsp.struct_bytes--;
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &d, &opts, NULL), VMBUS_E_INVAL);
+	vsp = make_vsp(1);
+	opts.instance_id.b[0] = 1;
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &d, &opts, NULL), 0);
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &d, &opts, NULL), VMBUS_E_INVAL); /* in use */
+	for (i = 0; i < 4; i++)
+		must_eq(vmbus_bus_offer(f.bus, &vsp, &d, NULL, NULL), 0);
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &d, NULL, NULL), VMBUS_E_FULL);
+	fake_fini(&f);
+	must_eq(f.removed, 5);
+}
+END_TEST
+
+START_TEST(chan_dispatch__errors)
+{
+	struct fake f;
+	struct vmbus_vsp vsp = make_vsp(1);
+	struct dev d = { .subs = 0 };
+	struct vmbus_chan *chan, *own;
+	const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .own_fd = true };
+
+	fake_init(&f, 16);
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &d, NULL, &chan), 0);
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &d, &opts, &own), 0);
+	must_eq(vmbus_chan_fd(chan), VMBUS_E_INVAL);
+	must_eq(vmbus_chan_dispatch(chan, 1), VMBUS_E_INVAL);
+	must_eq(vmbus_chan_poll(chan, 1, 0), VMBUS_E_INVAL);
+	must(vmbus_chan_fd(own) >= 0);
+	must_eq(vmbus_chan_dispatch(own, 0), 0);
+	must_eq(vmbus_chan_dispatch(own, 16), 0);
+	must_eq(vmbus_chan_poll(own, 0, 1000), 0);
+	must_eq(vmbus_chan_poll(own, 16, 1000), 0);
+	must_eq(vmbus_chan_offer_subchannels(chan, 1), VMBUS_E_STATE);
+	fake_fini(&f);
+}
+END_TEST
+
+/* Offers carry what was asked for; instances are made, distinct, and the same at every start. */
+START_TEST(bus_offer__what_the_child_sees)
+{
+	struct vmbus_guid seen[2][3];
+	uint32_t start;
+
+	for (start = 0; start < 2; start++) {
+		struct fake f;
+		struct vmbus_vsp a = make_vsp(9), b = make_vsp(7);
+		struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .order = 5 };
+		struct dev d = { .subs = 0 };
+		struct vmbus_ctl ctl = { .type = VMBUS_CTL_REQUEST_OFFERS };
+		uint32_t i;
+
+		a.offer_flags = VMBUS_OFFER_ENUMERATE;
+		a.mmio_mb = 3;
+		opts.user[0] = 0x11;
+		opts.user[119] = 0x22;
+		fake_init(&f, 16);
+		must_eq(vmbus_bus_offer(f.bus, &a, &d, &opts, NULL), 0);
+		must_eq(vmbus_bus_offer(f.bus, &a, &d, NULL, NULL), 0);
+		must_eq(vmbus_bus_offer(f.bus, &b, &d, NULL, NULL), 0);
+		fake_contact(&f, VMBUS_PROTO_5_3);
+		fake_post(&f, &ctl);
+		for (i = 0; i < 3; i++) {
+			fake_expect(&f, VMBUS_CTL_OFFER, &ctl);
+			seen[start][i] = ctl.u.offer.instance_id;
+			must_eq(ctl.u.offer.instance_id.b[7] & 0xf0, 0x40);
+			must_eq(ctl.u.offer.instance_id.b[8] & 0xc0, 0x80);
+			must_eq(ctl.u.offer.class_id.b[15], i == 0 ? 7 : 9);
+			must_eq(ctl.u.offer.monitor_id, VMBUS_MONITOR_NONE);
+			must_eq(ctl.u.offer.conn_id, 0x2000 + ctl.u.offer.relid);
+			if (i == 2) { /* the one with order 5 */
+				must_eq(ctl.u.offer.flags, VMBUS_OFFER_ENUMERATE);
+				must_eq(ctl.u.offer.mmio_mb, 3);
+				must_eq(ctl.u.offer.user[0], 0x11);
+				must_eq(ctl.u.offer.user[119], 0x22);
+			}
+		}
+		fake_expect(&f, VMBUS_CTL_ALL_OFFERS, NULL);
+		fake_fini(&f);
+	}
+	must(memcmp(seen[0], seen[1], sizeof(seen[0])) == 0);
+	must(!vmbus_guid_equal(&seen[0][0], &seen[0][1]));
+	must(!vmbus_guid_equal(&seen[0][1], &seen[0][2]));
+}
+END_TEST
+
+/* ---- sub-channels ---- */
+
+struct subs {
+	struct fake f;
+	struct dev d;
+	struct vmbus_vsp vsp;
+	struct fake_chan c[8];
+	struct vmbus_chan *chan;
+	struct vmbus_chan *offered[8];
+	uint32_t count;
+};
+
+static void on_offered(void *ctx, struct vmbus_chan *sub)
+{
+	struct subs *s = ctx;
+
+	must(s->count < 8);
+	s->offered[s->count++] = sub;
+}
+
+static void take_sub(struct subs *s, uint32_t i)
+{
+	struct vmbus_ctl ctl;
+
+	fake_expect(&s->f, VMBUS_CTL_OFFER, &ctl);
+	must_eq(ctl.u.offer.sub_index, i);
+	must(vmbus_guid_equal(&ctl.u.offer.instance_id, &s->c[0].instance));
+	memset(&s->c[i], 0, sizeof(s->c[i]));
+	s->c[i].fake = &s->f;
+	s->c[i].relid = ctl.u.offer.relid;
+	s->c[i].conn = ctl.u.offer.conn_id;
+}
+
+static void subs_run(struct subs *s, bool own)
+{
+	uint32_t i;
+
+	for (i = 0; i < 4; i++) {
+		fake_run(&s->f);
+		if (!own)
+			continue;
+		while (vmbus_chan_dispatch(s->chan, 16) > 0)
+			;
+		for (uint32_t k = 0; k < s->count; k++)
+			while (vmbus_chan_dispatch(s->offered[k], 16) > 0)
+				;
+	}
+}
+
+static void subs_open(struct subs *s, uint32_t i, bool own)
+{
+	struct fake_chan *c = &s->c[i];
+
+	fake_rings(&s->f, c, 3, 3);
+	c->gpadl = s->f.next_gpadl++;
+	must_eq(fake_share(&s->f, c->relid, c->gpadl, c->first, 6), 0);
+	fake_post_open(&s->f, c, 0);
+	subs_run(s, own);
+	if (i == 0 && s->d.subs) /* the open() offers them before it is answered */
+		return;
+	fake_expect(&s->f, VMBUS_CTL_OPEN_RESULT, NULL);
+}
+
+static void subchannels(bool own)
+{
+	struct subs s;
+	struct vmbus_packet pkt[4];
+	struct vmbus_chan_info info;
+	uint64_t id = 1;
+	uint32_t i, round;
+	const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .own_fd = own };
+
+	memset(&s, 0, sizeof(s));
+	s.vsp = make_vsp(1);
+	fake_prepare(&s.f, 512);
+	s.f.opts.offered = on_offered;
+	s.f.opts.events_ctx = &s;
+	fake_create(&s.f);
+	must_eq(vmbus_bus_offer(s.f.bus, &s.vsp, &s.d, &opts, &s.chan), 0);
+	fake_contact(&s.f, VMBUS_PROTO_5_3);
+	for (round = 0; round < 3; round++) {
+		if (round == 0)
+			must_eq(fake_offers(&s.f, s.c, 1), 1);
+		s.count = 0;
+		subs_open(&s, 0, own);
+		must_eq(vmbus_chan_offer_subchannels(s.chan, 0), VMBUS_E_RANGE);
+		must_eq(vmbus_chan_offer_subchannels(s.chan, 2048), VMBUS_E_RANGE);
+		must_eq(vmbus_chan_offer_subchannels(s.chan, 1), 0);
+		must_eq(vmbus_chan_offer_subchannels(s.chan, 2), 0);
+		for (i = 1; i <= 3; i++)
+			take_sub(&s, i);
+		must_eq(s.count, 3);
+		for (i = 1; i <= 3; i++) {
+			subs_open(&s, i, own);
+			must(s.d.last_open == s.offered[i - 1]);
+			must(vmbus_chan_primary(s.d.last_open) == s.chan);
+			must_eq(vmbus_chan_offer_subchannels(s.d.last_open, 1), VMBUS_E_INVAL);
+			must_eq(fake_send(&s.c[i], id, &id, 8), 1);
+			subs_run(&s, own);
+			must_eq(fake_receive(&s.c[i], pkt, 4), 1);
+		}
+		if (!own) {
+			vmbus_chan_info(s.chan, &info);
+			must_eq(info.subchannels, 3);
+		}
+		/* The primary is closed: its sub-channels are withdrawn. */
+		fake_post_close(&s.f, &s.c[0]);
+		subs_run(&s, own);
+		for (i = 1; i <= 3; i++)
+			fake_expect(&s.f, VMBUS_CTL_RESCIND, NULL);
+		fake_post_teardown(&s.f, s.c[0].relid, s.c[0].gpadl);
+		fake_expect(&s.f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
+		must_eq(s.d.opens, 4 * (round + 1));
+		must_eq(s.d.closes, 4 * (round + 1));
+		for (i = 1; i <= 3; i++) {
+			fake_post_teardown(&s.f, s.c[i].relid, s.c[i].gpadl);
+			fake_expect(&s.f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
+			fake_post_released(&s.f, s.c[i].relid);
+			fake_chan_free(&s.c[i]);
+		}
+		fake_chan_free(&s.c[0]);
+		fake_expect_none(&s.f);
+		must_eq(s.f.removed, 3 * (round + 1));
+		s.f.next_page = 1;
+		s.c[0].first = 0;
+	}
+	fake_fini(&s.f);
+}
+
+START_TEST(chan_offer_subchannels__of_the_bus)
+{
+	subchannels(false);
+}
+END_TEST
+
+START_TEST(chan_offer_subchannels__of_threads)
+{
+	subchannels(true);
+}
+END_TEST
+
+/* A child that makes a device offer sub-channels for ever gets no more memory for it. */
+START_TEST(chan_offer_subchannels__do_not_grow)
+{
+	struct subs s;
+	uint32_t round;
+	size_t before = 0;
+
+	memset(&s, 0, sizeof(s));
+	s.vsp = make_vsp(1);
+	s.d.subs = 3;
+	fake_init(&s.f, 512);
+	must_eq(vmbus_bus_offer(s.f.bus, &s.vsp, &s.d, NULL, &s.chan), 0);
+	for (round = 0; round < 300; round++) {
+		fake_contact(&s.f, VMBUS_PROTO_5_3);
+		must_eq(fake_offers(&s.f, s.c, 1), 1);
+		s.f.next_page = 1;
+		subs_open(&s, 0, false);
+		must_eq(s.d.sub_err, 0);
+		while (fake_take(&s.f, &(struct vmbus_ctl){ 0 }))
+			;
+		fake_chan_free(&s.c[0]);
+		if (round == 20)
+			before = mallinfo2().uordblks;
+	}
+	must(mallinfo2().uordblks <= before + 65536);
+	must_eq(s.f.removed, 299 * 3);
+	fake_fini(&s.f);
+}
+END_TEST
+
+/* ---- hv_sock ---- */
+
+struct sock {
+	struct fake f;
+	struct dev d;
+	struct vmbus_vsp vsp;
+	bool accept;
+	uint32_t asked;
+};
+
+static int on_connect(void *ctx, const struct vmbus_ctl_tl *tl)
+{
+	struct sock *s = ctx;
+	struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts) };
+
+	s->asked++;
+	if (!s->accept)
+		return VMBUS_E_PERM;
+	s->vsp.class_id = tl->service_id;
+	opts.instance_id = tl->endpoint_id;
+	return vmbus_bus_offer(s->f.bus, &s->vsp, &s->d, &opts, NULL);
+}
+
+static void sock_init(struct sock *s)
+{
+	memset(s, 0, sizeof(*s));
+	s->vsp = make_vsp(1);
+	s->vsp.offer_flags = VMBUS_OFFER_TLNPI | VMBUS_OFFER_PIPE | VMBUS_OFFER_ENUMERATE;
+	fake_prepare(&s->f, 256);
+	s->f.opts.tl_connect = on_connect;
+	s->f.opts.events_ctx = s;
+	fake_create(&s->f);
+	fake_contact(&s->f, VMBUS_PROTO_5_3);
+}
+
+static void tl_connect(struct sock *s, uint8_t endpoint)
+{
+	struct vmbus_ctl ctl = { .type = VMBUS_CTL_TL_CONNECT };
+
+	ctl.u.tl.endpoint_id.b[0] = endpoint;
+	ctl.u.tl.service_id.b[0] = 0x99;
+	fake_post(&s->f, &ctl);
+}
+
+START_TEST(bus_tl_connect__accepted_and_closed)
+{
+	struct sock s;
+	struct fake_chan c[1];
+	struct vmbus_ctl ctl;
+
+	sock_init(&s);
+	s.accept = true;
+	must_eq(fake_offers(&s.f, c, 1), 0);
+	tl_connect(&s, 0x42);
+	fake_expect(&s.f, VMBUS_CTL_OFFER, &ctl);
+	must_eq(ctl.u.offer.flags, 0x2011);
+	must_eq(ctl.u.offer.class_id.b[0], 0x99);
+	must_eq(ctl.u.offer.instance_id.b[0], 0x42);
+	memset(c, 0, sizeof(c));
+	c[0].fake = &s.f;
+	c[0].relid = ctl.u.offer.relid;
+	c[0].conn = ctl.u.offer.conn_id;
+	must_eq(fake_open(&s.f, &c[0], 3, 3), 0);
+	fake_post_close(&s.f, &c[0]);
+	fake_expect(&s.f, VMBUS_CTL_RESCIND, &ctl); /* which Linux waits for */
+	must_eq(ctl.u.chan.relid, c[0].relid);
+	fake_post_teardown(&s.f, c[0].relid, c[0].gpadl);
+	fake_expect(&s.f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
+	fake_post_released(&s.f, c[0].relid);
+	fake_run(&s.f);
+	must_eq(s.f.removed, 1);
+	fake_chan_free(&c[0]);
+	fake_fini(&s.f);
+}
+END_TEST
+
+START_TEST(bus_tl_connect__refused)
+{
+	struct sock s;
+	struct vmbus_ctl ctl;
+	uint32_t how;
+
+	for (how = 0; how < 2; how++) {
+		sock_init(&s);
+		if (how) { /* nobody to ask */
+			fake_fini(&s.f);
+			fake_init(&s.f, 16);
+			fake_contact(&s.f, VMBUS_PROTO_5_3);
+		}
+		tl_connect(&s, 0x42);
+		fake_expect(&s.f, VMBUS_CTL_TL_RESULT, &ctl);
+		must_eq(ctl.u.tl.status, VMBUS_STATUS_REFUSED);
+		must_eq(ctl.u.tl.endpoint_id.b[0], 0x42);
+		must_eq(s.asked, how ? 0 : 1);
+		fake_fini(&s.f);
+	}
+}
+END_TEST
+
+/* A child that does not open what it asked for: the offer is withdrawn. */
+START_TEST(bus_tl_connect__not_opened_in_time)
+{
+	struct sock s;
+	struct fake_chan c[1];
+	const uint64_t from = fake_now_ns();
+
+	if (!vmbus_test_full())
+		VMBUS_TEST_SKIP("takes 5 s: VMBUS_TEST_FULL=1");
+	sock_init(&s);
+	s.accept = true;
+	must_eq(fake_offers(&s.f, c, 1), 0);
+	tl_connect(&s, 0x42);
+	fake_expect(&s.f, VMBUS_CTL_OFFER, NULL);
+	wait_message(&s.f);
+	fake_expect(&s.f, VMBUS_CTL_RESCIND, NULL);
+	must(fake_now_ns() - from >= 5000000000u);
+	fake_fini(&s.f);
+}
+END_TEST
+
+/* ---- monitored channels, [MONITOR-PAGE] ---- */
+
+START_TEST(bus_monitor__pending_bits_are_signals)
+{
+	struct fake f;
+	struct dev d = { .subs = 0 };
+	struct vmbus_vsp vsp = make_vsp(1);
+	struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .monitor_us = 200 };
+	struct fake_chan c;
+	struct vmbus_ctl ctl = { .type = VMBUS_CTL_REQUEST_OFFERS };
+	struct vmbus_packet pkt[4];
+	struct pollfd p;
+	static uint64_t bitmap[256 / 64];
+	const struct vmbus_dirty dirty = { .bitmap = bitmap, .frames = 256 };
+	uint32_t *pending, monitor;
+	uint64_t id;
+
+	fake_prepare(&f, 256);
+	f.opts.dirty = &dirty;
+	fake_create(&f);
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &d, &opts, NULL), 0);
+	f.next_page = 4;
+	fake_contact_pages(&f, VMBUS_PROTO_5_3, 2 * FAKE_PAGE, 3 * FAKE_PAGE);
+	fake_post(&f, &ctl);
+	fake_expect(&f, VMBUS_CTL_OFFER, &ctl);
+	must_eq(ctl.u.offer.monitored, 1);
+	monitor = ctl.u.offer.monitor_id;
+	must(monitor < 128);
+	memset(&c, 0, sizeof(c));
+	c.fake = &f;
+	c.relid = ctl.u.offer.relid;
+	c.conn = 0xffffff; /* its signals go nowhere: only the page counts */
+	fake_expect(&f, VMBUS_CTL_ALL_OFFERS, NULL);
+	p = (struct pollfd){ .fd = vmbus_bus_fd(f.bus), .events = POLLIN };
+	must_eq(poll(&p, 1, 50), 0); /* nothing is open: nothing is scanned */
+	must_eq(fake_open(&f, &c, 3, 3), 0);
+	pending = (uint32_t *)(void *)(f.mem + 3 * FAKE_PAGE + 8 + 8 * (monitor / 32));
+	for (id = 1; id < 50; id++) {
+		const uint64_t end = fake_now_ns() + 10000000000u;
+
+		must_eq(fake_send(&c, id, &id, 8), 1);
+		memset(bitmap, 0, sizeof(bitmap));
+		__atomic_fetch_or(pending, 1u << monitor % 32 | 1u << 30, __ATOMIC_SEQ_CST);
+		while (d.echo.packets < id && fake_now_ns() < end) {
+			(void)poll(&p, 1, 100);
+			(void)vmbus_bus_dispatch(f.bus, 64);
+		}
+		must_eq(d.echo.packets, id);
+		must_eq(*pending, 0);
+		must(bitmap[0] >> 3 & 1);
+		must_eq(fake_receive(&c, pkt, 4), 1);
+		(void)fake_receive(&c, pkt, 4);
+	}
+	/* Closed: the timer is off again. */
+	fake_post_close(&f, &c);
+	(void)vmbus_bus_dispatch(f.bus, 64);
+	while (poll(&p, 1, 150) == 1)
+		(void)vmbus_bus_dispatch(f.bus, 64);
+	must_eq(poll(&p, 1, 300), 0);
+	fake_chan_free(&c);
+	fake_fini(&f);
+}
+END_TEST
+
+START_TEST(bus_monitor__128_ids)
+{
+	struct fake f;
+	struct dev d = { .subs = 0 };
+	struct vmbus_vsp vsp = make_vsp(1);
+	struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .monitor_us = 200 };
+	struct vmbus_chan *chan = NULL;
+	uint32_t i;
+
+	fake_init(&f, 16);
+	for (i = 0; i < 128; i++)
+		must_eq(vmbus_bus_offer(f.bus, &vsp, &d, &opts, &chan), 0);
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &d, &opts, NULL), VMBUS_E_FULL);
+	must_eq(vmbus_bus_revoke(chan), 0);
+	fake_run(&f);
+	must_eq(f.removed, 1);
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &d, &opts, NULL), 0);
+	fake_fini(&f);
+}
+END_TEST
+
+/* ---- memory ---- */
+
+START_TEST(bus_mem__add_remove_read)
+{
+	struct fake f;
+	struct vmbus_region extra = {
+		.gpa = 64 * FAKE_PAGE, .bytes = 4 * FAKE_PAGE, .fd = -1, .access = VMBUS_READ_WRITE
+	};
+	struct vmbus_region overlap;
+	uint8_t buf[16];
+
+	fake_init(&f, 64);
+	extra.host = aligned_alloc(4096, 4 * FAKE_PAGE);
+	memset(extra.host, 0xab, 4 * FAKE_PAGE);
+	memset(f.mem + 63 * FAKE_PAGE, 0xcd, FAKE_PAGE);
+	must_eq(vmbus_bus_mem_read(f.bus, (vmbus_gpa_t){ 64 * FAKE_PAGE - 8 }, buf, 16),
+		VMBUS_E_RANGE);
+	must_eq(vmbus_bus_mem_add(f.bus, &extra), 0);
+	must_eq(vmbus_bus_mem_add(f.bus, &extra), VMBUS_E_INVAL);
+	overlap = extra;
+	overlap.gpa -= FAKE_PAGE;
+	must_eq(vmbus_bus_mem_add(f.bus, &overlap), VMBUS_E_INVAL);
+	must_eq(vmbus_bus_mem_read(f.bus, (vmbus_gpa_t){ 64 * FAKE_PAGE - 8 }, buf, 16), 0);
+	must_eq(buf[7], 0xcd);
+	must_eq(buf[8], 0xab);
+	must_eq(vmbus_bus_hc_ops()->read(f.bus, 64 * FAKE_PAGE, buf, 16), 0);
+	must_eq(vmbus_bus_mem_remove(f.bus, &extra), 0);
+	must_eq(vmbus_bus_mem_read(f.bus, (vmbus_gpa_t){ 64 * FAKE_PAGE }, buf, 16), VMBUS_E_RANGE);
+	must_eq(vmbus_bus_mem_remove(f.bus, &extra), 0); /* already out, and no pins */
+	free(extra.host);
+	fake_fini(&f);
+}
+END_TEST
+
+/* Memory with an open channel's rings in it stays until the channel is closed. */
+START_TEST(bus_mem_remove__waits_for_rings)
+{
+	struct fake f;
+	struct dev d = { .subs = 0 };
+	struct vmbus_vsp vsp = make_vsp(1);
+	struct fake_chan c;
+
+	fake_init(&f, 64);
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &d, NULL, NULL), 0);
+	fake_contact(&f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&f, &c, 1), 1);
+	must_eq(fake_open(&f, &c, 3, 3), 0);
+	must_eq(vmbus_bus_mem_remove(f.bus, &f.region), VMBUS_E_AGAIN);
+	fake_close(&f, &c);
+	must_eq(vmbus_bus_mem_remove(f.bus, &f.region), 0);
+	/* A child without memory opens nothing. */
+	must(fake_share(&f, c.relid, 99, 1, 6) != 0);
+	fake_fini(&f);
+}
+END_TEST
+
+START_TEST(bus_hc_ops__carry_calls_out)
+{
+	struct fake f;
+	struct dev d = { .subs = 0 };
+	struct vmbus_vsp vsp = make_vsp(1);
+	const struct vmbus_hc_ops *ops = vmbus_bus_hc_ops();
+	struct vmbus_hc_regs regs = { 0 };
+
+	fake_init(&f, 64);
+	must_eq(ops->struct_bytes, sizeof(*ops));
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &d, NULL, NULL), 0);
+	vmbus_hc_encode_fast_signal(0x2001, 0, &regs);
+	must_eq(vmbus_hc_dispatch(ops, f.bus, &regs), VMBUS_HC_OK);
+	vmbus_hc_encode_fast_signal(0x2002, 0, &regs);
+	must_eq(vmbus_hc_dispatch(ops, f.bus, &regs), VMBUS_HC_CONNECTION_ID);
+	fake_fini(&f);
+}
+END_TEST
+
+/* ---- listings ---- */
+
+static void count_one(void *ctx, const struct vmbus_chan_info *info)
+{
+	uint32_t *count = ctx;
+
+	must(info->relid > *count); /* in their order */
+	*count = info->relid;
+	ck_assert_str_eq(info->vsp, "echo");
+	ck_assert_str_eq(info->state, vmbus_srv_state_name(VMBUS_SRV_CLIENT_RELEASED));
+}
+
+START_TEST(bus_list__all_channels)
+{
+	struct fake f;
+	struct dev d = { .subs = 0 };
+	struct vmbus_vsp vsp = make_vsp(1);
+	uint32_t count = 0, i;
+
+	fake_init(&f, 64);
+	for (i = 0; i < 10; i++)
+		must_eq(vmbus_bus_offer(f.bus, &vsp, &d, NULL, NULL), 0);
+	vmbus_bus_list(f.bus, count_one, &count);
+	must(count >= 10);
+	fake_fini(&f);
+}
+END_TEST
+
+static void tests(Suite *suite)
+{
+	TCase *tc = vmbus_test_case(suite, "offers", 10);
+
+	tcase_add_test(tc, bus_create__errors);
+	tcase_add_test(tc, bus_offer__errors);
+	tcase_add_test(tc, chan_dispatch__errors);
+	tcase_add_test(tc, bus_offer__what_the_child_sees);
+	tcase_add_test(tc, chan_offer_subchannels__of_the_bus);
+	tcase_add_test(tc, chan_offer_subchannels__of_threads);
+	tcase_add_test(tc, chan_offer_subchannels__do_not_grow);
+	tcase_add_test(tc, bus_tl_connect__accepted_and_closed);
+	tcase_add_test(tc, bus_tl_connect__refused);
+	tcase_add_test(tc, bus_tl_connect__not_opened_in_time);
+	tcase_add_test(tc, bus_monitor__pending_bits_are_signals);
+	tcase_add_test(tc, bus_monitor__128_ids);
+	tcase_add_test(tc, bus_mem__add_remove_read);
+	tcase_add_test(tc, bus_mem_remove__waits_for_rings);
+	tcase_add_test(tc, bus_hc_ops__carry_calls_out);
+	tcase_add_test(tc, bus_list__all_channels);
+}
+
+VMBUS_TEST_MAIN("bus.offers", tests)
