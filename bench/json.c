@@ -122,6 +122,8 @@ static void put_result(FILE *f, const struct result *r)
 		put_number(f, "line_rtt", r->line_rtt, ", ");
 	if (r->chunk)
 		fprintf(f, "\"chunk\": %u, ", r->chunk);
+	if (r->channels)
+		fprintf(f, "\"channels\": %u, ", r->channels);
 	fprintf(f, "\"unsteady\": %s }", r->unsteady ? "true" : "false");
 }
 
@@ -159,7 +161,7 @@ static void put_left_out(FILE *f, const struct results *res)
 
 static void put_all(FILE *f, const struct results *res, const struct options *opts)
 {
-	fputs("{\n  \"schema\": \"vmbus-bench/1\",\n  \"command\": \"ring\",\n", f);
+	fprintf(f, "{\n  \"schema\": \"vmbus-bench/1\",\n  \"command\": \"%s\",\n", res->command);
 	put_host(f, opts);
 	put_missing(f);
 	put_left_out(f, res);

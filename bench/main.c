@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* vmbus-bench: picks the sub-command. */
 #include "bench.h"
+#include "chan_pair.h"
+#include "channel.h"
 #include "ring.h"
 #include "subject.h"
 
@@ -11,6 +13,7 @@
 static int usage(FILE *to)
 {
 	fputs("usage: vmbus-bench ring [options]   measure the ring; ring --help tells more\n"
+	      "       vmbus-bench channel [options]  measure channels; channel --help tells more\n"
 	      "       vmbus-bench --list           name the subjects and what this build has\n"
 	      "       vmbus-bench --version\n"
 	      "       vmbus-bench --help\n",
@@ -21,6 +24,10 @@ static int usage(FILE *to)
 static int list(void)
 {
 	printf("%-20s %-12s %s\n", subject_vmbus.name, subject_vmbus.version(), subject_vmbus.what);
+	printf("%-20s %-12s %s\n", subject_channel.name, subject_channel.version(),
+	       subject_channel.what);
+	printf("%-20s %-12s %s\n", subject_channel_each.name, subject_channel_each.version(),
+	       subject_channel_each.what);
 	for (unsigned i = 0; i < peer_count; i++) {
 		const struct subject *subject = peers[i].subject;
 
@@ -47,6 +54,10 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "ring")) {
 		argv[1] = argv[0];
 		return ring_main(argc - 1, argv + 1);
+	}
+	if (!strcmp(argv[1], "channel")) {
+		argv[1] = argv[0];
+		return channel_main(argc - 1, argv + 1);
 	}
 	if (!strcmp(argv[1], "--list"))
 		return list();

@@ -22,8 +22,9 @@ struct result {
 	struct spread value;
 	struct spread ratio; /* vmbus to this subject, of the same round; runs is 0 for none */
 	bool unsteady;
-	double line_rtt; /* around its runs, ns; 0 when not taken */
-	uint32_t chunk;	 /* limit.copy */
+	double line_rtt;   /* around its runs, ns; 0 when not taken */
+	uint32_t chunk;	   /* limit.copy */
+	uint32_t channels; /* open at once; 0 where it has no meaning */
 };
 
 /* A cell that cannot exist. */
@@ -34,6 +35,7 @@ struct left_out {
 };
 
 struct results {
+	const char *command; /* the sub-command */
 	struct result *list;
 	uint32_t count;
 	uint32_t room;

@@ -498,6 +498,7 @@ int ring_main(int argc, char **argv)
 	memset(ring, 0, sizeof(*ring));
 	options_parse(&ring->opts, argc, argv);
 	options_check_machine(&ring->opts);
+	ring->results.command = "ring";
 	warn_load();
 	plan(ring);
 	small.ring_bytes = ring->opts.rings_kib.value[0] * 1024u;

@@ -16,7 +16,7 @@
 #define MTX_SLOTS 1024u
 
 /* Set up once for a direction, before the sides part. */
-struct vmbus_chan {
+struct vmbus_dir {
 	struct vmbus_shm_ring ring;
 	struct vmbus_ring_mtx *mtx;
 	struct vmbus_ring_mtx_slot *slots;
@@ -50,7 +50,7 @@ static size_t vmbus_bytes(const struct chan *chan)
 
 static void vmbus_teardown(struct chan *chan)
 {
-	struct vmbus_chan *vc = chan->priv;
+	struct vmbus_dir *vc = chan->priv;
 
 	vmbus_shm_ring_unmap(&vc->ring);
 	free(vc->mtx);
@@ -59,7 +59,7 @@ static void vmbus_teardown(struct chan *chan)
 	chan->priv = NULL;
 }
 
-static int vmbus_map(struct vmbus_chan *vc, const struct cell *cell)
+static int vmbus_map(struct vmbus_dir *vc, const struct cell *cell)
 {
 	static const enum vmbus_ring_window windows[BENCH_WINDOWS] = {
 		[BENCH_PLAIN] = VMBUS_RING_PLAIN,
@@ -85,7 +85,7 @@ static int vmbus_map(struct vmbus_chan *vc, const struct cell *cell)
 
 static int vmbus_setup(struct chan *chan)
 {
-	struct vmbus_chan *vc = must_alloc(sizeof(*vc));
+	struct vmbus_dir *vc = must_alloc(sizeof(*vc));
 	int err;
 
 	memset(vc, 0, sizeof(*vc));
@@ -112,7 +112,7 @@ static int vmbus_setup(struct chan *chan)
 
 static void open_tx(struct vmbus_state *st, struct chan *chan, struct side *side)
 {
-	struct vmbus_chan *vc = chan->priv;
+	struct vmbus_dir *vc = chan->priv;
 
 	memset(st, 0, sizeof(*st));
 	st->mtx = vc->mtx;
@@ -125,7 +125,7 @@ static void open_tx(struct vmbus_state *st, struct chan *chan, struct side *side
 
 static void open_rx(struct vmbus_state *st, struct chan *chan, struct side *side)
 {
-	struct vmbus_chan *vc = chan->priv;
+	struct vmbus_dir *vc = chan->priv;
 	struct vmbus_ring_opts opts = { .struct_bytes = sizeof(opts) };
 
 	memset(st, 0, sizeof(*st));
