@@ -222,6 +222,9 @@ static void idle(struct vmbus__pool_worker *w)
 			return;
 		}
 		w->spin_ns /= 2;
+		/* The spin's last look may have read the wake-up of a command. */
+		if (vmbus__ld32_acquire(&w->mail)) /* POOLMAIL.take */
+			return;
 	}
 	begin = now();
 	count(&w->sleeps);
