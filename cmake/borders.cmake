@@ -57,7 +57,7 @@ vmbus_module(bus DIR src/bus HOSTED
 	SEES base
 	PUBLIC bus.h vsp.h
 	HEADERS bus.h rcu.h
-	SOURCES bind.c bus.c chan.c conns.c control.c info.c inbox.c kick.c life.c log.c memory.c offers.c
+	SOURCES bind.c bus.c chan.c conns.c control.c end.c info.c inbox.c kick.c life.c log.c memory.c offers.c
 		own.c timer.c window.c)
 
 vmbus_module(pool DIR src/pool HOSTED

@@ -142,6 +142,8 @@ static int failed(const char *path, int err)
 				? ": no parent listens there; start it, or name its socket with -s"
 			: no == EACCES || no == EPERM
 				? ": run as the socket's owner, or have the parent set its mode"
+			: no == EPROTOTYPE
+				? ": a socket of another kind listens there, no parent of ours"
 			: no == EMFILE ? ": raise ulimit -n"
 				       : "");
 		break;

@@ -26,6 +26,12 @@ static int wrong_usage(void)
 	return CTL_USAGE;
 }
 
+static int wrong_word(const char *word, const char *why)
+{
+	fprintf(stderr, "vmbusctl: %s: %s\n", word, why);
+	return wrong_usage();
+}
+
 /* Seconds as text, 0.001 to 86400, as nanoseconds; 0: none of those. */
 static uint64_t timeout_of(const char *text)
 {
@@ -71,7 +77,7 @@ static int list(int argc, char **argv)
 		}
 	}
 	if (optind != argc)
-		return wrong_usage();
+		return wrong_word(argv[optind], "list takes no such word; -s names the socket");
 	if (!path || !*path) {
 		fputs("vmbusctl: no socket: name the parent's with -s, or in VMBUS_SOCKET\n",
 		      stderr);
@@ -94,7 +100,7 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(argv[1], "list") == 0)
 		return list(argc - 1, argv + 1);
-	if (strcmp(argv[1], "check") == 0 && argc == 2)
-		return ctl_check();
-	return wrong_usage();
+	if (strcmp(argv[1], "check") == 0)
+		return argc == 2 ? ctl_check() : wrong_word(argv[2], "check takes no words");
+	return wrong_word(argv[1], "no such command");
 }

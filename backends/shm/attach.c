@@ -254,6 +254,9 @@ static int watch(struct vmbus_shm_attach *attach)
 	attach->again_fd = vmbus__shm_doorbell();
 	if (attach->again_fd < 0)
 		return attach->again_fd;
+	attach->kick_fd = vmbus__shm_doorbell();
+	if (attach->kick_fd < 0)
+		return attach->kick_fd;
 	attach->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (attach->timer_fd < 0)
 		return vmbus__shm_errno();
@@ -262,6 +265,9 @@ static int watch(struct vmbus_shm_attach *attach)
 	if (!err)
 		err = vmbus__shm_epoll_add(attach->epoll_fd, attach->timer_fd, EPOLLIN,
 					   VMBUS_SHM_WAKE_TIMER);
+	if (!err)
+		err = vmbus__shm_epoll_add(attach->epoll_fd, attach->kick_fd, EPOLLIN,
+					   VMBUS_SHM_WAKE_KICK);
 	if (!err)
 		err = vmbus__shm_epoll_add(attach->epoll_fd, attach->sock, EPOLLIN | EPOLLRDHUP,
 					   VMBUS_SHM_WAKE_SOCK);
@@ -291,7 +297,20 @@ static int make_guest(struct vmbus_shm_attach *attach, const struct vmbus_shm_at
 		return VMBUS_E_RANGE;
 	guest.backend = &vmbus__shm_guest_backend;
 	guest.backend_ctx = attach;
+	attach->log = guest.log;
+	attach->log_ctx = guest.ctx;
 	return vmbus_guest_create(&guest, &attach->guest);
+}
+
+/* Either set up, or nothing of it: what was set without struct_bytes would be lost silently. */
+static bool guest_opts_ok(const struct vmbus_guest_opts *guest)
+{
+	const struct vmbus_guest_opts none = { 0 };
+
+	if (guest->struct_bytes)
+		return guest->struct_bytes >= sizeof(*guest);
+	return !guest->offered && !guest->gone && !guest->ctx && !guest->log &&
+	       memcmp(&guest->limits, &none.limits, sizeof(none.limits)) == 0;
 }
 
 int vmbus_shm_attach(const struct vmbus_shm_attach_opts *opts, struct vmbus_shm_attach **attach)
@@ -300,8 +319,7 @@ int vmbus_shm_attach(const struct vmbus_shm_attach_opts *opts, struct vmbus_shm_
 	int err, saved;
 
 	*attach = NULL;
-	if (opts->struct_bytes < sizeof(*opts) || !opts->path ||
-	    (opts->guest.struct_bytes && opts->guest.struct_bytes < sizeof(opts->guest)))
+	if (opts->struct_bytes < sizeof(*opts) || !opts->path || !guest_opts_ok(&opts->guest))
 		return VMBUS_E_INVAL;
 	if (opts->why && opts->why_bytes)
 		opts->why[0] = '\0';
@@ -310,6 +328,7 @@ int vmbus_shm_attach(const struct vmbus_shm_attach_opts *opts, struct vmbus_shm_
 		return VMBUS_E_NOMEM;
 	made->sock = made->pidfd = made->doorbell = made->listener = -1;
 	made->memfd = made->epoll_fd = made->again_fd = made->timer_fd = -1;
+	made->kick_fd = -1;
 	err = make_locks(made);
 	if (!err)
 		err = shake_hands(made, opts);
@@ -327,13 +346,21 @@ int vmbus_shm_attach(const struct vmbus_shm_attach_opts *opts, struct vmbus_shm_
 	return 0;
 }
 
+/* A wait for the state that is there already does nothing but say so. */
+static bool in_callback(const struct vmbus_shm_attach *attach)
+{
+	return attach->guest && vmbus_guest_wait(attach->guest, vmbus_guest_state(attach->guest),
+						 0) == VMBUS_E_STATE;
+}
+
 void vmbus_shm_detach(struct vmbus_shm_attach *attach)
 {
 	uint32_t i;
 
-	if (!attach)
+	if (!attach || in_callback(attach))
 		return;
-	if (attach->guest)
+	attach->ending = true;
+	if (attach->guest) /* closes, unshares and unloads first, if the parent is there */
 		vmbus_guest_destroy(attach->guest);
 	if (attach->sock >= 0 && !attach->gone)
 		vmbus__shm_send_text(attach->sock, VMBUS_SHM_BYE, VMBUS_SHM_CODE_NONE, "detached");
@@ -351,6 +378,7 @@ void vmbus_shm_detach(struct vmbus_shm_attach *attach)
 	vmbus__shm_close(&attach->memfd);
 	vmbus__shm_close(&attach->epoll_fd);
 	vmbus__shm_close(&attach->again_fd);
+	vmbus__shm_close(&attach->kick_fd);
 	vmbus__shm_close(&attach->timer_fd);
 	free(attach);
 }
@@ -371,9 +399,8 @@ static bool guest_is_due(struct vmbus_shm_attach *attach)
 	const uint64_t ns = vmbus_guest_timeout(attach->guest);
 	const struct itimerspec when = { .it_value = timespec_of(ns) };
 
-	if (ns == 0 || ns == UINT64_MAX || attach->timer_set)
+	if (ns == 0 || ns == UINT64_MAX)
 		return ns == 0;
-	attach->timer_set = true; /* one that comes too early does no harm */
 	(void)timerfd_settime(attach->timer_fd, 0, &when, NULL);
 	return false;
 }
@@ -394,6 +421,8 @@ int vmbus_shm_attach_dispatch(struct vmbus_shm_attach *attach, uint32_t budget)
 {
 	if (budget == 0 || budget > INT32_MAX)
 		return VMBUS_E_RANGE;
+	if (in_callback(attach))
+		return VMBUS_E_STATE;
 	(void)vmbus__shm_take_wakeups(attach, 0);
 	return dispatch(attach, budget);
 }
@@ -401,10 +430,13 @@ int vmbus_shm_attach_dispatch(struct vmbus_shm_attach *attach, uint32_t budget)
 int vmbus_shm_attach_wait(struct vmbus_shm_attach *attach, uint64_t timeout_ns)
 {
 	const bool over = attach->told;
-	const int woken = vmbus__shm_take_wakeups(attach, over ? 0 : timeout_ns);
-	int done;
+	const uint64_t due = over ? 0 : vmbus_guest_timeout(attach->guest);
+	int woken, done;
 
-	if (woken <= 0 && !over)
+	if (in_callback(attach))
+		return VMBUS_E_STATE;
+	woken = vmbus__shm_take_wakeups(attach, due < timeout_ns ? due : timeout_ns);
+	if (!over && (woken < 0 || (woken == 0 && due > timeout_ns)))
 		return woken ? woken : VMBUS_E_AGAIN;
 	done = dispatch(attach, 256); /* also what the parent's end has left to do */
 	return attach->gone ? VMBUS_E_PEER : done;

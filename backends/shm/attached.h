@@ -28,9 +28,10 @@ struct vmbus_shm_attach {
 	int memfd;
 	int epoll_fd; /* all that can wake us */
 	int again_fd;
+	int kick_fd;  /* something was asked for outside of dispatch; rung by any thread */
 	int timer_fd; /* when the guest wants a turn although nothing happens */
 	bool again_set;
-	bool timer_set;
+	bool ending;  /* detaching: the guest may be destroyed */
 	bool gone;    /* the parent is gone, or broke the rules */
 	bool told;    /* the guest knows that */
 	bool posting; /* a hypercall is in the mailbox */
@@ -44,6 +45,8 @@ struct vmbus_shm_attach {
 	uint32_t target_sint;
 	uint32_t mailbox; /* page */
 	struct vmbus__shm_pages pages;
+	void (*log)(void *ctx, const char *line); /* the guest's */
+	void *log_ctx;
 	struct vmbus_synic out; /* our event flags for the parent, as a SynIC of its own */
 	struct vmbus_hcbox_child box;
 	struct vmbus__shm_bound bound[VMBUS_SHM_RELIDS];
@@ -55,7 +58,8 @@ enum vmbus__shm_wake {
 	VMBUS_SHM_WAKE_PROCESS,
 	VMBUS_SHM_WAKE_LISTENER,
 	VMBUS_SHM_WAKE_AGAIN,
-	VMBUS_SHM_WAKE_TIMER
+	VMBUS_SHM_WAKE_TIMER,
+	VMBUS_SHM_WAKE_KICK
 };
 
 extern const struct vmbus_guest_backend vmbus__shm_guest_backend;

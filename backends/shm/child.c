@@ -441,13 +441,15 @@ int vmbus__shm_child_create(struct vmbus_shm_server *server, int sock,
 	child = new_child(server, sock, hello);
 	err = child ? set_up(child, hello) : VMBUS_E_NOMEM;
 	if (err) {
-		(void)refuse(refused, VMBUS_SHM_CODE_SYSTEM, "%s: %s; see vmbusctl check",
-			     vmbus_err_name(err), strerror(errno));
+		(void)refuse(refused, VMBUS_SHM_CODE_SYSTEM,
+			     "the parent's system: %s: %s; see vmbusctl check", vmbus_err_name(err),
+			     strerror(errno));
 		goto err_free;
 	}
 	err = opts->attached ? opts->attached(opts->ctx, child, child->bus) : 0;
 	if (err) {
-		(void)refuse(refused, VMBUS_SHM_CODE_DENIED, "refused: %s", vmbus_err_name(err));
+		(void)refuse(refused, VMBUS_SHM_CODE_DENIED, "%s: the embedder refused: %s",
+			     child->name, vmbus_err_name(err));
 		goto err_free;
 	}
 	child->state = VMBUS_SHM_ATTACHED;

@@ -14,6 +14,8 @@
 
 #include "shm/attached.h"
 
+#define LEAVE_NS 500000000u /* for an orderly end at vmbus_shm_detach() */
+
 static uint8_t *page_at(const struct vmbus_shm_attach *attach, uint32_t page)
 {
 	return attach->map + (size_t)page * VMBUS_PAGE_BYTES;
@@ -173,9 +175,23 @@ static void *be_alloc(void *ctx, size_t bytes, bool shared)
 	return p;
 }
 
+/* UINT64_MAX: no page of the heap, so the parent cannot reach it, or it has another use. */
+static uint64_t be_pfn(void *ctx, const void *page)
+{
+	const struct vmbus_shm_attach *const attach = ctx;
+	const uintptr_t at = (uintptr_t)page, base = (uintptr_t)attach->map;
+	uint64_t pfn;
+
+	if (at < base || at - base >= attach->bytes)
+		return UINT64_MAX;
+	pfn = (at - base) / VMBUS_PAGE_BYTES;
+	return pfn >= attach->pages.first ? pfn : UINT64_MAX;
+}
+
 static void be_release(void *ctx, void *p, size_t bytes, bool shared)
 {
 	struct vmbus_shm_attach *const attach = ctx;
+	uint64_t pfn;
 
 	if (!p)
 		return;
@@ -183,16 +199,13 @@ static void be_release(void *ctx, void *p, size_t bytes, bool shared)
 		(void)munmap(p, whole(bytes));
 		return;
 	}
-	(void)vmbus__shm_pages_give(
-		&attach->pages, (uint32_t)((size_t)((uint8_t *)p - attach->map) / VMBUS_PAGE_BYTES),
-		(uint32_t)((bytes + VMBUS_PAGE_BYTES - 1) / VMBUS_PAGE_BYTES));
-}
-
-static uint64_t be_pfn(void *ctx, const void *page)
-{
-	const struct vmbus_shm_attach *const attach = ctx;
-
-	return (uint64_t)((const uint8_t *)page - attach->map) / VMBUS_PAGE_BYTES;
+	pfn = be_pfn(ctx, p);
+	if (pfn != UINT64_MAX && bytes <= attach->bytes &&
+	    vmbus__shm_pages_give(&attach->pages, (uint32_t)pfn,
+				  (uint32_t)((bytes + VMBUS_PAGE_BYTES - 1) / VMBUS_PAGE_BYTES)))
+		return;
+	if (attach->log)
+		attach->log(attach->log_ctx, "pages given back that were not handed out: ignored");
 }
 
 static void *be_mirror(void *ctx, void *p, size_t size)
@@ -238,6 +251,21 @@ static uint64_t be_time(void *ctx)
 	return vmbus__shm_now_ns() / 100;
 }
 
+static void be_wake(void *ctx)
+{
+	const struct vmbus_shm_attach *const attach = ctx;
+
+	if (attach->kick_fd >= 0)
+		vmbus__shm_ring_doorbell(attach->kick_fd);
+}
+
+static bool be_keeps(void *ctx)
+{
+	const struct vmbus_shm_attach *const attach = ctx;
+
+	return !attach->ending;
+}
+
 const struct vmbus_guest_backend vmbus__shm_guest_backend = {
 	.struct_bytes = sizeof(struct vmbus_guest_backend),
 	.post = be_post,
@@ -251,4 +279,7 @@ const struct vmbus_guest_backend vmbus__shm_guest_backend = {
 	.unmirror = be_unmirror,
 	.idle = be_idle,
 	.time = be_time,
+	.wake = be_wake,
+	.keeps = be_keeps,
+	.leave_ns = LEAVE_NS,
 };

@@ -16,6 +16,7 @@
 
 #define VMBUS_SHM_CONNS_MAX 64u /* connections that said nothing yet, or are being told a list */
 #define VMBUS_SHM_FLAG_WORDS 32u
+#define VMBUS_SHM_PATH_MAX 96u /* of sun_path, so that a name of our own fits too */
 
 /* Which descriptor became ready: data of the epoll set, generation << 32 | kind << 24 | slot. */
 enum vmbus__shm_kind {
@@ -103,6 +104,7 @@ struct vmbus_shm_server {
 	int timer_fd;
 	int again_fd;
 	bool again_set;
+	bool calling;	/* within a dispatch or the end: callbacks may call neither */
 	bool deaf;	/* the listening socket is not watched: no descriptors left */
 	uint32_t slots; /* of children: twice children_max, so that ending ones hold up nobody */
 	struct vmbus_shm_child **children;

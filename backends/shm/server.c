@@ -7,6 +7,8 @@
 #define _GNU_SOURCE
 #endif
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -337,19 +339,32 @@ static int wait_and_dispatch(struct vmbus_shm_server *server, uint32_t budget, u
 	return (int)(done < INT32_MAX ? done : INT32_MAX);
 }
 
+/* Callbacks may not come here. */
+static int enter(struct vmbus_shm_server *server, uint32_t budget, uint64_t timeout_ns)
+{
+	int done;
+
+	if (server->calling)
+		return VMBUS_E_STATE;
+	server->calling = true;
+	done = wait_and_dispatch(server, budget, timeout_ns);
+	server->calling = false;
+	return done;
+}
+
 int vmbus_shm_server_dispatch(struct vmbus_shm_server *server, uint32_t budget)
 {
 	int done;
 
 	if (budget == 0 || budget > INT32_MAX)
 		return VMBUS_E_RANGE;
-	done = wait_and_dispatch(server, budget, 0);
+	done = enter(server, budget, 0);
 	return done == VMBUS_E_AGAIN ? 0 : done;
 }
 
 int vmbus_shm_server_run(struct vmbus_shm_server *server, uint64_t timeout_ns)
 {
-	return wait_and_dispatch(server, server->opts.budget, timeout_ns);
+	return enter(server, server->opts.budget, timeout_ns);
 }
 
 int vmbus_shm_server_fd(const struct vmbus_shm_server *server)
@@ -357,14 +372,47 @@ int vmbus_shm_server_fd(const struct vmbus_shm_server *server)
 	return server->epoll_fd;
 }
 
-static int check_opts(const struct vmbus_shm_server_opts *opts)
+static int wrong(struct vmbus__shm_text *why, int err, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+static int wrong(struct vmbus__shm_text *why, int err, const char *format, ...)
 {
-	if (opts->struct_bytes < sizeof(*opts) || !opts->path)
-		return VMBUS_E_INVAL;
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(why->text, sizeof(why->text), format, args);
+	va_end(args);
+	return err;
+}
+
+static const struct vmbus_srv_opts no_limits;
+
+/* Whether limits were set without their size, so that they would not count. */
+static bool limits_unsized(const struct vmbus_srv_opts *limits)
+{
+	return limits->struct_bytes == 0 && memcmp(limits, &no_limits, sizeof(no_limits)) != 0;
+}
+
+/* What is wrong with the options: 0, or the error with its reason in why. */
+static int check_opts(const struct vmbus_shm_server_opts *opts, struct vmbus__shm_text *why)
+{
+	if (!opts->path)
+		return wrong(why, VMBUS_E_INVAL, "no path");
 	if (opts->limits.struct_bytes && opts->limits.struct_bytes < sizeof(opts->limits))
-		return VMBUS_E_INVAL;
-	if (opts->children_max > CHILDREN_LIMIT || opts->budget > INT32_MAX || opts->mode > 0777u)
-		return VMBUS_E_RANGE;
+		return wrong(why, VMBUS_E_INVAL, "limits.struct_bytes is %zu, must be %zu",
+			     opts->limits.struct_bytes, sizeof(opts->limits));
+	if (limits_unsized(&opts->limits))
+		return wrong(why, VMBUS_E_INVAL, "limits are set, limits.struct_bytes is 0");
+	if (opts->children_max > CHILDREN_LIMIT)
+		return wrong(why, VMBUS_E_RANGE, "children_max is %u, must be at most %u",
+			     opts->children_max, CHILDREN_LIMIT);
+	if (opts->budget > INT32_MAX)
+		return wrong(why, VMBUS_E_RANGE, "budget is %u, must be at most %d", opts->budget,
+			     INT32_MAX);
+	if (opts->mode > 0777u)
+		return wrong(why, VMBUS_E_RANGE, "mode is 0%o, must be at most 0777", opts->mode);
+	if (!opts->path[0] || strlen(opts->path) > VMBUS_SHM_PATH_MAX)
+		return wrong(why, VMBUS_E_RANGE, "the path has %zu bytes, must have 1 to %u",
+			     strlen(opts->path), VMBUS_SHM_PATH_MAX);
 	return 0;
 }
 
@@ -413,14 +461,37 @@ static int open_fds(struct vmbus_shm_server *server)
 	return err;
 }
 
+/* Tell people why there is no server; errno stays. */
+static void tell_failure(struct vmbus__shm_log *log, const char *path, int err)
+{
+	const char *why = strerror(errno);
+
+	if (err == VMBUS_E_STATE)
+		why = "somebody listens there already";
+	else if (err == VMBUS_E_SYSTEM && errno == EEXIST)
+		why = "there is something that is no socket";
+	vmbus__shm_log(log, VMBUS_LOG_ERROR, "%s: cannot listen: %s (%s)", path, why,
+		       vmbus_err_name(err));
+}
+
 int vmbus_shm_listen(const struct vmbus_shm_server_opts *opts, struct vmbus_shm_server **server)
 {
+	struct vmbus__shm_text why = { 0 };
+	struct vmbus__shm_log log = { 0 };
 	struct vmbus_shm_server *made;
-	int err = check_opts(opts), saved;
+	int err, saved;
 
 	*server = NULL;
-	if (err)
+	if (opts->struct_bytes < sizeof(*opts))
+		return VMBUS_E_INVAL; /* where its members are is not known, log included */
+	log.fn = opts->log;
+	log.ctx = opts->ctx;
+	err = check_opts(opts, &why);
+	if (err) {
+		vmbus__shm_log(&log, VMBUS_LOG_ERROR, "cannot listen: %s (%s)", why.text,
+			       vmbus_err_name(err));
 		return err;
+	}
 	made = calloc(1, sizeof(*made));
 	if (!made)
 		return VMBUS_E_NOMEM;
@@ -431,6 +502,7 @@ int vmbus_shm_listen(const struct vmbus_shm_server_opts *opts, struct vmbus_shm_
 	err = made->path && made->children ? open_fds(made) : VMBUS_E_NOMEM;
 	if (err) {
 		saved = errno;
+		tell_failure(&log, opts->path, err);
 		vmbus_shm_server_destroy(made);
 		errno = saved;
 		return err;
@@ -439,12 +511,24 @@ int vmbus_shm_listen(const struct vmbus_shm_server_opts *opts, struct vmbus_shm_
 	return 0;
 }
 
+/* Whether this thread is within a callback of the server or of a child's bus. */
+static bool within_callback(const struct vmbus_shm_server *server)
+{
+	uint32_t i;
+
+	for (i = 0; !server->calling && server->children && i < server->slots; i++)
+		if (server->children[i] && vmbus_bus_in_callback(server->children[i]->bus))
+			return true;
+	return server->calling;
+}
+
 void vmbus_shm_server_destroy(struct vmbus_shm_server *server)
 {
 	uint32_t i;
 
-	if (!server)
+	if (!server || within_callback(server))
 		return;
+	server->calling = true;
 	if (server->listen_fd >= 0)
 		vmbus__shm_unlink_own(server->path, server->dev, server->ino);
 	vmbus__shm_close(&server->listen_fd);

@@ -17,7 +17,6 @@
 #include "shm/parent.h"
 
 #define BACKLOG 128
-#define PATH_MAX_BYTES 96u /* of sun_path, so that the name of our own fits too */
 
 static int address(const char *path, struct sockaddr_un *at)
 {
@@ -98,7 +97,7 @@ int vmbus__shm_listen_at(const char *path, uint32_t mode, dev_t *dev, ino_t *ino
 	struct stat st;
 	int sock, err;
 
-	if (!path[0] || strlen(path) > PATH_MAX_BYTES)
+	if (!path[0] || strlen(path) > VMBUS_SHM_PATH_MAX)
 		return VMBUS_E_RANGE;
 	(void)snprintf(own, sizeof(own), "%s.%x", path, (unsigned int)getpid());
 	err = address(own, &at);

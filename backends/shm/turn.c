@@ -15,6 +15,7 @@
 #define RECORDS_PER_EVENT 8
 
 static const char *const end_names[] = { "detached", "died", "broke the rules" };
+static const char thrown[] = "was thrown out by the embedder";
 
 static void end_child(struct vmbus_shm_child *child, enum vmbus_shm_end why, const char *reason)
 {
@@ -23,7 +24,8 @@ static void end_child(struct vmbus_shm_child *child, enum vmbus_shm_end why, con
 	if (child->state == VMBUS_SHM_ENDING)
 		return;
 	vmbus__shm_log(&server->log, why == VMBUS_SHM_LEFT ? VMBUS_LOG_INFO : VMBUS_LOG_ERROR,
-		       "%s: process %d %s%s%s", child->name, child->pid, end_names[why],
+		       "%s: process %d %s%s%s", child->name, child->pid,
+		       child->kicked && why == VMBUS_SHM_BROKE ? thrown : end_names[why],
 		       reason ? ": " : "", reason ? reason : "");
 	if (child->state == VMBUS_SHM_ATTACHED) {
 		server->attached--;
@@ -101,7 +103,7 @@ void vmbus_shm_child_kick(struct vmbus_shm_child *child, const char *why)
 	if (child->kicked || child->state == VMBUS_SHM_ENDING)
 		return;
 	child->kicked = true;
-	(void)snprintf(child->kick_why, sizeof(child->kick_why), "%s", why);
+	(void)snprintf(child->kick_why, sizeof(child->kick_why), "%s", why ? why : "");
 	vmbus__shm_again(child->server->again_fd, &child->server->again_set, true);
 }
 
@@ -255,6 +257,7 @@ void vmbus__shm_child_destroy(struct vmbus_shm_child *child)
 		vmbus__shm_send_text(child->sock, VMBUS_SHM_BYE, VMBUS_SHM_CODE_NONE,
 				     "the parent ends");
 	end_child(child, VMBUS_SHM_LEFT, "the parent ends");
+	vmbus_bus_close(child->bus);
 	if (server->opts.detached)
 		server->opts.detached(server->opts.ctx, child, child->why);
 	server->ending--;

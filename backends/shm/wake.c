@@ -66,8 +66,8 @@ void vmbus__shm_take_messages(struct vmbus_shm_attach *attach)
 /* Returns how many things woke us; 0: none in that time. */
 int vmbus__shm_take_wakeups(struct vmbus_shm_attach *attach, uint64_t timeout_ns)
 {
-	struct epoll_event events[5], heard;
-	const int n = vmbus__shm_epoll_wait(attach->epoll_fd, events, 5, timeout_ns);
+	struct epoll_event events[6], heard;
+	const int n = vmbus__shm_epoll_wait(attach->epoll_fd, events, 6, timeout_ns);
 	uint64_t count;
 	int i;
 
@@ -84,8 +84,10 @@ int vmbus__shm_take_wakeups(struct vmbus_shm_attach *attach, uint64_t timeout_ns
 				attach->gone = true; /* it is no set */
 			break;
 		case VMBUS_SHM_WAKE_TIMER:
-			attach->timer_set = false;
 			(void)!read(attach->timer_fd, &count, sizeof(count));
+			break;
+		case VMBUS_SHM_WAKE_KICK:
+			(void)!read(attach->kick_fd, &count, sizeof(count));
 			break;
 		default:
 			break;

@@ -161,6 +161,22 @@ struct vmbus_guest_backend {
 
 	/* Reference time: units of 100 ns that never go back.  Threads: any. */
 	uint64_t (*time)(void *ctx);
+
+	/*
+	 * NULL, or: something is due that was asked for outside of dispatch, so whoever sleeps until
+	 * there is work is to wake up.  It must not call the guest.  Threads: any, several at once.
+	 */
+	void (*wake)(void *ctx);
+
+	/*
+	 * NULL, or whether the guest is the backend's: vmbus_guest_destroy() is ignored while this
+	 * says so.  Threads: as alloc.
+	 */
+	bool (*keeps)(void *ctx);
+
+	/* vmbus_guest_destroy() disconnects in order for at most so many nanoseconds, if there is
+	   idle(); 0: not at all. */
+	uint64_t leave_ns;
 };
 
 #ifdef __cplusplus

@@ -102,16 +102,42 @@ struct vmbus_offer_opts {
 VMBUS_API int vmbus_bus_create(const struct vmbus_bus_opts *opts, struct vmbus_bus **bus);
 
 /*
- * End everything: close() of every open device is called, on this thread, then removed() for every
- * channel.  A close() that says AGAIN is waited for.  The child is told nothing.
+ * End everything: close() of every open device, then removed() for every channel.  The child is told
+ * nothing.
+ *
+ * close() of a channel without own_fd is called on this thread.  With own_fd its thread is told, and
+ * calls close() if it dispatches the channel within 100 ms; else this thread does, and never while
+ * the other is in a dispatch: a callback that runs is waited for, however long it takes, as is a
+ * close() that says AGAIN.  A dispatch of the channel after that returns STATE and touches nothing,
+ * until removed() has returned: removed() must stop the thread, or it was stopped before.
  *
  * bus	  may be NULL.
  *
- * Effect: the bus and its channels are gone; regions have no pins of the bus any more.
- * Threads: no other call on the bus or its channels may be under way but vmbus_chan_close_done();
- *	    never from a callback.  Blocks.
+ * Effect: the bus and its channels are gone; regions have no pins of the bus any more.  Within a
+ * callback of the bus or of a device on it: none, but a line in the log.
+ * Threads: no other call on the bus or its channels may be under way, but for
+ *	    vmbus_chan_close_done(), and vmbus_chan_dispatch() or _poll() of channels with own_fd.
+ *	    Blocks.
  */
 VMBUS_API void vmbus_bus_destroy(struct vmbus_bus *bus);
+
+/*
+ * The first half of vmbus_bus_destroy(): close() of every open device.  What follows is removed() for
+ * each channel, from destroy; between the two an embedder may let go of what its devices used.
+ *
+ * Effect: nothing is dispatched on the bus from now on.  Twice is once.
+ * Threads: as vmbus_bus_destroy(); not within a callback of the bus.  Blocks.
+ */
+VMBUS_API void vmbus_bus_close(struct vmbus_bus *bus);
+
+/*
+ * Whether the calling thread is within a callback of the bus, or of a device on it, where it must
+ * not be dispatched or destroyed.
+ *
+ * Effect: none.
+ * Threads: any.
+ */
+VMBUS_API bool vmbus_bus_in_callback(struct vmbus_bus *bus);
 
 /*
  * A descriptor to poll: readable (EPOLLIN, level-triggered) while dispatch has work.  The bus owns
@@ -129,6 +155,7 @@ VMBUS_API int vmbus_bus_fd(const struct vmbus_bus *bus);
  *
  * Returns the units done, 0 when there was nothing to do.  When the budget is spent the descriptor
  * stays readable.
+ * Errors: STATE  within a callback that this bus called, or the bus is ending: nothing was done
  * Effect: callbacks of devices and of vmbus_bus_opts.
  * Threads: one at a time per bus; never from a callback.
  */
@@ -145,7 +172,8 @@ VMBUS_API int vmbus_bus_dispatch(struct vmbus_bus *bus, uint32_t budget);
  * Errors: INVAL   a size is wrong, name or packets is missing, or the instance is in use
  *	   FULL	   the quota of channels, or of monitor ids (128), is used up
  *	   NOMEM   out of memory
- * Effect: none on error.  Frees channels that are gone: then it waits for a grace period.
+ * Effect: none on error but a line in the log, which names what is wrong.  Frees channels that are
+ * gone: then it waits for a grace period.
  * Threads: the one that dispatches the bus, callbacks included.
  * Source: [CTL-OFFER] in vmbus_wire(7).
  */
@@ -166,7 +194,7 @@ VMBUS_API int vmbus_bus_revoke(struct vmbus_chan *chan);
 /*
  * The descriptor of a channel with own_fd: readable while vmbus_chan_dispatch() has work, also to
  * open and to close it.  The same from the offer until removed(), which must see to it that no
- * thread is left in the channel.
+ * thread is left in the channel, and that none comes later.
  *
  * Errors: INVAL  the channel has no own_fd
  * Effect: none.
@@ -182,6 +210,7 @@ VMBUS_API int vmbus_chan_fd(const struct vmbus_chan *chan);
  * Returns the packets delivered.  0: nothing is left, and the descriptor becomes readable when there
  * is.  When the budget is spent the descriptor stays readable.
  * Errors: INVAL  the channel has no own_fd
+ *	   STATE  within a callback of the channel, or the bus is ending and has closed it
  * Effect: callbacks of its device.
  * Threads: one at a time per channel; another one may dispatch the bus.
  */

@@ -33,11 +33,12 @@ enum vmbus_guest_state {
  */
 struct vmbus_guest_opts {
 	size_t struct_bytes;			   /* sizeof(struct vmbus_guest_opts) */
-	const struct vmbus_guest_backend *backend; /* kept; only mirror, unmirror and idle may be
-						      NULL */
+	const struct vmbus_guest_backend *backend; /* kept; only mirror, unmirror, idle, wake and
+						      keeps may be NULL */
 	void *backend_ctx;
-	struct vmbus_cli_opts limits; /* struct_bytes 0: all defaults */
-	/* A channel was offered.  It stays valid until gone() has returned. */
+	struct vmbus_cli_opts limits; /* all zero: all defaults */
+	/* A channel was offered.  It stays valid until gone() has returned; the address may be that
+	   of an earlier channel, so tell them apart by the offer, not by the pointer. */
 	void (*offered)(void *ctx, struct vmbus_vsc *vsc);
 	/*
 	 * A channel that was offered is forgotten: its last callback, after opened() or closed() if
@@ -58,7 +59,8 @@ struct vmbus_guest_opts {
  * opts	  borrowed; backend, backend_ctx and ctx are kept.
  * guest  where the guest goes.
  *
- * Errors: INVAL  struct_bytes is too small, or a function of the backend's is missing
+ * Errors: INVAL  struct_bytes is too small, here or in limits, a limit is set but struct_bytes of
+ *		  limits is not, or a function of the backend's is missing
  *	   RANGE  a limit is out of bounds: at most 2,047 channels and 8,192 page lists
  *	   NOMEM  the backend has no memory
  * Effect: takes all memory of the guest but that of channels from the backend.
@@ -68,12 +70,15 @@ VMBUS_API int vmbus_guest_create(const struct vmbus_guest_opts *opts, struct vmb
 
 /*
  * End a guest.  Every request under way, every open channel and every channel at all ends with its
- * callback, as if the parent were gone; nothing is posted, so disconnect first for a clean end.
+ * callback.  A backend that sets leave_ns has the guest disconnect in order first, for at most so
+ * long; over others nothing is posted, so disconnect first for a clean end.
  *
  * guest  NULL is fine.  No thread may use one of its channels any more.
  *
  * Effect: everything is given back to the backend, but pages that the parent may still use: those
- *	  are leaked, and log() tells how many.  Ignored from within a callback.
+ *	  are leaked, and log() tells how many.  Ignored from within a callback; ignored, with a
+ *	  line in the log, for a guest that its backend keeps: vmbus_shm_detach() ends that of an
+ *	  attachment.
  * Threads: the guest's.
  */
 VMBUS_API void vmbus_guest_destroy(struct vmbus_guest *guest);
@@ -82,7 +87,8 @@ VMBUS_API void vmbus_guest_destroy(struct vmbus_guest *guest);
  * Begin to connect: agree on a version, ask for the offers.  Dispatch does the rest; the state is
  * CONNECTED when all offers are delivered, or REFUSED.
  *
- * Errors: STATE  not in the state IDLE, REFUSED or GONE
+ * Errors: STATE  not in the state IDLE or REFUSED.  GONE is final: make another guest over a backend
+ *		  of the new parent
  *	   AGAIN  channels of the last connection are not forgotten yet: dispatch, then try again
  * Effect: the state becomes CONNECTING.
  * Threads: the guest's.
@@ -135,8 +141,9 @@ VMBUS_API uint32_t vmbus_guest_version(const struct vmbus_guest *guest);
 VMBUS_API int vmbus_guest_dispatch(struct vmbus_guest *guest, uint32_t budget);
 
 /*
- * How long to sleep at most when dispatch had nothing to do: a message that the parent did not take
- * is posted again after a while, without a wake-up.
+ * How long to sleep at most: a message that the parent did not take is posted again after a while,
+ * without a wake-up, and calls made outside of callbacks (open, close, share, unshare, set_vp,
+ * connect, disconnect) leave work for the next dispatch.
  *
  * Returns nanoseconds; 0: dispatch now; UINT64_MAX: sleep until there is a wake-up.
  * Effect: none.
@@ -151,7 +158,7 @@ VMBUS_API uint64_t vmbus_guest_timeout(const struct vmbus_guest *guest);
  *
  * Errors: AGAIN   the time is over
  *	   PEER	   cannot be any more: refused, or the parent is gone
- *	   STATE   cannot be: not connecting; or called from a callback
+ *	   STATE   cannot be: not connecting; or called from a callback, and then at once
  *	   NOTSUP  the backend cannot idle
  * Effect: as vmbus_guest_dispatch().
  * Threads: the guest's.
@@ -161,12 +168,13 @@ VMBUS_API int vmbus_guest_wait(struct vmbus_guest *guest, enum vmbus_guest_state
 
 /*
  * Whole pages of zeroes that vmbus_vsc_share() takes, from the backend; and back.  Never give pages
- * back that are shared, or lost.
+ * back that are lost.
  *
  * count  pages; the same number for both calls.
  *
  * Returns NULL when there are none, or count is 0.
- * Effect: none on the guest.
+ * Effect: none on the guest.  Pages that are shared, being shared, or not known to the backend are
+ *	  not taken back; the log says so.
  * Threads: the guest's.
  */
 VMBUS_API void *vmbus_guest_pages(struct vmbus_guest *guest, uint32_t count);

@@ -49,10 +49,11 @@ struct vmbus_shm_server_opts {
 	 */
 	int (*attached)(void *ctx, struct vmbus_shm_child *child, struct vmbus_bus *bus);
 	/*
-	 * It is gone and every channel is closed (but those that vmbus_shm_server_destroy() finds
-	 * open: they are closed after this call).  Child and bus, and the bus's channels, are
-	 * destroyed when this returns: see to it that no other thread dispatches one of them any
-	 * more.  May be NULL.
+	 * It is gone.  The order is the same whoever ended it, vmbus_shm_server_destroy() too:
+	 * close() of every open device, then detached(), then removed() of the channels that are
+	 * left, then child and bus are destroyed.  A channel that the child had let go of before,
+	 * and sub-channels, are removed earlier.  Threads of channels with own_fd must be stopped
+	 * here or in removed().  May be NULL.
 	 */
 	void (*detached)(void *ctx, struct vmbus_shm_child *child, enum vmbus_shm_end why);
 	void (*removed)(void *ctx, struct vmbus_chan *chan); /* as in vmbus_bus_opts */
@@ -68,26 +69,30 @@ struct vmbus_shm_server_opts {
  * opts	   copied.
  * server  the server; destroyed by vmbus_shm_server_destroy().  NULL on error.
  *
- * Errors: INVAL   opts was not set up, or has no path
+ * Errors: INVAL   opts was not set up, has no path, or limits without limits.struct_bytes
  *	   RANGE   the path is empty or longer than 96 bytes, or a number is past its limit
  *	   STATE   somebody listens at that path
  *	   PERM, NOMEM, SYSTEM	a system call failed; errno tells why.  EEXIST: something at that
  *		   path is no socket
  * Effect: the socket appears in the file system, with its permissions, when somebody listens behind
- * it and not before.
+ * it and not before.  On an error log() gets a line that says what is wrong, unless struct_bytes is
+ * too small for it to be found, or memory is out.
  * Threads: any.
  */
 VMBUS_API int vmbus_shm_listen(const struct vmbus_shm_server_opts *opts,
 			       struct vmbus_shm_server **server);
 
 /*
- * End the server: every child is told and detached, every bus destroyed, the socket removed if the
- * path still names it.  May block, as vmbus_bus_destroy() does.
+ * End the server: every child is told, and ends as one that leaves: close() of every open device,
+ * then detached(), with LEFT for those that were attached, then removed() of its channels; then its
+ * bus is destroyed.  The socket is removed if the path still names it.
  *
  * server  NULL is allowed.
  *
- * Effect: detached() is called for each child, with LEFT for those that were attached.
- * Threads: none other may be in a call on the server; not from a callback.
+ * Effect: none within a callback of the server, of a child's bus or of a device: the call is ignored.
+ * Threads: none other may be in a call on the server, but threads may dispatch channels with own_fd
+ * until removed() of each: vmbus_bus_destroy() says which thread then calls close().  May block as it
+ * does, for each child.
  */
 VMBUS_API void vmbus_shm_server_destroy(struct vmbus_shm_server *server);
 
@@ -109,6 +114,7 @@ VMBUS_API int vmbus_shm_server_fd(const struct vmbus_shm_server *server);
  *
  * Returns what was done, 0: nothing to do.
  * Errors: RANGE  budget is out of bounds
+ *	   STATE  within a callback: nothing was done
  * Effect: calls back: attached(), detached(), removed(), log(), and the devices.
  * Threads: one at a time per server; not from a callback.
  */
@@ -120,7 +126,8 @@ VMBUS_API int vmbus_shm_server_dispatch(struct vmbus_shm_server *server, uint32_
  * timeout_ns  longest wait in nanoseconds; 0 only looks.
  *
  * Returns what was done.
- * Errors: AGAIN   nothing happened in that time, or a signal handler ran
+ * Errors: AGAIN   nothing happened in that time, or a signal handler ran: no failure, call again
+ *	   STATE   within a callback: nothing was done
  *	   SYSTEM  the wait failed; errno tells why
  * Effect: as vmbus_shm_server_dispatch().
  * Threads: as vmbus_shm_server_dispatch().
@@ -154,9 +161,10 @@ VMBUS_API int32_t vmbus_shm_child_pid(const struct vmbus_shm_child *child);
 VMBUS_API const char *vmbus_shm_child_name(const struct vmbus_shm_child *child);
 
 /*
- * Throw a child out.  It is told why, as far as it listens.
+ * Throw a child out.  The reason goes to the child's side in BYE, the last message on the socket, and
+ * into the parent's log.  The child's program sees that the parent is gone.
  *
- * why	text for people, up to 119 bytes; copied.
+ * why	text for people, up to 119 bytes; copied.  NULL: none.
  *
  * Effect: detached() with BROKE follows from a later dispatch.
  * Threads: the one that dispatches the server; callbacks may call this.
@@ -177,7 +185,7 @@ struct vmbus_shm_attach_opts {
 	uint8_t reserved[3];
 	uint64_t timeout_ns; /* [5 s] for the parent's answer */
 	struct vmbus_guest_opts
-		guest;	  /* backend and backend_ctx are filled in; struct_bytes 0: all defaults */
+		guest;	  /* backend and backend_ctx are filled in; all zero: all defaults */
 	char *why;	  /* NULL, or where a text for people goes when attaching fails */
 	size_t why_bytes; /* size of why; 160 is always enough */
 	uint64_t reserved2[2];
@@ -190,7 +198,8 @@ struct vmbus_shm_attach_opts {
  * opts	   not kept, but what opts->guest names is.
  * attach  the attachment; ended by vmbus_shm_detach().  NULL on error.
  *
- * Errors: INVAL   opts was not set up, or has no path
+ * Errors: INVAL   opts was not set up, or has no path; or members of opts->guest or its limits are
+ *		   set, and their struct_bytes is not
  *	   RANGE   path too long, or more memory or processors asked for than the parent allows
  *	   AGAIN   no answer in time
  *	   FULL    the parent has as many children as it takes
@@ -206,17 +215,22 @@ VMBUS_API int vmbus_shm_attach(const struct vmbus_shm_attach_opts *opts,
 			       struct vmbus_shm_attach **attach);
 
 /*
- * Detach: the guest is destroyed, shared memory unmapped, the parent told.
+ * Detach: leave in order if the parent is there (every channel closed, shared pages taken back, the
+ * connection unloaded), for half a second at most; then the guest is destroyed, shared memory
+ * unmapped, the parent told.
  *
  * attach  NULL is allowed.
  *
- * Effect: pointers to shared pages, rings and channels have no meaning any more.
+ * Effect: callbacks come from here: closed(), gone() and what else the end brings.  Pointers to the
+ *	  guest, shared pages, rings and channels have no meaning any more.  Ignored from within a
+ *	  callback.
  * Threads: none other may be in a call on the attachment, its guest or its channels.
  */
 VMBUS_API void vmbus_shm_detach(struct vmbus_shm_attach *attach);
 
 /*
- * The guest runtime; valid until vmbus_shm_detach().
+ * The guest runtime, which is the attachment's; valid until vmbus_shm_detach().
+ * vmbus_guest_destroy() of it is ignored.
  *
  * Effect: none.
  * Threads: any.
@@ -224,8 +238,10 @@ VMBUS_API void vmbus_shm_detach(struct vmbus_shm_attach *attach);
 VMBUS_API struct vmbus_guest *vmbus_shm_guest(const struct vmbus_shm_attach *attach);
 
 /*
- * The descriptor that is readable when vmbus_shm_attach_dispatch() has work: an epoll set, which the
- * attachment owns.
+ * The descriptor that is readable when vmbus_shm_attach_dispatch() has work, also work that a call
+ * outside of callbacks left, such as vmbus_vsc_open(): an epoll set, which the attachment owns.  Its
+ * promise holds for programs that dispatch by vmbus_shm_attach_dispatch(), not by
+ * vmbus_guest_dispatch().
  *
  * Effect: none.
  * Threads: any.
@@ -239,6 +255,7 @@ VMBUS_API int vmbus_shm_attach_fd(const struct vmbus_shm_attach *attach);
  *
  * Returns what was done, 0: nothing to do.
  * Errors: RANGE  budget is out of bounds
+ *	   STATE  called from a callback
  * Effect: calls back as vmbus_guest_dispatch() does.  When the parent is gone the guest's state is
  * GONE, and every channel was told.
  * Threads: one at a time per attachment; not from a callback.
@@ -252,7 +269,9 @@ VMBUS_API int vmbus_shm_attach_dispatch(struct vmbus_shm_attach *attach, uint32_
  *
  * Returns what was done.
  * Errors: AGAIN   nothing happened in that time, or a signal handler ran
- *	   PEER    the parent is gone
+ *	   PEER    the parent is gone: channels have had their gone(), so pointers to them may not be
+ *		   used any more
+ *	   STATE   called from a callback; at once
  *	   SYSTEM  the wait failed; errno tells why
  * Effect: as vmbus_shm_attach_dispatch().
  * Threads: as vmbus_shm_attach_dispatch().

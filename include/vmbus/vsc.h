@@ -26,7 +26,9 @@ enum vmbus_vsc_state {
 	VMBUS_VSC_OPENING,
 	VMBUS_VSC_OPEN,
 	VMBUS_VSC_CLOSING, /* asked to close, rescinded or broken; not at its end yet */
-	VMBUS_VSC_GONE	   /* rescinded: only state, priv, info, guest and unshare may be called */
+	/* Rescinded, or closed while the parent is gone: only state, priv, info, guest and unshare
+	   may be called. */
+	VMBUS_VSC_GONE
 };
 
 /*
@@ -139,7 +141,7 @@ VMBUS_API int vmbus_vsc_close(struct vmbus_vsc *vsc);
  *
  * Errors: AGAIN   the time is over
  *	   PEER	   cannot be: the parent refused, or the channel was withdrawn and is forgotten
- *	   STATE   cannot be: nobody opened it; or called from a callback
+ *	   STATE   cannot be: nobody opened it; or called from a callback, and then at once
  *	   NOTSUP  the backend cannot idle
  * Effect: as vmbus_guest_dispatch().  After PEER vsc may have no meaning any more.
  * Threads: the guest's.
@@ -156,7 +158,8 @@ VMBUS_API int vmbus_vsc_wait(struct vmbus_vsc *vsc, enum vmbus_vsc_state state,
  * Returns how many were sent: fewer than n when the ring is full or a message is wrong, and then
  * the next call tells the reason.
  * Errors: FULL	  no room for the first; writable() follows
- *	   INVAL  the first asks for a completion, or has a type, flag or header that cannot be
+ *	   INVAL  the first asks for a completion, has a type, flag or header that cannot be, or
+ *		  bytes whose address is NULL
  *	   RANGE  the first is larger than vmbus_ring_max_send()
  *	   STATE  the channel is not open
  *	   PEER	  the parent broke the ring; closed() follows
@@ -174,7 +177,8 @@ VMBUS_API int vmbus_vsc_send(struct vmbus_vsc *vsc, const struct vmbus_msg *msg,
  * cookie  given to completed(), which follows exactly once.
  *
  * Errors: FULL	  no room in the ring, or requests_max are under way; writable() follows
- *	   INVAL  a completion, or a type, flag or header that cannot be
+ *	   INVAL  a completion, a type, flag or header that cannot be, or bytes whose address is
+ *		  NULL
  *	   RANGE, STATE, PEER, FAULT  as vmbus_vsc_send()
  * Effect: as vmbus_vsc_send().  On error there is no request, and no completed().
  * Threads: the channel's.
@@ -190,6 +194,7 @@ VMBUS_API int vmbus_vsc_request(struct vmbus_vsc *vsc, const struct vmbus_msg *m
  * len	  its bytes.
  *
  * Errors: FULL	  no room: keep it, and try again in writable()
+ *	   INVAL  data is NULL, and len is not 0
  *	   RANGE, STATE, PEER, FAULT  as vmbus_vsc_send()
  * Effect: as vmbus_vsc_send().
  * Threads: the channel's.
@@ -212,8 +217,8 @@ VMBUS_API int vmbus_vsc_flush(struct vmbus_vsc *vsc);
  *
  * budget  packets after which to return; 0 counts as 1.
  *
- * Returns how many came, or 1 while the backend has not taken a signal; 0: none, and without poll wake(), or the guest's dispatch, tells of the
- * next ones.
+ * Returns how many came, or 1 while the backend has not taken a signal; 0: none, and without poll
+ * wake(), or the guest's dispatch, tells of the next ones.
  * Errors: STATE  the channel is not open (any more); called from a callback
  *	   PEER	  the parent broke a ring; closed() follows
  * Effect: packets(), completed() and writable() come from here.  With own_thread an error means
@@ -239,7 +244,9 @@ VMBUS_API int vmbus_vsc_dispatch(struct vmbus_vsc *vsc, uint32_t budget);
 VMBUS_API int vmbus_vsc_set_vp(struct vmbus_vsc *vsc, uint32_t target_vp);
 
 /*
- * Share whole pages with the parent, for this channel, open or not.
+ * Share whole pages with the parent, for this channel, open or not.  They stay shared when it is
+ * closed and opened again, until they are taken back, or the channel is rescinded.  Pages may be
+ * shared more than once; each time has its id, and they are the child's own when all are taken back.
  *
  * pages  from vmbus_guest_pages(), or other pages that the backend's pfn() knows; kept.
  * count  pages, 1 to 8,190.
@@ -247,7 +254,8 @@ VMBUS_API int vmbus_vsc_set_vp(struct vmbus_vsc *vsc, uint32_t target_vp);
  *	  with PEER (refused, or withdrawn), FULL (no page list is free) or STATE, and the pages
  *	  are the child's own; or with FAULT: they are lost, see vmbus_vsc_unshare().
  *
- * Errors: INVAL  pages is NULL or no page's address, or ready is NULL
+ * Errors: INVAL  pages is NULL or no page's address, one of them is none that the parent can reach,
+ *		  or ready is NULL
  *	   RANGE  count
  *	   STATE  the channel was rescinded, or the guest is not connected
  *	   NOMEM  the backend has no memory
@@ -277,7 +285,8 @@ VMBUS_API int vmbus_vsc_unshare(struct vmbus_vsc *vsc, uint32_t gpadl,
 
 /*
  * The state of a channel; what the parent offered, counters and faults; the priv of the last open;
- * the guest.
+ * the guest.  The guest's gone() is the last moment at which the pointer may be used: its storage is
+ * that of a later offer then.  Until there is one, or the guest ends, state still says GONE.
  *
  * Effect: none.
  * Threads: state: the guest's.  info: the guest's, and with own_thread only while no thread uses

@@ -23,6 +23,11 @@ struct vmbus_chan; /* a channel that is offered to one child; opaque */
 /*
  * A provider.  All callbacks of one channel come from the thread that dispatches it, one at a time.
  * Only name, class_id and packets are mandatory.
+ *
+ * A callback may send on its own channel, and on any other open channel that the same thread
+ * dispatches: all channels without own_fd of one bus, or of all buses that one thread dispatches
+ * (those of one vmbus_shm_server, for instance).  Never on a channel of another thread: put the
+ * message where that thread finds it, wake it by an eventfd of your own, and send there.
  */
 struct vmbus_vsp {
 	size_t struct_bytes; /* sizeof(struct vmbus_vsp) */
@@ -47,7 +52,9 @@ struct vmbus_vsp {
 	/* There is room again after a send that said FULL. */
 	void (*writable)(struct vmbus_chan *chan);
 	/*
-	 * The channel ends: closed or reset by the child, withdrawn, faulted.  Return 0 when nothing
+	 * The channel ends: closed or reset by the child, withdrawn, faulted.  It comes from the
+	 * thread that dispatches the channel; only when vmbus_bus_destroy() finds that an own_fd
+	 * channel's thread does not come, from the destroying one.  Return 0 when nothing
 	 * of it is in use any more, or AGAIN, and call vmbus_chan_close_done() when that is so: rings
 	 * and page lists stay mapped until then.  No callback follows.
 	 */
@@ -94,9 +101,9 @@ struct vmbus_chan_info {
  *	   INVAL  the first has a type, flag, header or pointer that cannot be
  *	   PEER	  the child has just broken the ring: the channel ends when the callback returns
  *	   FAULT  it was broken before
- *	   STATE  the channel is not open
- * Effect: within a callback, published when it returns at the latest, with one signal at most;
- *	  outside of one, at once.
+ *	   STATE  the channel is not open, or vmbus_chan_fail() was called
+ * Effect: within a callback of this channel, published when it returns at the latest, with one
+ *	  signal at most; anywhere else, also in a callback of another channel, at once.
  * Threads: the one that dispatches the channel.
  * Source: [RING-SEND] in vmbus_wire(7).
  */
@@ -105,7 +112,9 @@ VMBUS_API int vmbus_chan_send(struct vmbus_chan *chan, const struct vmbus_msg *m
 /*
  * Complete a request of the child's.
  *
- * id	  its transaction id, whatever it is.
+ * id	  its transaction id, whatever it is.  Which ids are under way is not known here: a
+ *	  second completion, or one of an id that the child did not send, is sent all the same, and
+ *	  the child counts and ignores it.
  * data	  len bytes of answer; borrowed.
  *
  * Errors: FULL	  keep id and answer, and try again in writable()
@@ -202,7 +211,8 @@ VMBUS_API void vmbus_chan_info(const struct vmbus_chan *chan, struct vmbus_chan_
  *
  * why	  one line for people; copied, up to 159 bytes.  The first counts.
  *
- * Effect: nothing is delivered any more; what was sent in this callback is dropped.
+ * Effect: nothing is delivered any more; what was sent in this callback is dropped, and sending says
+ * STATE from now on.
  * Threads: the one that dispatches the channel.
  */
 VMBUS_API void vmbus_chan_fail(struct vmbus_chan *chan, const char *why);

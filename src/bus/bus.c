@@ -151,49 +151,18 @@ int vmbus_bus_create(const struct vmbus_bus_opts *opts, struct vmbus_bus **made)
 	return 0;
 }
 
-static void wait_ms(void)
-{
-	const struct timespec ms = { 0, VMBUS__MS };
-
-	nanosleep(&ms, NULL);
-}
-
-/* Every channel closed, by this thread; waits for devices that said AGAIN. */
-static void close_all(struct vmbus_bus *bus)
-{
-	uint32_t slot;
-
-	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
-		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
-
-		if (!chan)
-			continue;
-		vmbus__chan_commands(chan);
-		(void)vmbus__answers(bus);
-		vmbus__chan_end(chan);
-		for (;;) {
-			vmbus__chan_commands(chan);
-			(void)vmbus__answers(bus);
-			vmbus__chan_try_finish(chan);
-			if (chan->local == VMBUS__CLOSED)
-				break;
-			wait_ms();
-		}
-	}
-	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
-		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
-
-		if (chan)
-			vmbus__chan_remove(chan);
-	}
-}
-
 void vmbus_bus_destroy(struct vmbus_bus *bus)
 {
 	if (!bus)
 		return;
-	bus->ending = true;
-	close_all(bus);
+	if (vmbus_bus_in_callback(bus)) {
+		if (vmbus__ld64_relaxed(&bus->holder) == vmbus__self()) /* HOLD.look */
+			vmbus__log(bus, VMBUS_LOG_ERROR,
+				   "vmbus_bus_destroy() in a callback is ignored");
+		return;
+	}
+	vmbus_bus_close(bus);
+	vmbus__bus_remove(bus);
 	vmbus__reap(bus);
 	vmbus__rcu_wait(bus);
 	free_bus(bus);
@@ -358,8 +327,11 @@ int vmbus_bus_dispatch(struct vmbus_bus *bus, uint32_t budget)
 
 	if (budget == 0)
 		return 0;
+	if (bus->ending || vmbus__ld64_relaxed(&bus->holder) == vmbus__self()) /* HOLD.look */
+		return VMBUS_E_STATE;
 	if (budget > INT32_MAX)
 		budget = INT32_MAX;
+	vmbus__st64_relaxed(&bus->holder, vmbus__self()); /* HOLD.enter */
 	bus->dispatches++;
 	take_events(bus);
 	done = vmbus__timer_run(bus);
@@ -375,6 +347,7 @@ int vmbus_bus_dispatch(struct vmbus_bus *bus, uint32_t budget)
 		budget -= some < budget ? some : budget;
 	} while (some && budget);
 	settle(bus, budget == 0);
+	vmbus__st64_relaxed(&bus->holder, 0); /* HOLD.enter */
 	return (int)done;
 }
 

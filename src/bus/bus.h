@@ -29,6 +29,7 @@
 #define VMBUS__NONE UINT64_MAX
 #define VMBUS__MS 1000000u /* ns */
 #define VMBUS__WHY_BYTES 160u
+#define VMBUS__SEIZED 1u /* holder: the bus, which ends; no thread has this number */
 
 /* A descriptor that is readable while there is work, written at most once until it is cleared. */
 struct vmbus__kick {
@@ -121,6 +122,7 @@ struct vmbus_chan {
 	vmbus__a64 ans;
 	vmbus__a32 new_vp;
 	vmbus__a32 closing; /* 1: close() was called, close_done() was not */
+	vmbus__a64 holder;  /* own_fd: the thread that dispatches it now, or VMBUS__SEIZED, or 0 */
 	vmbus__a64 subs_wanted;
 	vmbus__a64 shown[16];	  /* counters of both rings, for listings */
 	struct vmbus_region sgls; /* counts lists that the device holds, by its pins */
@@ -179,6 +181,7 @@ struct vmbus_bus {
 	struct vmbus__kick kick;
 
 	/* Any thread. */
+	vmbus__a64 holder;		      /* the thread that is in a call now, or 0 */
 	vmbus__a64 events;		      /* VMBUS__EV_* */
 	struct vmbus__slots ready;	      /* channels to look at */
 	struct vmbus__slots answers;	      /* channels that have answered */
@@ -241,6 +244,7 @@ void vmbus__slots_add(struct vmbus__slots *slots, uint32_t slot);
 bool vmbus__slots_any(const struct vmbus__slots *slots);
 uint64_t vmbus__slots_take_word(struct vmbus__slots *slots, uint32_t word);
 uint64_t vmbus__now(void);
+uint64_t vmbus__self(void); /* the calling thread, above VMBUS__SEIZED */
 
 /* Channels with work left: a set of the bus thread's. */
 static inline void vmbus__local_add(struct vmbus_bus *bus, uint32_t word, uint64_t bits)
@@ -290,6 +294,9 @@ void vmbus__chan_show(struct vmbus_chan *chan);
 
 /* bus.c */
 int vmbus__watch(int epoll_fd, int fd, uint32_t events, uint64_t who);
+
+/* end.c: the end of a bus.  The backend for processes calls the first two as well. */
+void vmbus__bus_remove(struct vmbus_bus *bus);
 
 /* control.c: the machine's actions and the channels' answers; bus thread. */
 uint32_t vmbus__actions(struct vmbus_bus *bus, uint32_t budget);

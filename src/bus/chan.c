@@ -191,12 +191,20 @@ static int send_now(struct vmbus_chan *chan, const struct vmbus_msg *msg, uint32
 	return sent;
 }
 
+/* Why nothing can be sent: closed, failed by the device, or broken by the child. */
+static VMBUS_NOINLINE int unable(const struct vmbus_chan *chan)
+{
+	if (!chan->live || vmbus_ring_tx_fault(&chan->tx)->field == VMBUS_FAULT_NONE)
+		return VMBUS_E_STATE;
+	return VMBUS_E_FAULT;
+}
+
 int vmbus_chan_send(struct vmbus_chan *chan, const struct vmbus_msg *msg, uint32_t n)
 {
 	uint32_t i;
 
-	if (VMBUS_UNLIKELY(!chan->live))
-		return VMBUS_E_STATE;
+	if (VMBUS_UNLIKELY(!chan->live || chan->failed))
+		return unable(chan);
 	if (n >= DIRECT_MIN || !chan->in_callback)
 		return send_now(chan, msg, n);
 	for (i = 0; i < n; i++) {
@@ -217,8 +225,8 @@ int vmbus_chan_complete(struct vmbus_chan *chan, uint64_t id, const void *data, 
 	};
 	int err;
 
-	if (VMBUS_UNLIKELY(!chan->live))
-		return VMBUS_E_STATE;
+	if (VMBUS_UNLIKELY(!chan->live || chan->failed))
+		return unable(chan);
 	if (VMBUS_UNLIKELY(!chan->in_callback)) {
 		err = send_now(chan, &msg, 1);
 		return err == 1 ? 0 : err;

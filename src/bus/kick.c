@@ -78,6 +78,11 @@ uint64_t vmbus__slots_take_word(struct vmbus__slots *slots, uint32_t word)
 	return vmbus__take(&slots->word[word]);
 }
 
+uint64_t vmbus__self(void)
+{
+	return (uint64_t)(uintptr_t)pthread_self();
+}
+
 /* Monotonic time, ns. */
 uint64_t vmbus__now(void)
 {

@@ -172,7 +172,7 @@ void vmbus__chan_commands(struct vmbus_chan *chan)
 void vmbus__chan_command(struct vmbus_chan *chan, uint64_t cmd)
 {
 	vmbus__or64_release(&chan->cmd, cmd); /* BITS.add */
-	if (chan->own_fd && !chan->bus->ending)
+	if (chan->own_fd)
 		vmbus__kick(&chan->kick);
 	else
 		vmbus__chan_commands(chan);

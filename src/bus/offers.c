@@ -179,9 +179,51 @@ static int offer(struct vmbus_chan *chan, uint32_t monitor_us)
 	return 0;
 }
 
-static bool vsp_ok(const struct vmbus_vsp *vsp)
+/* What an offer lacks, for people; NULL: nothing. */
+static const char *missing(const struct vmbus_vsp *vsp, const struct vmbus_offer_opts *opts)
 {
-	return vsp && vsp->struct_bytes >= sizeof(*vsp) && vsp->name && vsp->packets;
+	if (!vsp)
+		return "vsp is NULL";
+	if (vsp->struct_bytes < sizeof(*vsp))
+		return "struct_bytes of the vsp is not sizeof(struct vmbus_vsp)";
+	if (!vsp->name)
+		return "the vsp has no name";
+	if (!vsp->packets)
+		return "the vsp has no packets()";
+	if (opts->struct_bytes < sizeof(*opts))
+		return "struct_bytes of the options is not sizeof(struct vmbus_offer_opts)";
+	return NULL;
+}
+
+/* Tell why an offer was refused; returns err. */
+static int refuse(struct vmbus_bus *bus, const struct vmbus_vsp *vsp, const char *why, int err)
+{
+	const bool named = vsp && vsp->struct_bytes >= sizeof(*vsp) && vsp->name;
+
+	vmbus__log(bus, VMBUS_LOG_ERROR, "offer of %s refused: %s (%s)",
+		   named ? vsp->name : "a device", why, vmbus_err_name(err));
+	return err;
+}
+
+/* Why the machine, or the monitor, took no offer. */
+static int refused_offer(const struct vmbus_chan *chan, uint32_t monitor_us, int err)
+{
+	char instance[37], why[VMBUS__WHY_BYTES];
+
+	vmbus_guid_format(&chan->offer.instance_id, instance);
+	if (err == VMBUS_E_INVAL && chan->offer.flags & 0xEu)
+		(void)snprintf(why, sizeof(why), "offer_flags 0x%x asks for what is not there",
+			       chan->offer.flags);
+	else if (err == VMBUS_E_INVAL)
+		(void)snprintf(why, sizeof(why), "instance %s is offered already", instance);
+	else if (err == VMBUS_E_FULL && monitor_us && chan->monitor == VMBUS_MONITOR_NONE)
+		(void)snprintf(why, sizeof(why), "all %u monitor ids are in use", VMBUS__MONITORS);
+	else if (err == VMBUS_E_FULL)
+		(void)snprintf(why, sizeof(why), "the child has %u channels (limits.chans_max)",
+			       chan->bus->chans_max);
+	else
+		(void)snprintf(why, sizeof(why), "out of memory");
+	return refuse(chan->bus, chan->vsp, why, err);
 }
 
 int vmbus_bus_offer(struct vmbus_bus *bus, const struct vmbus_vsp *vsp, void *ctx,
@@ -189,16 +231,18 @@ int vmbus_bus_offer(struct vmbus_bus *bus, const struct vmbus_vsp *vsp, void *ct
 {
 	const struct vmbus_offer_opts defaults = { .struct_bytes = sizeof(defaults) };
 	struct vmbus_chan *chan;
+	const char *why;
 	int err;
 
 	if (!opts)
 		opts = &defaults;
-	if (opts->struct_bytes < sizeof(*opts) || !vsp_ok(vsp))
-		return VMBUS_E_INVAL;
+	why = missing(vsp, opts);
+	if (why)
+		return refuse(bus, vsp, why, VMBUS_E_INVAL);
 	vmbus__reap(bus);
 	chan = storage(bus, opts->own_fd);
 	if (!chan)
-		return VMBUS_E_NOMEM;
+		return refuse(bus, vsp, "no memory, or no descriptor for own_fd", VMBUS_E_NOMEM);
 	chan->vsp = vsp;
 	chan->ctx = ctx;
 	chan->offer = (struct vmbus_offer){ .class_id = vsp->class_id,
@@ -211,6 +255,7 @@ int vmbus_bus_offer(struct vmbus_bus *bus, const struct vmbus_vsp *vsp, void *ct
 		chan->offer.instance_id = make_instance(bus, &vsp->class_id);
 	err = offer(chan, opts->monitor_us);
 	if (err) {
+		(void)refused_offer(chan, opts->monitor_us, err);
 		free_chan(chan);
 		return err;
 	}

@@ -75,13 +75,27 @@ static int dispatch(struct vmbus_chan *chan, uint32_t budget)
 	return (int)done;
 }
 
+/* Be the one who dispatches; not in a callback, and not when the bus ends. */
+static bool enter(struct vmbus_chan *chan)
+{
+	return vmbus__cas64_acq_rel(&chan->holder, 0, vmbus__self()); /* HOLD.enter */
+}
+
+static int leave(struct vmbus_chan *chan, int done)
+{
+	vmbus__st64_release(&chan->holder, 0); /* HOLD.enter */
+	return done;
+}
+
 int vmbus_chan_dispatch(struct vmbus_chan *chan, uint32_t budget)
 {
 	if (!chan->own_fd)
 		return VMBUS_E_INVAL;
 	if (budget == 0)
 		return 0;
-	return dispatch(chan, budget > INT32_MAX ? INT32_MAX : budget);
+	if (!enter(chan))
+		return VMBUS_E_STATE;
+	return leave(chan, dispatch(chan, budget > INT32_MAX ? INT32_MAX : budget));
 }
 
 /* Look at the ring for up to spin_ns; returns the packets that came, 0 when none did. */
@@ -119,7 +133,9 @@ int vmbus_chan_poll(struct vmbus_chan *chan, uint32_t budget, uint64_t spin_ns)
 		return 0;
 	if (budget > INT32_MAX)
 		budget = INT32_MAX;
+	if (!enter(chan))
+		return VMBUS_E_STATE;
 	if (spin_ns)
 		done = spin(chan, budget, spin_ns);
-	return done ? (int)done : dispatch(chan, budget);
+	return leave(chan, done ? (int)done : dispatch(chan, budget));
 }

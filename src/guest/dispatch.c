@@ -47,6 +47,7 @@ void vmbus__work_push(struct vmbus_vsc *vsc)
 		return;
 	vsc->on_work = true;
 	queue_push(&vsc->guest->work, vsc, true);
+	vmbus__guest_note(vsc->guest);
 }
 
 void vmbus__ready_push(struct vmbus_vsc *vsc)
@@ -55,6 +56,20 @@ void vmbus__ready_push(struct vmbus_vsc *vsc)
 		return;
 	vsc->on_ready = true;
 	queue_push(&vsc->guest->ready, vsc, false);
+	vmbus__guest_note(vsc->guest);
+}
+
+void vmbus__guest_asked(struct vmbus_guest *guest)
+{
+	guest->cli_drained = false;
+	vmbus__guest_note(guest);
+}
+
+/* Within dispatch there is no need: it looks at all that is due before it returns. */
+void vmbus__guest_note(struct vmbus_guest *guest)
+{
+	if (!guest->busy && guest->be->wake)
+		guest->be->wake(guest->be_ctx);
 }
 
 bool vmbus__cli_retry(struct vmbus_guest *guest, int err)
@@ -77,6 +92,16 @@ static struct vmbus_vsc *channel(struct vmbus_guest *guest, struct vmbus_cli_ref
 	return vsc && vsc->ref.gen == ref.gen ? vsc : NULL;
 }
 
+static void log_post(struct vmbus_guest *guest, uint32_t status)
+{
+	const struct vmbus__words words = { .what = "could not be posted",
+					    .name = vmbus_ctl_type_name(guest->post.ctl_type),
+					    .status = status,
+					    .status_name = vmbus_hc_status_name(status) };
+
+	vmbus__guest_log_status(guest, 0, &words);
+}
+
 /* Tell the machine what became of the message that was posted. */
 static void posted(struct vmbus_guest *guest, uint32_t status)
 {
@@ -86,9 +111,10 @@ static void posted(struct vmbus_guest *guest, uint32_t status)
 		(status == HV_NO_CONNECTION && guest->post.ctl_type == VMBUS_CTL_CONTACT);
 
 	if (status && !expected)
-		vmbus__guest_log(guest, 0, "a message could not be posted, status ", status);
+		log_post(guest, status);
 	guest->posting = false;
 	guest->cli_wait = VMBUS__WAIT_NOTHING;
+	guest->cli_drained = false;
 	(void)vmbus_cli_posted(guest->cli, status);
 }
 
@@ -176,8 +202,8 @@ static void channel_action(struct vmbus_guest *guest, const struct vmbus_cli_act
 		vmbus__vsc_opened(vsc, action->status);
 	} else if (vsc && action->act == VMBUS_CLI_MODIFIED) {
 		if (action->status)
-			vmbus__guest_log(guest, vsc->offer.relid,
-					 "the parent refused another VP, status ", action->status);
+			vmbus__guest_log_refusal(vsc, "the parent refused another VP",
+						 action->status);
 		vmbus__ready_push(vsc);
 	}
 }
@@ -225,8 +251,10 @@ static uint32_t messages(struct vmbus_guest *guest, uint32_t budget)
 			break;
 		if (bytes > sizeof(payload))
 			bytes = sizeof(payload);
-		if (type == VMBUS_MSG_TYPE_CTL && guest->state != VMBUS_GUEST_GONE)
-			(void)vmbus_cli_message(guest->cli, payload, bytes);
+		if (type != VMBUS_MSG_TYPE_CTL || guest->state == VMBUS_GUEST_GONE)
+			continue;
+		(void)vmbus_cli_message(guest->cli, payload, bytes);
+		guest->cli_drained = false;
 	}
 	return n;
 }
@@ -338,6 +366,7 @@ static void leave(struct vmbus_guest *guest)
 	bool over = true;
 
 	guest->leave_look = false;
+	guest->leave_later = false;
 	for (vsc = guest->first; vsc; vsc = vsc->next) {
 		vmbus__shares_take_back(vsc);
 		(void)vmbus_vsc_close(vsc);
@@ -347,7 +376,7 @@ static void leave(struct vmbus_guest *guest)
 	if (!over || guest->unload_asked)
 		return;
 	if (vmbus_cli_unload(guest->cli)) {
-		guest->leave_look = true; /* not now: messages are still under way */
+		guest->leave_later = true; /* not now: messages are still under way */
 		return;
 	}
 	guest->unload_asked = true;
@@ -357,7 +386,8 @@ static void leave(struct vmbus_guest *guest)
 /* The end of a connection, when everything of it is forgotten. */
 static void look_at_end(struct vmbus_guest *guest)
 {
-	if (guest->state == VMBUS_GUEST_LEAVING && guest->leave_look && !guest->unloaded)
+	if (guest->state == VMBUS_GUEST_LEAVING && (guest->leave_look || guest->leave_later) &&
+	    !guest->unloaded)
 		leave(guest);
 	if (guest->unloaded && guest->chans == 0) {
 		guest->unloaded = false;
@@ -410,11 +440,21 @@ int vmbus_guest_dispatch(struct vmbus_guest *guest, uint32_t budget)
 	return guest->busy ? VMBUS_E_STATE : vmbus__guest_run(guest, budget);
 }
 
+/* Whether something was noted that the next dispatch does without a wake-up. */
+bool vmbus__guest_due(const struct vmbus_guest *guest)
+{
+	return has_more(guest) || guest->ready.first || guest->parent_gone != guest->parent_lost ||
+	       (guest->unknown_rescinds && !guest->cli_wait) ||
+	       (guest->state == VMBUS_GUEST_LEAVING && guest->leave_look);
+}
+
 uint64_t vmbus_guest_timeout(const struct vmbus_guest *guest)
 {
 	uint64_t now, left = UINT64_MAX;
 	const struct vmbus_vsc *vsc;
 
+	if (vmbus__guest_due(guest))
+		return 0;
 	if (guest->posting) {
 		now = guest->be->time(guest->be_ctx);
 		left = guest->post_due > now ? (guest->post_due - now) * 100u : 0;
@@ -422,9 +462,12 @@ uint64_t vmbus_guest_timeout(const struct vmbus_guest *guest)
 	if (left > LOOK_NS) {
 		if (guest->signals_wait)
 			return LOOK_NS;
-		for (vsc = guest->own; vsc; vsc = vsc->own_next)
+		for (vsc = guest->own; vsc; vsc = vsc->own_next) {
+			if (vmbus__own_left(vsc) && !vsc->on_work)
+				return 0;
 			if (vsc->life == VMBUS__LIFE_STOPPING)
-				return LOOK_NS;
+				left = LOOK_NS;
+		}
 	}
 	return left;
 }

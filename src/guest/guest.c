@@ -26,6 +26,20 @@ static bool backend_ok(const struct vmbus_guest_backend *be)
 	       be->signal && be->alloc && be->release && be->pfn && be->time;
 }
 
+/* Either set up, or all of it zero: a limit without struct_bytes was forgotten, not left out. */
+static bool limits_ok(const struct vmbus_cli_opts *limits)
+{
+	const uint8_t *const bytes = (const uint8_t *)limits;
+	size_t i;
+
+	if (limits->struct_bytes)
+		return limits->struct_bytes >= sizeof(*limits);
+	for (i = 0; i < sizeof(*limits); i++)
+		if (bytes[i])
+			return false;
+	return true;
+}
+
 /* Limits with the defaults that we have to know filled in. */
 static struct vmbus_cli_opts limits_of(const struct vmbus_guest_opts *opts)
 {
@@ -66,7 +80,7 @@ int vmbus_guest_create(const struct vmbus_guest_opts *opts, struct vmbus_guest *
 	int err;
 
 	if (opts->struct_bytes < sizeof(*opts) || !backend_ok(opts->backend) ||
-	    (opts->limits.struct_bytes && opts->limits.struct_bytes < sizeof(opts->limits)))
+	    !limits_ok(&opts->limits))
 		return VMBUS_E_INVAL;
 	limits = limits_of(opts);
 	cli_bytes = vmbus_cli_bytes(&limits);
@@ -82,6 +96,7 @@ int vmbus_guest_create(const struct vmbus_guest_opts *opts, struct vmbus_guest *
 	g->opts = *opts;
 	g->be = opts->backend;
 	g->be_ctx = opts->backend_ctx;
+	g->cli_drained = true;
 	err = place(g, bytes, cli_bytes, &limits);
 	if (err) {
 		opts->backend->release(opts->backend_ctx, g, bytes, false);
@@ -106,8 +121,16 @@ void vmbus_guest_destroy(struct vmbus_guest *guest)
 
 	if (!guest || guest->busy)
 		return;
-	vmbus_guest_parent_gone(guest);
+	if (guest->be->keeps && guest->be->keeps(guest->be_ctx)) {
+		vmbus__guest_log(guest, 0, "vmbus_guest_destroy: ignored, the backend ends it", 0);
+		return;
+	}
 	leave_for_threads(guest);
+	if (guest->be->leave_ns && guest->be->idle && guest->state != VMBUS_GUEST_GONE) {
+		(void)vmbus_guest_disconnect(guest);
+		(void)vmbus_guest_wait(guest, VMBUS_GUEST_IDLE, guest->be->leave_ns);
+	}
+	vmbus_guest_parent_gone(guest);
 	/* All that is left to do is ours, and finite. */
 	for (steps = 0; guest->chans && steps < DRAIN_STEPS; steps++)
 		(void)vmbus__guest_run(guest, VMBUS__CHAN_TURN);
@@ -122,18 +145,15 @@ int vmbus_guest_connect(struct vmbus_guest *guest)
 {
 	int err;
 
-	if (guest->state != VMBUS_GUEST_IDLE && guest->state != VMBUS_GUEST_REFUSED &&
-	    guest->state != VMBUS_GUEST_GONE)
+	if (guest->state != VMBUS_GUEST_IDLE && guest->state != VMBUS_GUEST_REFUSED)
 		return VMBUS_E_STATE;
-	if (guest->chans || guest->parent_gone != guest->parent_lost)
+	if (guest->chans)
 		return VMBUS_E_AGAIN;
 	err = vmbus_cli_connect(guest->cli);
 	if (err)
 		return err;
-	guest->cli_drained = false;
-	guest->parent_gone = false;
-	guest->parent_lost = false;
 	guest->state = VMBUS_GUEST_CONNECTING;
+	vmbus__guest_asked(guest);
 	return 0;
 }
 
@@ -143,6 +163,7 @@ int vmbus_guest_disconnect(struct vmbus_guest *guest)
 		return VMBUS_E_STATE;
 	guest->state = VMBUS_GUEST_LEAVING;
 	guest->leave_look = true;
+	vmbus__guest_note(guest);
 	return 0;
 }
 
@@ -154,6 +175,7 @@ void vmbus_guest_parent_gone(struct vmbus_guest *guest)
 	guest->unloaded = false;
 	guest->unload_asked = false;
 	guest->parent_gone = true;
+	vmbus__guest_note(guest);
 }
 
 enum vmbus_guest_state vmbus_guest_state(const struct vmbus_guest *guest)
@@ -180,6 +202,15 @@ void *vmbus_guest_pages(struct vmbus_guest *guest, uint32_t count)
 
 void vmbus_guest_pages_free(struct vmbus_guest *guest, void *pages, uint32_t count)
 {
+	if (!pages || count == 0)
+		return;
+	if (!vmbus__pages_known(guest, pages, count) || vmbus__pages_shared(guest, pages, count)) {
+		vmbus__guest_log(
+			guest, 0,
+			"vmbus_guest_pages_free: ignored, not ours or still shared, pages: ",
+			count);
+		return;
+	}
 	vmbus__guest_free(guest, pages, count * (size_t)VMBUS_PAGE_BYTES, true);
 }
 
@@ -220,6 +251,12 @@ int vmbus__wait_turn(struct vmbus_guest *guest, struct vmbus__wait *wait)
 	return 0;
 }
 
+void vmbus__wait_end(struct vmbus_guest *guest)
+{
+	if (vmbus_guest_timeout(guest) != UINT64_MAX)
+		vmbus__guest_note(guest);
+}
+
 int vmbus_guest_wait(struct vmbus_guest *guest, enum vmbus_guest_state state, uint64_t timeout_ns)
 {
 	struct vmbus__wait wait;
@@ -229,13 +266,16 @@ int vmbus_guest_wait(struct vmbus_guest *guest, enum vmbus_guest_state state, ui
 		return VMBUS_E_STATE;
 	if (!guest->be->idle)
 		return VMBUS_E_NOTSUP;
+	if (guest->state == state) /* no turn, so that no wake-up is taken */
+		return 0;
 	vmbus__wait_begin(guest, &wait, timeout_ns);
 	while (guest->state != state) {
 		if (!err)
 			err = can_be(guest, state);
 		if (err)
-			return err;
+			break;
 		err = vmbus__wait_turn(guest, &wait);
 	}
-	return 0;
+	vmbus__wait_end(guest);
+	return guest->state == state ? 0 : err;
 }

@@ -127,9 +127,11 @@ void vmbus__rings_over(struct vmbus_vsc *vsc, int err)
 	if (err == VMBUS_E_FAULT) {
 		vsc->lost = true;
 		guest->leaked_pages += vsc->rings.count;
-		vmbus__guest_log(
-			guest, vsc->offer.relid,
-			"the parent has not let go of rings, pages lost: ", vsc->rings.count);
+		vmbus__guest_log(guest, vsc->offer.relid,
+				 guest->state == VMBUS_GUEST_GONE
+					 ? "the parent is gone and had the rings, pages lost: "
+					 : "the parent has not let go of rings, pages lost: ",
+				 vsc->rings.count);
 	}
 	if (vsc->life != VMBUS__LIFE_LIST || vsc->rescinded)
 		return;
@@ -191,15 +193,12 @@ static void own_remove(struct vmbus_vsc *vsc)
 
 void vmbus__vsc_opened(struct vmbus_vsc *vsc, uint32_t status)
 {
-	struct vmbus_guest *const guest = vsc->guest;
-
 	if (status == 0)
 		vsc->cli_open = true;
 	if (vsc->life != VMBUS__LIFE_OPENING)
 		return;
 	if (status) {
-		vmbus__guest_log(guest, vsc->offer.relid, "the parent refused to open it, status ",
-				 status);
+		vmbus__guest_log_refusal(vsc, "the parent refused to open it", status);
 		take(vsc, VMBUS_E_PEER);
 		return;
 	}

@@ -32,7 +32,10 @@ static void share_over(struct vmbus__list *list, int err)
 		guest->leaked_pages += over.count;
 		vmbus__guest_log(
 			guest, vsc->offer.relid,
-			"the parent has not let go of shared pages, they are lost: ", over.count);
+			guest->state == VMBUS_GUEST_GONE
+				? "the parent is gone and had shared pages, they are lost: "
+				: "the parent has not let go of shared pages, they are lost: ",
+			over.count);
 	}
 	if (!over.told)
 		over.ready(vsc, 0, err ? err : VMBUS_E_PEER);
@@ -160,6 +163,42 @@ void vmbus__list_event(struct vmbus_guest *guest, const struct vmbus_cli_action 
 		over(list, VMBUS_E_PEER);
 }
 
+bool vmbus__pages_known(struct vmbus_guest *guest, const void *pages, uint32_t count)
+{
+	const uint8_t *page = pages;
+	uint32_t i;
+
+	if ((uintptr_t)pages % VMBUS_PAGE_BYTES)
+		return false;
+	for (i = 0; i < count; i++, page += VMBUS_PAGE_BYTES)
+		if (guest->be->pfn(guest->be_ctx, page) == UINT64_MAX)
+			return false;
+	return true;
+}
+
+static bool overlap(const struct vmbus__list *list, const void *pages, uint32_t count)
+{
+	const uintptr_t a = (uintptr_t)list->pages, b = (uintptr_t)pages;
+
+	return list->pages && a < b + count * (uintptr_t)VMBUS_PAGE_BYTES &&
+	       b < a + list->count * (uintptr_t)VMBUS_PAGE_BYTES;
+}
+
+bool vmbus__pages_shared(const struct vmbus_guest *guest, const void *pages, uint32_t count)
+{
+	const struct vmbus__list *list;
+	const struct vmbus_vsc *vsc;
+
+	for (vsc = guest->first; vsc; vsc = vsc->next) {
+		if (overlap(&vsc->rings, pages, count))
+			return true;
+		for (list = vsc->shares; list; list = list->next)
+			if (overlap(list, pages, count))
+				return true;
+	}
+	return false;
+}
+
 int vmbus_vsc_share(struct vmbus_vsc *vsc, void *pages, uint32_t count,
 		    void (*ready)(struct vmbus_vsc *vsc, uint32_t gpadl, int err))
 {
@@ -174,6 +213,8 @@ int vmbus_vsc_share(struct vmbus_vsc *vsc, void *pages, uint32_t count,
 		return VMBUS_E_RANGE;
 	if (!vmbus__guest_usable(guest) || vsc->rescinded)
 		return VMBUS_E_STATE;
+	if (!vmbus__pages_known(guest, pages, count))
+		return VMBUS_E_INVAL;
 	list = vmbus__guest_alloc(guest, bytes, false);
 	if (!list)
 		return VMBUS_E_NOMEM;

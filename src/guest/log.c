@@ -92,6 +92,72 @@ void vmbus__guest_log(struct vmbus_guest *guest, uint32_t chan, const char *text
 	out(guest, &line);
 }
 
+static void add_hex(struct line *line, uint32_t number)
+{
+	char digits[11];
+	size_t at = sizeof(digits) - 1;
+
+	digits[at] = '\0';
+	do {
+		digits[--at] = "0123456789abcdef"[number % 16u];
+		number /= 16u;
+	} while (number);
+	digits[--at] = 'x';
+	digits[--at] = '0';
+	add(line, &digits[at]);
+}
+
+void vmbus__guest_log_status(struct vmbus_guest *guest, uint32_t chan,
+			     const struct vmbus__words *words)
+{
+	struct line line;
+
+	if (!admit(guest))
+		return;
+	begin(&line, chan);
+	if (words->name) {
+		add(&line, words->name);
+		add(&line, " ");
+	}
+	add(&line, words->what);
+	add(&line, ", status ");
+	add_hex(&line, words->status);
+	if (words->status_name && words->status_name[0] != '?') {
+		add(&line, " (");
+		add(&line, words->status_name);
+		add(&line, ")");
+	}
+	out(guest, &line);
+}
+
+/* Statuses of answers are the parent's choice; these are the ones that parents are known to use. */
+static const char *refusal_name(uint32_t status)
+{
+	switch (status) {
+	case 0x80000005u:
+		return "buffer overflow";
+	case 0x8000FFFFu:
+		return "catastrophic failure";
+	case 0xC0000001u:
+		return "unsuccessful";
+	case 0xC000000Du:
+		return "invalid parameter";
+	case 0xC000009Au:
+		return "insufficient resources";
+	default:
+		return NULL;
+	}
+}
+
+void vmbus__guest_log_refusal(struct vmbus_vsc *vsc, const char *what, uint32_t status)
+{
+	const struct vmbus__words words = { .what = what,
+					    .status = status,
+					    .status_name = refusal_name(status) };
+
+	vmbus__guest_log_status(vsc->guest, vsc->offer.relid, &words);
+}
+
 void vmbus__guest_log_fault(struct vmbus_guest *guest, uint32_t chan,
 			    const struct vmbus_fault *fault)
 {

@@ -55,13 +55,18 @@ struct vmbus_vsc *vmbus__vsc_new(struct vmbus_guest *guest)
 	}
 	vsc = guest->spare;
 	guest->spare = vsc->next;
-	vsc->next = NULL;
+	__builtin_memset(vsc, 0, sizeof(*vsc));
 	return vsc;
 }
 
 void vmbus__vsc_free(struct vmbus_guest *guest, struct vmbus_vsc *vsc)
 {
+	/* Who still has the pointer is told that the channel is gone, until the next offer. */
 	__builtin_memset(vsc, 0, sizeof(*vsc));
+	vsc->guest = guest;
+	vsc->life = VMBUS__LIFE_DEAD;
+	vsc->rescinded = true;
+	vsc->forgotten = true;
 	vsc->next = guest->spare;
 	guest->spare = vsc;
 }

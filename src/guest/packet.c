@@ -21,8 +21,10 @@ void vmbus__vsc_signal(void *ctx)
 	if (!vsc->path.signal_again)
 		return;
 	vsc->path.signals_failed++;
-	if (!vsc->opts.own_thread)
+	if (!vsc->opts.own_thread) {
 		guest->signals_wait = true;
+		vmbus__guest_note(guest);
+	}
 }
 
 /* The parent broke a ring: nothing passes any more, and the guest closes the channel. */
@@ -179,13 +181,32 @@ static int closed_error(const struct vmbus_vsc *vsc)
 	return vsc->path.broken ? VMBUS_E_FAULT : VMBUS_E_STATE;
 }
 
+/* Whether every piece that has bytes has an address. */
+static bool is_there(const struct vmbus_msg *msg)
+{
+	uint32_t i;
+
+	if ((!msg->data && msg->len) || (!msg->more && msg->more_count))
+		return false;
+	for (i = 0; i < msg->more_count; i++)
+		if (!msg->more[i].base && msg->more[i].len)
+			return false;
+	return true;
+}
+
+/* One test for the usual message, which is one piece. */
+static inline bool has_payload(const struct vmbus_msg *msg)
+{
+	return VMBUS_LIKELY(msg->data && !msg->more_count) || is_there(msg);
+}
+
 /* The first messages that ask for no completion: those that do go through request(). */
 static uint32_t plain_messages(const struct vmbus_msg *msg, uint32_t n)
 {
 	uint32_t i;
 
 	for (i = 0; i < n; i++)
-		if (VMBUS_UNLIKELY(msg[i].flags & VMBUS_PKT_FLAG_COMPLETE))
+		if (VMBUS_UNLIKELY(msg[i].flags & VMBUS_PKT_FLAG_COMPLETE) || !has_payload(&msg[i]))
 			break;
 	return i;
 }
@@ -217,7 +238,7 @@ int vmbus_vsc_request(struct vmbus_vsc *vsc, const struct vmbus_msg *msg, void *
 
 	if (VMBUS_UNLIKELY(!vsc->path.live))
 		return closed_error(vsc);
-	if (msg->type == VMBUS_PKT_COMPLETION)
+	if (msg->type == VMBUS_PKT_COMPLETION || !has_payload(msg))
 		return VMBUS_E_INVAL;
 	ours.flags = (uint16_t)(ours.flags | VMBUS_PKT_FLAG_COMPLETE);
 	ours.id = vmbus__req_take(&vsc->path, vsc->ref.slot, cookie);
@@ -240,6 +261,8 @@ int vmbus_vsc_complete(struct vmbus_vsc *vsc, uint64_t id, const void *data, uin
 
 	if (VMBUS_UNLIKELY(!vsc->path.live))
 		return closed_error(vsc);
+	if (!has_payload(&msg))
+		return VMBUS_E_INVAL;
 	err = put_or_wait(vsc, &msg, 1);
 	return err < 0 ? err : 0;
 }
@@ -396,9 +419,14 @@ uint32_t vmbus__vsc_run(struct vmbus_vsc *vsc, uint32_t budget, bool *more)
 /* The channel's own thread leaves it: this side of the hand-over touches the path no more. */
 void vmbus__own_leave(struct vmbus_vsc *vsc)
 {
+	const struct vmbus_guest *const guest = vsc->guest;
+
 	vsc->path.live = false;
 	vmbus__req_end_all(vsc);
 	vmbus__st32_release(&vsc->path.leave, VMBUS__LEAVE_DONE); /* LEAVE.thread */
+	/* From here on the channel is the guest's, and may be gone: only constants are used. */
+	if (guest->be->wake)
+		guest->be->wake(guest->be_ctx);
 }
 
 static int run_own(struct vmbus_vsc *vsc, uint32_t budget)
@@ -444,5 +472,7 @@ int vmbus_vsc_dispatch(struct vmbus_vsc *vsc, uint32_t budget)
 	guest->busy = false;
 	if (more && !vsc->opts.poll)
 		vmbus__ready_push(vsc);
+	else if (vmbus__guest_due(guest) || guest->signals_wait) /* asked for by a callback */
+		vmbus__guest_note(guest);
 	return vsc->path.broken ? VMBUS_E_PEER : (int)done;
 }

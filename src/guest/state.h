@@ -12,6 +12,7 @@
 #define VMBUS_GUEST_STATE_H
 
 #include <vmbus/guest.h>
+#include <vmbus/hypercall.h>
 
 #include "base/atomic.h"
 #include "base/contract.h"
@@ -124,6 +125,7 @@ struct vmbus_vsc {
 	bool fault_logged;
 	bool no_buffer; /* no memory for a packet of the parent's */
 	bool lost;	/* the parent may still use the rings' pages */
+	bool forgotten; /* gone() has returned; the storage waits for the next offer */
 	bool on_work;
 	bool on_ready;
 	bool on_own;
@@ -170,6 +172,7 @@ struct vmbus_guest {
 	bool parent_lost;  /* dispatch has done it */
 	bool unload_asked;
 	bool unloaded;
+	bool leave_later;      /* look again when something has happened */
 	bool unknown_rescinds; /* offers without memory are to be let go of */
 	uint32_t cli_wait;     /* enum vmbus__cli_wait: why channels are not stepped */
 	bool cli_drained;      /* nothing was asked since it had no action left */
@@ -213,6 +216,16 @@ int vmbus__vsc_grow(struct vmbus_vsc *vsc, uint32_t need);
 
 /* log.c: a line; chan is a relid, or 0. */
 void vmbus__guest_log(struct vmbus_guest *guest, uint32_t chan, const char *text, uint64_t number);
+/* "NAME WHAT, status 0x12 (STATUS_NAME)": name and status_name may be NULL. */
+struct vmbus__words {
+	const char *name;
+	const char *what;
+	uint32_t status;
+	const char *status_name;
+};
+void vmbus__guest_log_status(struct vmbus_guest *guest, uint32_t chan,
+			     const struct vmbus__words *words);
+void vmbus__guest_log_refusal(struct vmbus_vsc *vsc, const char *what, uint32_t status);
 void vmbus__guest_log_fault(struct vmbus_guest *guest, uint32_t chan,
 			    const struct vmbus_fault *fault);
 
@@ -234,6 +247,9 @@ void vmbus__call_end(struct vmbus_vsc *vsc);
 
 /* list.c: page lists. */
 void vmbus__list_step(struct vmbus__list *list);
+/* Whether all pages are the backend's; whether one is shared, or of a ring. */
+bool vmbus__pages_known(struct vmbus_guest *guest, const void *pages, uint32_t count);
+bool vmbus__pages_shared(const struct vmbus_guest *guest, const void *pages, uint32_t count);
 void vmbus__list_take_back(struct vmbus__list *list);
 void vmbus__list_event(struct vmbus_guest *guest, const struct vmbus_cli_action *action);
 void vmbus__shares_step(struct vmbus_vsc *vsc);
@@ -251,6 +267,11 @@ bool vmbus__own_left(const struct vmbus_vsc *vsc);
 /* dispatch.c */
 void vmbus__work_push(struct vmbus_vsc *vsc);
 void vmbus__ready_push(struct vmbus_vsc *vsc);
+/* Something is due: have the backend wake whoever sleeps, unless this is dispatch. */
+void vmbus__guest_note(struct vmbus_guest *guest);
+bool vmbus__guest_due(const struct vmbus_guest *guest);
+/* The machine was asked for something outside of the lists of channels. */
+void vmbus__guest_asked(struct vmbus_guest *guest);
 /* What the machine said to a call: whether it was done, or is to be tried again (see cli_wait). */
 bool vmbus__cli_retry(struct vmbus_guest *guest, int err);
 int vmbus__guest_run(struct vmbus_guest *guest, uint32_t budget);
@@ -263,5 +284,7 @@ bool vmbus__guest_usable(const struct vmbus_guest *guest);
 void vmbus__wait_begin(struct vmbus_guest *guest, struct vmbus__wait *wait, uint64_t timeout_ns);
 /* Dispatch, or sleep.  Errors: AGAIN (the deadline). */
 int vmbus__wait_turn(struct vmbus_guest *guest, struct vmbus__wait *wait);
+/* The user sleeps by itself from now on: a wake-up that the wait took is given again. */
+void vmbus__wait_end(struct vmbus_guest *guest);
 
 #endif

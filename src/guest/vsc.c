@@ -114,7 +114,7 @@ int vmbus_vsc_set_vp(struct vmbus_vsc *vsc, uint32_t target_vp)
 		return VMBUS_E_NOTSUP;
 	err = vmbus_cli_modify(guest->cli, vsc->ref, target_vp);
 	if (!err)
-		guest->cli_drained = false;
+		vmbus__guest_asked(guest);
 	return err;
 }
 
@@ -122,7 +122,9 @@ enum vmbus_vsc_state vmbus_vsc_state(const struct vmbus_vsc *vsc)
 {
 	switch (vsc->life) {
 	case VMBUS__LIFE_CLOSED:
-		return vsc->rescinded ? VMBUS_VSC_GONE : VMBUS_VSC_OFFERED;
+		/* When the parent is gone, dispatch may not have said so to the channel yet. */
+		return vsc->rescinded || vsc->guest->state == VMBUS_GUEST_GONE ? VMBUS_VSC_GONE
+									       : VMBUS_VSC_OFFERED;
 	case VMBUS__LIFE_LIST:
 	case VMBUS__LIFE_OPENING:
 		return vsc->close_asked || vsc->rescinded ? VMBUS_VSC_CLOSING : VMBUS_VSC_OPENING;
@@ -165,6 +167,8 @@ int vmbus_vsc_wait(struct vmbus_vsc *vsc, enum vmbus_vsc_state state, uint64_t t
 		return VMBUS_E_STATE;
 	if (!guest->be->idle)
 		return VMBUS_E_NOTSUP;
+	if (vsc->forgotten)
+		return state == VMBUS_VSC_GONE ? 0 : VMBUS_E_PEER;
 	vmbus__wait_begin(guest, &wait, timeout_ns);
 	guest->waited = vsc;
 	while (guest->waited && !is_in(vsc, state)) {
@@ -174,6 +178,7 @@ int vmbus_vsc_wait(struct vmbus_vsc *vsc, enum vmbus_vsc_state state, uint64_t t
 			break;
 		err = vmbus__wait_turn(guest, &wait);
 	}
+	vmbus__wait_end(guest);
 	if (!guest->waited) /* forgotten: it was rescinded */
 		return state == VMBUS_VSC_GONE ? 0 : VMBUS_E_PEER;
 	err = is_in(vsc, state) ? 0 : err;

@@ -696,10 +696,52 @@ START_TEST(bus_list__all_channels)
 }
 END_TEST
 
+/* Every refusal of an offer tells what is wrong. */
+START_TEST(bus_offer__refusals_name_what_is_wrong)
+{
+	struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts) };
+	struct vmbus_vsp vsp = fake_echo_vsp;
+	struct fake_echo echo = { 0 };
+	struct vmbus_chan *chan;
+	struct fake f;
+
+	fake_prepare(&f, 64);
+	f.opts.limits.struct_bytes = sizeof(f.opts.limits);
+	f.opts.limits.chans_max = 2;
+	fake_create(&f);
+	must_eq(vmbus_bus_offer(f.bus, NULL, &echo, NULL, &chan), VMBUS_E_INVAL);
+	must(fake_logged(&f, "offer of a device refused: vsp is NULL (INVAL)"));
+	vsp.struct_bytes--;
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &echo, NULL, &chan), VMBUS_E_INVAL);
+	must(fake_logged(&f, "sizeof(struct vmbus_vsp)"));
+	vsp.struct_bytes++;
+	vsp.name = NULL;
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &echo, NULL, &chan), VMBUS_E_INVAL);
+	must(fake_logged(&f, "no name"));
+	vsp.name = "echo";
+	vsp.packets = NULL;
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &echo, NULL, &chan), VMBUS_E_INVAL);
+	must(fake_logged(&f, "offer of echo refused: the vsp has no packets()"));
+	opts.struct_bytes = 8;
+	must_eq(vmbus_bus_offer(f.bus, &fake_echo_vsp, &echo, &opts, &chan), VMBUS_E_INVAL);
+	must(fake_logged(&f, "sizeof(struct vmbus_offer_opts)"));
+	opts.struct_bytes = sizeof(opts);
+	opts.instance_id.b[3] = 7;
+	must_eq(vmbus_bus_offer(f.bus, &fake_echo_vsp, &echo, &opts, &chan), 0);
+	must_eq(vmbus_bus_offer(f.bus, &fake_echo_vsp, &echo, &opts, &chan), VMBUS_E_INVAL);
+	must(fake_logged(&f, "is offered already"));
+	must_eq(vmbus_bus_offer(f.bus, &fake_echo_vsp, &echo, NULL, &chan), 0);
+	must_eq(vmbus_bus_offer(f.bus, &fake_echo_vsp, &echo, NULL, &chan), VMBUS_E_FULL);
+	must(fake_logged(&f, "the child has 2 channels (limits.chans_max)"));
+	fake_fini(&f);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "offers", 10);
 
+	tcase_add_test(tc, bus_offer__refusals_name_what_is_wrong);
 	tcase_add_test(tc, bus_create__errors);
 	tcase_add_test(tc, bus_offer__errors);
 	tcase_add_test(tc, chan_dispatch__errors);

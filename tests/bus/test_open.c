@@ -38,9 +38,9 @@ static int dev_open(struct vmbus_chan *chan, void *ctx)
 
 static void dev_packets(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n)
 {
+	const struct vmbus_msg msg = { .type = VMBUS_PKT_INBAND };
 	struct dev *d = vmbus_chan_ctx(chan);
 
-	(void)pkt;
 	d->packets += n;
 	if (d->revoke) {
 		must_eq(vmbus_bus_revoke(chan), 0);
@@ -49,6 +49,8 @@ static void dev_packets(struct vmbus_chan *chan, const struct vmbus_packet *pkt,
 	if (d->fail) {
 		vmbus_chan_fail(chan, "it said the wrong thing");
 		vmbus_chan_fail(chan, "this comes later and is not told");
+		must_eq(vmbus_chan_complete(chan, pkt[0].id, NULL, 0), VMBUS_E_STATE);
+		must_eq(vmbus_chan_send(chan, &msg, 1), VMBUS_E_STATE);
 	}
 }
 

@@ -451,6 +451,194 @@ START_TEST(chan__own_thread_life)
 }
 END_TEST
 
+/* A device that looks who calls it, and whether two do at once. */
+struct watched {
+	struct fake *f;
+	struct worker *w;
+	pthread_t packets_by, closed_by;
+	atomic_uint inside, entered, overlaps, opens, closes;
+	uint32_t nap_us;
+	bool removed_after_close;
+	int in_callback; /* what a dispatch within a callback said */
+	bool misuse;
+};
+
+static int watched_open(struct vmbus_chan *chan, void *ctx)
+{
+	(void)chan;
+	atomic_fetch_add(&((struct watched *)ctx)->opens, 1);
+	return 0;
+}
+
+static void watched_packets(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n)
+{
+	struct watched *d = vmbus_chan_ctx(chan);
+
+	(void)pkt;
+	(void)n;
+	atomic_fetch_add(&d->inside, 1);
+	d->packets_by = pthread_self();
+	atomic_store(&d->entered, 1);
+	if (d->misuse) {
+		d->in_callback = vmbus_chan_fd(chan) >= 0 ? vmbus_chan_dispatch(chan, 8)
+							  : vmbus_bus_dispatch(d->f->bus, 8);
+		vmbus_bus_destroy(d->f->bus); /* it is ignored */
+	}
+	if (d->nap_us)
+		usleep(d->nap_us);
+	atomic_fetch_sub(&d->inside, 1);
+}
+
+static int watched_close(struct vmbus_chan *chan)
+{
+	struct watched *d = vmbus_chan_ctx(chan);
+
+	if (atomic_load(&d->inside))
+		atomic_fetch_add(&d->overlaps, 1);
+	d->closed_by = pthread_self();
+	atomic_fetch_add(&d->closes, 1);
+	return 0;
+}
+
+static const struct vmbus_vsp watched_vsp = {
+	.struct_bytes = sizeof(watched_vsp),
+	.name = "watched",
+	.class_id = VMBUS_GUID(0x1c6e0e0fu, 0x0002, 0x4a11, 0x80, 0x01, 0, 0, 0, 0, 0, 2),
+	.open = watched_open,
+	.packets = watched_packets,
+	.close = watched_close,
+};
+
+/* removed(): the end of the channel's thread, as a pool's or a program's own. */
+static void watched_removed(void *ctx, struct vmbus_chan *chan)
+{
+	struct fake *f = ctx;
+	struct watched *d = vmbus_chan_ctx(chan);
+
+	d->removed_after_close = atomic_load(&d->closes) == 1;
+	if (d->w)
+		worker_stop(d->w);
+	f->removed++;
+}
+
+/* An open channel of that device, with or without a thread of its own. */
+static void watched_start(struct fake *f, struct watched *d, struct fake_chan *c, struct worker *w,
+			  bool own)
+{
+	const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .own_fd = own };
+	struct vmbus_chan *chan;
+
+	fake_prepare(f, 256);
+	f->opts.removed = watched_removed;
+	fake_create(f);
+	d->f = f;
+	d->w = w;
+	must_eq(vmbus_bus_offer(f->bus, &watched_vsp, d, &opts, &chan), 0);
+	if (w)
+		worker_start(w, chan, 0);
+	fake_contact(f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(f, c, 1), 1);
+	must_eq(await_open(f, c), 0);
+}
+
+static void await_entered(struct watched *d)
+{
+	const uint64_t end = fake_now_ns() + 30ull * SECOND;
+
+	while (!atomic_load(&d->entered))
+		must(fake_now_ns() < end);
+}
+
+START_TEST(bus_destroy__closes_on_the_thread_of_the_channel)
+{
+	struct watched d = { .nap_us = 30000 };
+	struct fake_chan c;
+	struct worker w;
+	struct fake f;
+
+	watched_start(&f, &d, &c, &w, true);
+	must_eq(fake_send(&c, 1, &c, 8), 1);
+	await_entered(&d);
+	fake_chan_free(&c);
+	fake_fini(&f); /* while packets() runs */
+	must_eq(d.closes, 1);
+	must_eq(d.overlaps, 0);
+	must(pthread_equal(d.closed_by, d.packets_by));
+	must(d.removed_after_close);
+	must_eq(f.removed, 1);
+}
+END_TEST
+
+START_TEST(bus_destroy__waits_for_a_callback_that_runs)
+{
+	struct watched d = { .nap_us = 300000 }; /* longer than the time to come */
+	struct fake_chan c;
+	struct worker w;
+	struct fake f;
+
+	watched_start(&f, &d, &c, &w, true);
+	must_eq(fake_send(&c, 1, &c, 8), 1);
+	await_entered(&d);
+	fake_chan_free(&c);
+	fake_fini(&f);
+	must_eq(d.closes, 1);
+	must_eq(d.overlaps, 0);
+	must_eq(f.removed, 1);
+}
+END_TEST
+
+START_TEST(bus_destroy__closes_for_a_thread_that_left)
+{
+	struct watched d = { 0 };
+	struct fake_chan c;
+	struct worker w;
+	struct fake f;
+	uint64_t begin;
+
+	watched_start(&f, &d, &c, &w, true);
+	worker_stop(&w);
+	d.w = NULL;
+	fake_chan_free(&c);
+	begin = fake_now_ns();
+	fake_fini(&f);
+	must(fake_now_ns() - begin < 10ull * SECOND);
+	must_eq(d.closes, 1);
+	must(pthread_equal(d.closed_by, pthread_self()));
+	must_eq(f.removed, 1);
+}
+END_TEST
+
+START_TEST(bus_destroy__and_dispatch_in_a_callback)
+{
+	struct watched d = { .misuse = true };
+	struct fake_chan c;
+	struct worker w;
+	struct fake f;
+
+	/* of a channel with a thread of its own */
+	watched_start(&f, &d, &c, &w, true);
+	must_eq(fake_send(&c, 1, &c, 8), 1);
+	await_entered(&d);
+	fake_chan_free(&c);
+	fake_fini(&f);
+	must_eq(d.in_callback, VMBUS_E_STATE);
+	must_eq(f.removed, 1);
+	/* of one without */
+	d = (struct watched){ .misuse = true };
+	watched_start(&f, &d, &c, NULL, false);
+	must_eq(fake_send(&c, 1, &c, 8), 1);
+	must_eq(vmbus_bus_signal_event(f.bus, c.conn, 0), VMBUS_HC_OK);
+	fake_run(&f);
+	must_eq(d.entered, 1);
+	must_eq(d.in_callback, VMBUS_E_STATE);
+	must_eq(d.closes, 0);
+	must(fake_logged(&f, "destroy"));
+	fake_chan_free(&c);
+	fake_fini(&f);
+	must_eq(d.closes, 1);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "threads", 20);
@@ -463,6 +651,10 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, bus__four_threads_while_channels_come_and_go);
 	tcase_add_test(tc, bus_post_message__each_is_answered_once);
 	tcase_add_test(tc, chan__own_thread_life);
+	tcase_add_test(tc, bus_destroy__closes_on_the_thread_of_the_channel);
+	tcase_add_test(tc, bus_destroy__waits_for_a_callback_that_runs);
+	tcase_add_test(tc, bus_destroy__closes_for_a_thread_that_left);
+	tcase_add_test(tc, bus_destroy__and_dispatch_in_a_callback);
 }
 
 VMBUS_TEST_MAIN("bus.threads", tests)

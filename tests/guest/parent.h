@@ -570,6 +570,16 @@ static inline struct parent *parent_new(uint32_t version_max)
 	return p;
 }
 
+/* After vmbus_guest_parent_gone(): the end of the guest, and another one. */
+static inline void parent_new_guest(struct parent *p)
+{
+	const struct vmbus_guest_opts opts = parent_guest_opts(p);
+
+	vmbus_guest_destroy(p->guest);
+	must_eq(p->offered, p->gone);
+	must_eq(vmbus_guest_create(&opts, &p->guest), 0);
+}
+
 #define PARENT_ANY SIZE_MAX /* for parent_free(): nobody knows how many */
 
 /* The end of both; leaked: pages that the guest has left with the parent, or PARENT_ANY. */

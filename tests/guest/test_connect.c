@@ -71,6 +71,8 @@ START_TEST(guest_create__refuses_what_cannot_be)
 	opts.limits.chans_max = 1;
 	opts.limits.struct_bytes = 1;
 	must_eq(vmbus_guest_create(&opts, &guest), VMBUS_E_INVAL);
+	opts.limits.struct_bytes = 0; /* limits that would not count */
+	must_eq(vmbus_guest_create(&opts, &guest), VMBUS_E_INVAL);
 	opts = parent_guest_opts(p);
 	p->mem.fail_at = p->mem.allocs + 1;
 	must_eq(vmbus_guest_create(&opts, &guest), VMBUS_E_NOMEM);
@@ -184,6 +186,113 @@ START_TEST(guest_wait__needs_a_backend_that_can_idle)
 }
 END_TEST
 
+static unsigned long wakes;
+
+static void count_wake(void *ctx)
+{
+	(void)ctx;
+	wakes++;
+}
+
+static void not_ready(struct vmbus_vsc *vsc, uint32_t gpadl, int err)
+{
+	(void)vsc;
+	(void)gpadl;
+	must_eq(err, 0);
+}
+
+/* At rest, then a call: it is due at once, and whoever sleeps is told. */
+#define DUE(p, call)                                                                               \
+	do {                                                                                       \
+		parent_settle(p);                                                                  \
+		must_eq(vmbus_guest_timeout((p)->guest), UINT64_MAX);                              \
+		wakes = 0;                                                                         \
+		must_eq((call), 0);                                                                \
+		must_eq(vmbus_guest_timeout((p)->guest), 0);                                       \
+		must(wakes > 0);                                                                   \
+	} while (0)
+
+START_TEST(guest_timeout__is_0_after_every_call_that_leaves_work)
+{
+	const struct vmbus_vsc_opts opts = { .struct_bytes = sizeof(opts) };
+	struct parent *p = parent_new(0);
+	struct vmbus_vsc *vsc;
+	uint8_t *pages;
+
+	p->backend.wake = count_wake;
+	(void)parent_offer(p, 1);
+	DUE(p, vmbus_guest_connect(p->guest));
+	parent_settle(p);
+	vsc = vmbus_vsc_find(p->guest, &parent_class, 0);
+	pages = vmbus_guest_pages(p->guest, 1);
+	DUE(p, vmbus_vsc_open(vsc, &opts));
+	DUE(p, vmbus_vsc_set_vp(vsc, 0));
+	DUE(p, vmbus_vsc_share(vsc, pages, 1, not_ready));
+	wakes = 0;
+	parent_settle(p);
+	must_eq(wakes, 0); /* dispatch needs none */
+	DUE(p, vmbus_vsc_close(vsc));
+	DUE(p, vmbus_guest_disconnect(p->guest));
+	parent_settle(p);
+	must_eq(vmbus_guest_state(p->guest), VMBUS_GUEST_IDLE);
+	vmbus_guest_pages_free(p->guest, pages, 1);
+	parent_free(p, 0);
+}
+END_TEST
+
+static bool keep;
+
+static bool keeps(void *ctx)
+{
+	(void)ctx;
+	return keep;
+}
+
+START_TEST(guest_destroy__is_the_backends_or_orderly)
+{
+	const struct vmbus_vsc_opts opts = { .struct_bytes = sizeof(opts), .own_thread = true };
+	struct parent *p = parent_new(0);
+	struct vmbus_vsc *vsc;
+
+	p->backend.keeps = keeps;
+	p->backend.leave_ns = PARENT_SECOND;
+	(void)parent_offer(p, 1);
+	parent_connect(p);
+	vsc = vmbus_vsc_find(p->guest, &parent_class, 0);
+	must_eq(vmbus_vsc_open(vsc, &opts), 0);
+	must_eq(vmbus_vsc_wait(vsc, VMBUS_VSC_OPEN, PARENT_SECOND), 0);
+	must_eq(vmbus_vsc_share(vsc, vmbus_guest_pages(p->guest, 1), 1, not_ready), 0);
+	parent_settle(p);
+	keep = true;
+	vmbus_guest_destroy(p->guest);
+	must_eq(vmbus_guest_state(p->guest), VMBUS_GUEST_CONNECTED);
+	must(strstr(p->last_line, "ignored") != NULL);
+	keep = false;
+	p->lines = 0;
+	parent_new_guest(p);
+	must_eq(p->unloads, 1);
+	must_eq(p->lines, 0); /* nothing was lost */
+	must_eq(p->mem.shared_pages, 1);
+	parent_free(p, 1);
+}
+END_TEST
+
+START_TEST(guest_log__names_messages_and_statuses)
+{
+	struct parent *p = parent_new(0);
+
+	(void)parent_offer(p, 1);
+	parent_connect(p);
+	p->post_status = 0x12;
+	p->post_status_times = 200;
+	(void)vmbus_guest_disconnect(p->guest);
+	(void)vmbus_guest_wait(p->guest, VMBUS_GUEST_IDLE, 60 * PARENT_SECOND);
+	must(strstr(p->last_line, "could not be posted, status 0x12 (") != NULL);
+	must(strncmp(p->last_line, "could", 5) != 0); /* which message */
+	parent_free(p, PARENT_ANY);
+}
+END_TEST
+
 /* [CTL-UNLOAD] */
 START_TEST(guest_disconnect__forgets_all_and_can_connect_again)
 {
@@ -222,26 +331,38 @@ START_TEST(guest_disconnect__while_connecting)
 }
 END_TEST
 
-START_TEST(guest_parent_gone__ends_everything_and_a_child_may_come_back)
+START_TEST(guest_parent_gone__ends_everything_for_good)
 {
+	const struct vmbus_vsc_opts opts = { .struct_bytes = sizeof(opts) };
 	struct parent *p = parent_new(0);
+	struct vmbus_vsc *vsc;
 
 	vmbus_guest_parent_gone(p->guest); /* not connected: nothing happens */
 	must_eq(vmbus_guest_state(p->guest), VMBUS_GUEST_IDLE);
 	(void)parent_offer(p, 1);
 	parent_connect(p);
+	vsc = vmbus_vsc_find(p->guest, &parent_class, 0);
 	vmbus_guest_parent_gone(p->guest);
 	must_eq(vmbus_guest_state(p->guest), VMBUS_GUEST_GONE);
-	must_eq(p->gone, 0); /* callbacks come from dispatch */
-	must_eq(vmbus_guest_connect(p->guest), VMBUS_E_AGAIN);
+	must_eq(p->gone, 0);			       /* callbacks come from dispatch */
+	must_eq(vmbus_vsc_state(vsc), VMBUS_VSC_GONE); /* dispatch has not told it yet */
+	must_eq(vmbus_guest_timeout(p->guest), 0);
+	must_eq(vmbus_guest_connect(p->guest), VMBUS_E_STATE);
 	must_eq(vmbus_guest_wait(p->guest, VMBUS_GUEST_IDLE, PARENT_SECOND), VMBUS_E_PEER);
 	while (vmbus_guest_dispatch(p->guest, 16))
 		;
 	must_eq(p->gone, 1);
+	/* A pointer that was kept too long is told so as long as there is a guest. */
+	must_eq(vmbus_vsc_state(vsc), VMBUS_VSC_GONE);
+	must_eq(vmbus_vsc_open(vsc, &opts), VMBUS_E_STATE);
+	must_eq(vmbus_vsc_close(vsc), VMBUS_E_STATE);
+	must_eq(vmbus_vsc_wait(vsc, VMBUS_VSC_OPEN, PARENT_SECOND), VMBUS_E_PEER);
+	must_eq(vmbus_vsc_wait(vsc, VMBUS_VSC_GONE, PARENT_SECOND), 0);
+	/* The backend of a parent that is gone does not come back. */
 	vmbus_srv_disconnect(p->srv);
 	parent_settle(p);
-	parent_connect(p);
-	must_eq(p->offered, 2);
+	must_eq(vmbus_guest_connect(p->guest), VMBUS_E_STATE);
+	must_eq(vmbus_guest_state(p->guest), VMBUS_GUEST_GONE);
 	parent_free(p, 0);
 }
 END_TEST
@@ -256,9 +377,6 @@ START_TEST(guest_parent_gone__during_contact)
 	while (vmbus_guest_dispatch(p->guest, 16))
 		;
 	must_eq(vmbus_guest_state(p->guest), VMBUS_GUEST_GONE);
-	vmbus_srv_disconnect(p->srv);
-	parent_settle(p);
-	parent_connect(p);
 	parent_free(p, 0);
 }
 END_TEST
@@ -388,9 +506,12 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, guest_create__refuses_what_cannot_be);
 	tcase_add_test(tc, guest_disconnect__forgets_all_and_can_connect_again);
 	tcase_add_test(tc, guest_disconnect__while_connecting);
-	tcase_add_test(tc, guest_parent_gone__ends_everything_and_a_child_may_come_back);
+	tcase_add_test(tc, guest_parent_gone__ends_everything_for_good);
 	tcase_add_test(tc, guest_parent_gone__during_contact);
 	tcase_add_test(tc, guest_pages__come_and_go);
+	tcase_add_test(tc, guest_timeout__is_0_after_every_call_that_leaves_work);
+	tcase_add_test(tc, guest_destroy__is_the_backends_or_orderly);
+	tcase_add_test(tc, guest_log__names_messages_and_statuses);
 	tc = vmbus_test_case(suite, "post", 10);
 	tcase_add_loop_test(tc, guest_post__is_tried_again_while_the_parent_has_no_buffers, 0, 3);
 	tcase_add_test(tc, guest_post__is_tried_at_a_growing_pace);

@@ -377,6 +377,8 @@ START_TEST(guest_dispatch__survives_lies_in_messages)
 		p->now += 10000;
 		if (rnd(500) == 0)
 			vmbus_guest_parent_gone(p->guest);
+		if (rnd(100) == 0 && vmbus_guest_state(p->guest) == VMBUS_GUEST_GONE)
+			parent_new_guest(p);
 		if (rnd(100) == 0 && vmbus_guest_connect(p->guest) == 0)
 			vmbus_srv_disconnect(p->srv);
 		/* Lists that a liar made us lose are leaked; the test's pages must not run out. */

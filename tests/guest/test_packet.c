@@ -158,6 +158,57 @@ START_TEST(vsc_send__gathers_pieces_within_callbacks)
 }
 END_TEST
 
+/* Bytes without an address, in each piece of a message. */
+static void refuse_null(struct client *c)
+{
+	static uint8_t byte;
+	const struct vmbus_iov none = { NULL, 8 }, empty = { NULL, 0 };
+	const struct vmbus_msg wrong[] = {
+		{ .type = VMBUS_PKT_INBAND, .len = 8 },
+		{ .type = VMBUS_PKT_INBAND, .more_count = 1 },
+		{ .type = VMBUS_PKT_INBAND, .data = &byte, .len = 1, .more_count = 1 },
+		{ .type = VMBUS_PKT_INBAND,
+		  .data = &byte,
+		  .len = 1,
+		  .more = &none,
+		  .more_count = 1 },
+	};
+	struct vmbus_msg two[2] = { { .type = VMBUS_PKT_INBAND, .more = &empty, .more_count = 1 },
+				    { .type = VMBUS_PKT_INBAND, .len = 8 } };
+	size_t i;
+
+	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		must_eq(vmbus_vsc_send(c->vsc, &wrong[i], 1), VMBUS_E_INVAL);
+		must_eq(vmbus_vsc_request(c->vsc, &wrong[i], NULL), VMBUS_E_INVAL);
+	}
+	must_eq(vmbus_vsc_complete(c->vsc, 7, NULL, 8), VMBUS_E_INVAL);
+	must_eq(vmbus_vsc_send(c->vsc, two, 2), 1);
+	must_eq(client_info(c).requests, 0);
+}
+
+static void refuse_null_in_call(struct client *c, const struct vmbus_packet *pkt)
+{
+	(void)pkt;
+	if (c->packets == 2)
+		refuse_null(c);
+}
+
+START_TEST(vsc_send__refuses_bytes_without_an_address)
+{
+	struct pair s;
+
+	pair_init(&s);
+	s.c.on_packet = refuse_null_in_call;
+	client_open(&s.c);
+	refuse_null(&s.c);
+	must_eq(client_send(&s.c, "x", 1), 1);
+	parent_settle(s.p);
+	must_eq(s.c.packets, 3);
+	client_close(&s.c);
+	parent_free(s.p, 0);
+}
+END_TEST
+
 START_TEST(vsc_send__refuses_what_cannot_be)
 {
 	static uint8_t large[4096];
@@ -667,6 +718,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, vsc_send__data_both_ways, 0, 6);
 	tcase_add_test(tc, vsc_send__gathers_pieces);
 	tcase_add_loop_test(tc, vsc_send__gathers_pieces_within_callbacks, 0, 2);
+	tcase_add_test(tc, vsc_send__refuses_bytes_without_an_address);
 	tcase_add_test(tc, vsc_send__refuses_what_cannot_be);
 	tcase_add_test(tc, vsc_send__refuses_the_same_within_callbacks);
 	tcase_add_test(tc, vsc_complete__answers_the_parent);

@@ -315,6 +315,7 @@ static void end_badly(struct life *l)
 	while (vmbus_guest_dispatch(l->p->guest, 64))
 		;
 	must_eq(l->p->offered, l->p->gone);
+	parent_new_guest(l->p);
 	parent_drops_all(l->p);
 	while (parent_turn(l->p) > l->p->inbox_count)
 		;

@@ -16,6 +16,13 @@ START_TEST(shm_attach__refuses_options)
 	opts = opts_of("/tmp/x");
 	opts.guest.struct_bytes = 1;
 	must_eq(vmbus_shm_attach(&opts, &attach), VMBUS_E_INVAL);
+	/* Options of the guest without struct_bytes were meant, and would be lost. */
+	opts = opts_of("/tmp/x");
+	opts.guest.ctx = &opts;
+	must_eq(vmbus_shm_attach(&opts, &attach), VMBUS_E_INVAL);
+	opts = opts_of("/tmp/x");
+	opts.guest.limits.chans_max = 5;
+	must_eq(vmbus_shm_attach(&opts, &attach), VMBUS_E_INVAL);
 	opts = opts_of("");
 	must_eq(vmbus_shm_attach(&opts, &attach), VMBUS_E_RANGE);
 	memset(path, 'x', sizeof(path));
@@ -348,8 +355,9 @@ START_TEST(attached__a_parent_that_breaks_the_rules_is_gone)
 	must_eq(did, VMBUS_E_PEER);
 	(void)vmbus_shm_attach_dispatch(attach, 64);
 	must_eq(vmbus_guest_state(vmbus_shm_guest(attach)), VMBUS_GUEST_GONE);
-	/* Trying again over a dead attachment ends the same way. */
-	must_eq(vmbus_guest_connect(vmbus_shm_guest(attach)), 0);
+	/* There is no coming back over a dead attachment. */
+	must_eq(vmbus_guest_connect(vmbus_shm_guest(attach)), VMBUS_E_STATE);
+	must_eq(vmbus_guest_state(vmbus_shm_guest(attach)), VMBUS_GUEST_GONE);
 	must_eq(vmbus_guest_wait(vmbus_shm_guest(attach), VMBUS_GUEST_CONNECTED, SECOND_NS),
 		VMBUS_E_PEER);
 	must_eq(vmbus_shm_attach_dispatch(attach, 0), VMBUS_E_RANGE);

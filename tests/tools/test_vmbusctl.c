@@ -99,6 +99,12 @@ START_TEST(vmbusctl__usage_and_version)
 		must_eq(out->status, 2);
 		must(out->text[0] != 0);
 	}
+	run(out, "frob");
+	must(strstr(out->text, "frob: no such command") != NULL);
+	run(out, "list more");
+	must(strstr(out->text, "more: list takes no such word") != NULL);
+	run(out, "check x");
+	must(strstr(out->text, "x: check takes no words") != NULL);
 	run(out, "list");
 	must_eq(out->status, 2);
 	must(strstr(out->text, "VMBUS_SOCKET") != NULL);
@@ -111,6 +117,25 @@ START_TEST(vmbusctl__usage_and_version)
 	free(out);
 }
 END_TEST
+
+/* A socket that is of another kind than a parent's. */
+static void list_stream_socket(struct out *out)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	const int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char args[128];
+
+	(void)snprintf(at.sun_path, sizeof(at.sun_path), "/tmp/vmbus-stream-%d", (int)getpid());
+	must(sock >= 0);
+	must_eq(bind(sock, (const struct sockaddr *)&at, sizeof(at)), 0);
+	must_eq(listen(sock, 1), 0);
+	(void)snprintf(args, sizeof(args), "list -s %s", at.sun_path);
+	run(out, args);
+	must_eq(out->status, 1);
+	must(strstr(out->text, "a socket of another kind") != NULL);
+	close(sock);
+	unlink(at.sun_path);
+}
 
 START_TEST(vmbusctl_list__errors_name_socket_errno_and_remedy)
 {
@@ -125,6 +150,7 @@ START_TEST(vmbusctl_list__errors_name_socket_errno_and_remedy)
 	must(strstr(out->text, "/tmp/no-such-socket") != NULL);
 	must(strstr(out->text, "errno 2") != NULL);
 	must(strstr(out->text, "-s") != NULL);
+	list_stream_socket(out);
 	host_open(&host); /* it listens, and nobody dispatches */
 	(void)snprintf(args, sizeof(args), "list -t 0.05 -s %s", host.path);
 	run(out, args);

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The end of a bus: every device closes, then every channel is removed.  A channel with own_fd is
+ * closed by its thread if that one comes in time, else here; never by both, and never while its
+ * thread is in a callback.
+ *
+ * HOLD: who dispatches a channel with own_fd has its `holder`.  The bus seizes it from nobody but 0,
+ * and keeps it: a thread that comes later is sent away without touching the channel.
+ */
+#include "bus/bus.h"
+
+#include <time.h>
+
+#define COME_NS ((uint64_t)100 * VMBUS__MS) /* for the threads of channels to take their command */
+
+static void wait_ms(void)
+{
+	const struct timespec ms = { 0, VMBUS__MS };
+
+	nanosleep(&ms, NULL);
+}
+
+/* Whether this thread is within a callback of the bus or of one of its channels. */
+bool vmbus_bus_in_callback(struct vmbus_bus *bus)
+{
+	const uint64_t self = vmbus__self();
+	uint32_t slot;
+
+	if (vmbus__ld64_relaxed(&bus->holder) == self) /* HOLD.look */
+		return true;
+	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (chan && vmbus__ld64_relaxed(&chan->holder) == self) /* HOLD.look */
+			return true;
+	}
+	return false;
+}
+
+/* Whether this thread, and no other, may act as that of the channel from now on. */
+static bool seize(struct vmbus_chan *chan)
+{
+	if (!chan->own_fd)
+		return true;
+	if (vmbus__ld64_relaxed(&chan->holder) == VMBUS__SEIZED) /* HOLD.look */
+		return true;
+	if (!vmbus__cas64_acq_rel(&chan->holder, 0, VMBUS__SEIZED)) /* HOLD.seize */
+		return false;
+	vmbus__kick_clear(&chan->kick); /* nobody shall wake for what he may not do */
+	return true;
+}
+
+/* Whether a channel's thread has yet to take a command. */
+static bool any_waits(struct vmbus_bus *bus)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (chan && chan->own_fd && vmbus__ld64_relaxed(&chan->cmd)) /* BITS.take */
+			return true;
+	}
+	return false;
+}
+
+/* Wait until a channel is closed: for its thread's callback, its device, lists that it holds. */
+static void close_one(struct vmbus_bus *bus, uint32_t slot)
+{
+	struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+	while (chan && chan->local != VMBUS__CLOSED) {
+		if (seize(chan))
+			vmbus__chan_commands(chan);
+		(void)vmbus__answers(bus);
+		if (vmbus__chan_at(bus, slot) != chan)
+			return;
+		vmbus__chan_try_finish(chan);
+		if (vmbus__chan_at(bus, slot) != chan || chan->local == VMBUS__CLOSED)
+			return;
+		wait_ms();
+	}
+}
+
+/* Close every device.  From now on nothing is dispatched.  Twice is once. */
+void vmbus_bus_close(struct vmbus_bus *bus)
+{
+	uint64_t end;
+	uint32_t slot;
+
+	if (bus->ending)
+		return;
+	vmbus__st64_relaxed(&bus->holder, vmbus__self()); /* HOLD.enter */
+	(void)vmbus__answers(bus);
+	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (chan)
+			vmbus__chan_end(chan);
+	}
+	for (end = vmbus__now() + COME_NS; any_waits(bus) && vmbus__now() < end; wait_ms())
+		(void)vmbus__answers(bus);
+	bus->ending = true;
+	for (slot = 0; slot < VMBUS__RELIDS; slot++)
+		close_one(bus, slot);
+	vmbus__st64_relaxed(&bus->holder, 0); /* HOLD.enter */
+}
+
+/* Every channel is closed: the embedder hears of each a last time. */
+void vmbus__bus_remove(struct vmbus_bus *bus)
+{
+	uint32_t slot;
+
+	vmbus__st64_relaxed(&bus->holder, vmbus__self()); /* HOLD.enter */
+	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (!chan)
+			continue;
+		while (!seize(chan))
+			wait_ms();
+		vmbus__chan_remove(chan);
+	}
+}
