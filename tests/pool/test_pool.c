@@ -612,7 +612,7 @@ START_TEST(pool__uses_no_processor_when_idle)
 	must_eq(after.dispatches, before.dispatches);
 	must_eq(after.sleeps, before.sleeps);
 	vmbus_test_at("%llu ns in %d s", (unsigned long long)used, seconds);
-	must(used < 2 * MS); /* of this thread's own two system calls */
+	must(used < VMBUS_TEST_IDLE_NS); /* of this thread's own two system calls */
 	for (i = 0; i < 16; i++)
 		remove_and_close(pool, &c[i]);
 	vmbus_pool_destroy(pool);

@@ -31,6 +31,18 @@
 
 #define VMBUS_TEST_SKIPPED 77 /* exit status of a suite that could run nothing */
 
+/*
+ * Processor time, in ns, of a process that only sleeps for a few seconds.  The thread sanitizer has a
+ * thread of its own in every process, which does not sleep all the time.
+ */
+#define VMBUS_TEST_IDLE_NS 2000000
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#undef VMBUS_TEST_IDLE_NS
+#define VMBUS_TEST_IDLE_NS 100000000
+#endif
+#endif
+
 static int *vmbus_test_skips; /* shared by all processes of the suite */
 static int vmbus_test_fds;
 static char vmbus_test_where[256];
