@@ -3,6 +3,7 @@
 #include "bench.h"
 #include "chan_pair.h"
 #include "channel.h"
+#include "kvm.h"
 #include "ring.h"
 #include "subject.h"
 
@@ -14,6 +15,7 @@ static int usage(FILE *to)
 {
 	fputs("usage: vmbus-bench ring [options]   measure the ring; ring --help tells more\n"
 	      "       vmbus-bench channel [options]  measure channels; channel --help tells more\n"
+	      "       vmbus-bench kvm [options]    count exits of a guest; kvm --help tells more\n"
 	      "       vmbus-bench --list           name the subjects and what this build has\n"
 	      "       vmbus-bench --version\n"
 	      "       vmbus-bench --help\n",
@@ -58,6 +60,10 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "channel")) {
 		argv[1] = argv[0];
 		return channel_main(argc - 1, argv + 1);
+	}
+	if (!strcmp(argv[1], "kvm")) {
+		argv[1] = argv[0];
+		return kvm_main(argc - 1, argv + 1);
 	}
 	if (!strcmp(argv[1], "--list"))
 		return list();

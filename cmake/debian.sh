@@ -3,7 +3,7 @@
 #
 # For ./run and ./check: what they need on Debian 12, why, and how it gets there.
 
-# Prints "package reason", one a line, for what the caller wants: build, peers or tests.
+# Prints "package reason", one a line, for what the caller wants: build, peers, tests or vm.
 packages_for() {
 	case $1 in
 	build) cat <<-'END' ;;
@@ -14,6 +14,7 @@ packages_for() {
 		pkg-config finds libraries
 		libnuma-dev places ring memory on a NUMA node
 		liburcu-dev tables that threads read without a lock, queue of posted messages
+		libseccomp-dev filters the system calls of vmbus-vmm
 	END
 	peers) cat <<-'END' ;;
 		libck-dev peer of the benchmark: ring of Concurrency Kit
@@ -28,6 +29,7 @@ packages_for() {
 		libclang-rt-14-dev run-time parts of clang's sanitizers and of libFuzzer
 		clang-format-14 layout of the code
 		mandoc lint of the manual pages
+		acpica-tools disassembles the ACPI tables of vmbus-vmm
 		abigail-tools comparison of the binary interface
 		valgrind instruction budget (callgrind)
 		spin models of the sleep handshakes
@@ -37,6 +39,11 @@ packages_for() {
 		gcc-aarch64-linux-gnu cross-compiler for arm64
 		libc6-dev-arm64-cross C library for arm64
 		qemu-user runs the arm64 suites
+	END
+	vm) cat <<-'END' ;;
+		qemu-system-x86 emulates a machine with virtualisation, in which guests boot
+		busybox-static the programs in the guest, and in the emulated machine
+		cpio packs their file systems
 	END
 	esac
 }

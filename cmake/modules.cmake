@@ -3,16 +3,22 @@
 # A module is a folder of sources that sees its own headers and those of the modules that it was
 # allowed, and nothing else: each gets an include folder of its own in the build tree, with links.
 
-# vmbus_module(NAME DIR folder [SOURCES ...] [HEADERS ...] [PUBLIC ...] [USES ...] [SEES ...] [HOSTED])
+# vmbus_module(NAME DIR folder [SOURCES ...] [HEADERS ...] [PUBLIC ...] [USES ...] [SEES ...]
+#	[HOSTED] [OUTSIDE])
 #
+# DIR      its folder, which modules may share: a device's two halves do
 # SOURCES  files of the module, in DIR
 # HEADERS  its private headers, in DIR; others write "NAME/header.h"
 # PUBLIC   its headers in include/vmbus
 # USES     the modules whose headers it may include, each one named
-# HOSTED   may use the C library and the system; gets only the public headers of what it uses
-# SEES     HOSTED only: the modules whose private headers it may include all the same
+# HOSTED   may use the C library and the system
+# OUTSIDE  gets only the public headers of what it uses; HOSTED modules always are
+# SEES     OUTSIDE only: the modules whose private headers it may include all the same
 macro(vmbus_module name)
-	cmake_parse_arguments(VMBUS_${name} "HOSTED" "DIR" "SOURCES;HEADERS;PUBLIC;USES;SEES" ${ARGN})
+	cmake_parse_arguments(VMBUS_${name} "HOSTED;OUTSIDE" "DIR" "SOURCES;HEADERS;PUBLIC;USES;SEES" ${ARGN})
+	if(VMBUS_${name}_HOSTED)
+		set(VMBUS_${name}_OUTSIDE TRUE)
+	endif()
 	list(APPEND VMBUS_MODULES ${name})
 	vmbus_module_folder(${name})
 endmacro()
@@ -33,7 +39,7 @@ function(vmbus_module_folder name)
 		foreach(header IN LISTS VMBUS_${module}_PUBLIC)
 			vmbus_link_header(${PROJECT_SOURCE_DIR}/include/vmbus/${header} ${folder}/vmbus/${header})
 		endforeach()
-		if(VMBUS_${name}_HOSTED AND NOT module STREQUAL name AND NOT module IN_LIST VMBUS_${name}_SEES)
+		if(VMBUS_${name}_OUTSIDE AND NOT module STREQUAL name AND NOT module IN_LIST VMBUS_${name}_SEES)
 			continue()
 		endif()
 		if(VMBUS_${module}_HEADERS)
@@ -46,9 +52,9 @@ function(vmbus_module_folder name)
 	endforeach()
 	# For tests/tree/borders: what the compiler was given, from the same list.
 	string(REPLACE ";" " " lists
-		"${VMBUS_${name}_USES}|${VMBUS_${name}_PUBLIC}|${VMBUS_${name}_HEADERS}|${VMBUS_${name}_SEES}")
+		"${VMBUS_${name}_USES}|${VMBUS_${name}_PUBLIC}|${VMBUS_${name}_HEADERS}|${VMBUS_${name}_SEES}|${VMBUS_${name}_SOURCES}")
 	file(APPEND ${PROJECT_BINARY_DIR}/borders.txt
-		"${name}|${VMBUS_${name}_DIR}|${VMBUS_${name}_HOSTED}|${lists}\n")
+		"${name}|${VMBUS_${name}_DIR}|${VMBUS_${name}_HOSTED}|${VMBUS_${name}_OUTSIDE}|${lists}\n")
 endfunction()
 
 # An object library of a module's sources.  Flavours (shipped, with test hooks) differ in

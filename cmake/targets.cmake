@@ -31,6 +31,23 @@ add_library(vmbus::core ALIAS vmbus_core)
 set_target_properties(vmbus_core PROPERTIES OUTPUT_NAME vmbus_core EXPORT_NAME core LINKER_LANGUAGE C)
 vmbus_library_interface(vmbus_core)
 
+# The guest side without an operating system: its users run at level 0, with interrupts.
+set(bare_objects)
+foreach(module IN LISTS VMBUS_BARE_MODULES)
+	vmbus_module_objects(vmbus_${module}_objects ${module})
+	target_compile_options(vmbus_${module}_objects PRIVATE -mno-red-zone -mgeneral-regs-only
+		-fno-stack-protector)
+	list(APPEND bare_objects $<TARGET_OBJECTS:vmbus_${module}_objects>)
+endforeach()
+if(bare_objects)
+	add_library(vmbus_bare STATIC ${bare_objects})
+	add_library(vmbus::bare ALIAS vmbus_bare)
+	set_target_properties(vmbus_bare PROPERTIES OUTPUT_NAME vmbus-bare EXPORT_NAME bare
+		LINKER_LANGUAGE C)
+	target_link_libraries(vmbus_bare PUBLIC vmbus_core)
+	vmbus_library_interface(vmbus_bare)
+endif()
+
 if(VMBUS_HOSTED)
 	find_path(NUMA_INCLUDE_DIR numa.h)
 	find_library(NUMA_LIBRARY numa)
@@ -103,7 +120,7 @@ endif()
 
 # For tests only: the same sources with the hook before each load of the peer's memory.
 if(VMBUS_BUILD_TESTS)
-	add_library(vmbus_core_hooks STATIC ${hooks_objects} ${hosted_objects} ${pool_objects})
+	add_library(vmbus_core_hooks STATIC ${hooks_objects} ${hosted_objects} ${pool_objects} ${bare_objects})
 	set_target_properties(vmbus_core_hooks PROPERTIES LINKER_LANGUAGE C)
 	target_compile_definitions(vmbus_core_hooks INTERFACE VMBUS_TEST_HOOKS)
 	if(VMBUS_HOSTED)

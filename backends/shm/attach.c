@@ -310,6 +310,7 @@ static bool guest_opts_ok(const struct vmbus_guest_opts *guest)
 	if (guest->struct_bytes)
 		return guest->struct_bytes >= sizeof(*guest);
 	return !guest->offered && !guest->gone && !guest->ctx && !guest->log &&
+	       !guest->tl_refused && !guest->paused && !guest->monitor_set &&
 	       memcmp(&guest->limits, &none.limits, sizeof(none.limits)) == 0;
 }
 
@@ -349,6 +350,8 @@ int vmbus_shm_attach(const struct vmbus_shm_attach_opts *opts, struct vmbus_shm_
 /* A wait for the state that is there already does nothing but say so. */
 static bool in_callback(const struct vmbus_shm_attach *attach)
 {
+	if (attach->logging)
+		return true;
 	return attach->guest && vmbus_guest_wait(attach->guest, vmbus_guest_state(attach->guest),
 						 0) == VMBUS_E_STATE;
 }
@@ -386,6 +389,11 @@ void vmbus_shm_detach(struct vmbus_shm_attach *attach)
 struct vmbus_guest *vmbus_shm_guest(const struct vmbus_shm_attach *attach)
 {
 	return attach->guest;
+}
+
+const char *vmbus_shm_attach_why(const struct vmbus_shm_attach *attach)
+{
+	return attach->why;
 }
 
 int vmbus_shm_attach_fd(const struct vmbus_shm_attach *attach)

@@ -36,7 +36,9 @@ struct vmbus_shm_attach {
 	bool told;    /* the guest knows that */
 	bool posting; /* a hypercall is in the mailbox */
 	bool huge;
-	bool locks; /* the locks of bound are there */
+	bool locks;			/* the locks of bound are there */
+	bool logging;			/* log() is called from outside of the guest */
+	char why[VMBUS_SHM_TEXT_BYTES]; /* it is gone; "" before */
 	uint8_t *map;
 	uint64_t bytes;
 	uint32_t vps;
@@ -69,5 +71,7 @@ int vmbus__shm_take_wakeups(struct vmbus_shm_attach *attach, uint64_t timeout_ns
 /* Take every message that waits in the socket. */
 void vmbus__shm_take_messages(struct vmbus_shm_attach *attach);
 void vmbus__shm_tell_guest(struct vmbus_shm_attach *attach);
+/* The parent is gone, for a reason; the first one counts. */
+void vmbus__shm_lose_parent(struct vmbus_shm_attach *attach, const char *why);
 
 #endif

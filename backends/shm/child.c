@@ -19,6 +19,7 @@
 
 #include <vmbus/shm.h>
 
+#include "base/dirty.h"
 #include "shm/parent.h"
 
 #define MSR_SCONTROL 0x40000080u /* [SYNIC-MSR] */
@@ -156,6 +157,30 @@ void *vmbus__shm_child_flags(const struct vmbus_shm_child *child)
 	return page_at(child, PAGE_FLAGS);
 }
 
+static const struct vmbus_dirty *marker(const struct vmbus_shm_child *child)
+{
+	return child->dirty.bitmap ? &child->dirty : NULL;
+}
+
+void vmbus__shm_child_wrote_flags(const struct vmbus_shm_child *child)
+{
+	if (child->dirty.bitmap)
+		vmbus__dirty_frame(&child->dirty, PAGE_FLAGS);
+}
+
+void vmbus__shm_child_wrote_box(const struct vmbus_shm_child *child)
+{
+	if (child->dirty.bitmap)
+		vmbus__dirty_frame(&child->dirty, PAGE_MAILBOX);
+}
+
+uint64_t *vmbus_shm_child_dirty(const struct vmbus_shm_child *child, uint64_t *pages)
+{
+	if (pages)
+		*pages = child->dirty.frames;
+	return child->dirty.bitmap;
+}
+
 /* Setting up. */
 
 /* Every register of the SynIC is set here: the child has no way to write one. */
@@ -172,8 +197,8 @@ static void start_vp(struct vmbus_shm_child *child, uint32_t vp)
 	(void)vmbus_synic_msr_write(synic, MSR_SIEFP, (gpa + VMBUS_PAGE_BYTES) | 1u, true);
 	for (sint = 0; sint < VMBUS_SINTS; sint++)
 		(void)vmbus_synic_msr_write(synic, MSR_SINT0 + sint, VECTOR0 + sint, true);
-	vmbus_synic_set_pages(synic, page_at(child, page), page_at(child, page + 1), NULL, page,
-			      page + 1u);
+	vmbus_synic_set_pages(synic, page_at(child, page), page_at(child, page + 1), marker(child),
+			      page, page + 1u);
 }
 
 static int make_memory(struct vmbus_shm_child *child, const struct vmbus__shm_hello *hello)
@@ -191,6 +216,13 @@ static int make_memory(struct vmbus_shm_child *child, const struct vmbus__shm_he
 	if (map == MAP_FAILED)
 		return vmbus__shm_errno();
 	child->map = map;
+	if (opts->dirty) {
+		child->dirty.frames = child->bytes / VMBUS_PAGE_BYTES;
+		child->dirty.bitmap =
+			calloc(child->dirty.frames / 64 + 1, sizeof(*child->dirty.bitmap));
+		if (!child->dirty.bitmap)
+			return VMBUS_E_NOMEM;
+	}
 	if (opts->on_node) {
 		err = vmbus__shm_place(map, child->bytes, opts->node);
 		if (err)
@@ -215,6 +247,7 @@ static int make_vps(struct vmbus_shm_child *child, uint32_t vps)
 	child->vps = vps;
 	for (vp = 0; vp < vps; vp++)
 		start_vp(child, vp);
+	vmbus__shm_child_wrote_box(child);
 	return vmbus_hcbox_parent_init(&child->box, page_at(child, PAGE_MAILBOX));
 }
 
@@ -229,6 +262,7 @@ static int make_bus(struct vmbus_shm_child *child)
 		.regions = child->regions,
 		.region_count = 1,
 		.limits = opts->limits,
+		.dirty = marker(child),
 		.log = opts->log,
 		.log_ctx = opts->ctx,
 		.removed = opts->removed,
@@ -271,23 +305,26 @@ void vmbus__shm_child_silence(struct vmbus_shm_child *child)
 	vmbus__shm_close(&child->doorbell);
 }
 
-void vmbus__shm_child_free(struct vmbus_shm_child *child)
+bool vmbus__shm_child_free(struct vmbus_shm_child *child)
 {
 	struct vmbus_shm_server *const server = child->server;
 
 	vmbus__shm_child_silence(child);
 	if (child->bus) {
 		vmbus__shm_epoll_del(server->epoll_fd, vmbus_bus_fd(child->bus));
-		vmbus_bus_destroy(child->bus);
+		if (vmbus_bus_end(child->bus))
+			return false;
 	}
 	if (child->map)
 		munmap(child->map, child->bytes);
 	vmbus__shm_close(&child->knock);
 	vmbus__shm_close(&child->memfd);
+	free(child->dirty.bitmap);
 	free(child->synic);
 	free(child->waiting);
 	server->children[child->slot] = NULL;
 	free(child);
+	return true;
 }
 
 /* The set that the child waits on: it hears our bell but cannot touch it. */
@@ -463,7 +500,9 @@ int vmbus__shm_child_create(struct vmbus_shm_server *server, int sock,
 err_free:
 	if (child) {
 		child->sock = -1; /* the caller's still */
-		vmbus__shm_child_free(child);
+		child->state = VMBUS_SHM_ENDING;
+		server->ending++;
+		vmbus__shm_child_retire(child);
 	}
 	return err;
 }

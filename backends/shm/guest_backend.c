@@ -80,7 +80,7 @@ static int be_post(void *ctx, uint32_t conn_id, uint32_t type, const void *paylo
 		memcpy(call.payload, payload, bytes);
 		err = put_message(attach, &call);
 		if (err && err != VMBUS_E_AGAIN && vmbus_err_class(err) != VMBUS_CLASS_CALLER)
-			attach->gone = true;
+			vmbus__shm_lose_parent(attach, "it broke the mailbox");
 		if (err)
 			return err;
 	}
@@ -89,7 +89,7 @@ static int be_post(void *ctx, uint32_t conn_id, uint32_t type, const void *paylo
 		return err;
 	attach->posting = false;
 	if (err < 0) {
-		attach->gone = true;
+		vmbus__shm_lose_parent(attach, "it broke the mailbox");
 		return VMBUS_E_AGAIN;
 	}
 	return (int)(result & 0xFFFFu);

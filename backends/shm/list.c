@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Answers to LIST: a line for each child, and one for each of its channels.  A few at a time, from
- * where the last ones ended; what comes and goes meanwhile may be missing or told twice.
+ * Answers to LIST: a line for each child, and one for each of its channels; then the same for buses
+ * that are no child's, if the embedder named any.  A few at a time, from where the last ones ended;
+ * what comes and goes meanwhile may be missing or told twice.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "shm/parent.h"
 
@@ -53,21 +55,32 @@ static void take_row(void *ctx, const struct vmbus_chan_info *info)
 	copy_text(row->state, sizeof(row->state), info->state);
 }
 
-static int tell_child(const struct vmbus_shm_child *child, int sock)
+/* What a listing can stand at: a child, or a bus that is no child's. */
+struct entry {
+	struct vmbus_bus *bus;
+	const char *name;
+	uint64_t bytes;
+	int32_t pid;
+	uint32_t vps;
+	uint32_t gen;
+	bool ending;
+};
+
+static int tell_entry(const struct entry *entry, int sock)
 {
 	struct vmbus__shm_msg msg = { .type = VMBUS_SHM_CHILD };
 	struct vmbus__shm_child_line *const line = &msg.u.child;
 
-	line->memory = child->bytes;
-	line->pid = child->pid;
-	line->vps = child->vps;
-	line->state = child->state == VMBUS_SHM_ENDING;
-	copy_text(line->name, sizeof(line->name), child->name);
+	line->memory = entry->bytes;
+	line->pid = entry->pid;
+	line->vps = entry->vps;
+	line->state = entry->ending;
+	copy_text(line->name, sizeof(line->name), entry->name);
 	return vmbus__shm_send(sock, &msg, NULL, 0);
 }
 
 /* Returns how many were told, or an error; fewer than room: there are no more. */
-static int tell_channels(struct vmbus_shm_child *child, struct vmbus__shm_lister *lister, int sock,
+static int tell_channels(struct vmbus_bus *bus, struct vmbus__shm_lister *lister, int sock,
 			 uint32_t room)
 {
 	struct rows rows = { .first = lister->index, .room = room };
@@ -75,7 +88,7 @@ static int tell_channels(struct vmbus_shm_child *child, struct vmbus__shm_lister
 	uint32_t i;
 	int err;
 
-	vmbus_bus_list(child->bus, take_row, &rows);
+	vmbus_bus_list(bus, take_row, &rows);
 	for (i = 0; i < rows.count; i++) {
 		msg.u.channel = rows.row[i];
 		err = vmbus__shm_send(sock, &msg, NULL, 0);
@@ -87,58 +100,123 @@ static int tell_channels(struct vmbus_shm_child *child, struct vmbus__shm_lister
 	return (int)rows.count;
 }
 
-static void next_child(struct vmbus__shm_lister *lister)
+static void next_entry(struct vmbus__shm_lister *lister)
 {
 	lister->slot++;
 	lister->named = false;
 	lister->index = 0;
 }
 
-/* The child at the cursor; NULL: none there, or not the one that was begun. */
-static struct vmbus_shm_child *child_of(const struct vmbus_shm_server *server,
-					const struct vmbus__shm_lister *lister)
+static bool child_entry(const struct vmbus_shm_child *child, struct entry *entry)
 {
-	struct vmbus_shm_child *const child = server->children[lister->slot];
-
 	if (!child || child->state == VMBUS_SHM_STARTING)
-		return NULL;
-	return !lister->named || child->gen == lister->gen ? child : NULL;
+		return false;
+	*entry = (struct entry){
+		.bus = child->bus,
+		.name = child->name,
+		.bytes = child->bytes,
+		.pid = child->pid,
+		.vps = child->vps,
+		.gen = child->gen,
+		.ending = child->state == VMBUS_SHM_ENDING,
+	};
+	return true;
+}
+
+static bool other_entry(const struct vmbus__shm_other *other, struct entry *entry)
+{
+	if (!other->bus)
+		return false;
+	*entry = (struct entry){
+		.bus = other->bus,
+		.name = vmbus_bus_name(other->bus),
+		.bytes = other->bytes,
+		.pid = (int32_t)getpid(),
+		.vps = other->vps,
+		.gen = other->gen,
+	};
+	return true;
+}
+
+/* What is at the cursor; false: nothing, or not what was begun. */
+static bool entry_of(const struct vmbus_shm_server *server, const struct vmbus__shm_lister *lister,
+		     struct entry *entry)
+{
+	const bool found =
+		lister->slot < server->slots
+			? child_entry(server->children[lister->slot], entry)
+			: other_entry(&server->others[lister->slot - server->slots], entry);
+
+	return found && (!lister->named || entry->gen == lister->gen);
 }
 
 int vmbus__shm_list_some(struct vmbus_shm_server *server, struct vmbus__shm_lister *lister,
 			 int sock, uint32_t rows)
 {
 	struct vmbus__shm_msg end = { .type = VMBUS_SHM_LIST_END };
+	struct entry entry;
 	int err, told;
 
-	while (lister->slot < server->slots) {
-		struct vmbus_shm_child *const child = child_of(server, lister);
-
-		if (!child) {
-			next_child(lister);
+	while (lister->slot < server->slots + VMBUS_SHM_BUSES_MAX) {
+		if (!entry_of(server, lister, &entry)) {
+			next_entry(lister);
 			continue;
 		}
 		if (rows == 0)
 			return 0;
 		if (!lister->named) {
-			err = tell_child(child, sock);
+			err = tell_entry(&entry, sock);
 			if (err)
 				return err;
 			lister->named = true;
-			lister->gen = child->gen;
+			lister->gen = entry.gen;
 			lister->children++;
 			rows--;
 			continue;
 		}
-		told = tell_channels(child, lister, sock, rows < ROWS_MAX ? rows : ROWS_MAX);
+		told = tell_channels(entry.bus, lister, sock, rows < ROWS_MAX ? rows : ROWS_MAX);
 		if (told < 0)
 			return told;
 		rows -= (uint32_t)told;
 		if (told == 0)
-			next_child(lister);
+			next_entry(lister);
 	}
 	end.u.end.children = lister->children;
 	end.u.end.channels = lister->channels;
 	err = vmbus__shm_send(sock, &end, NULL, 0);
 	return err ? err : 1;
+}
+
+int vmbus_shm_server_add_bus(struct vmbus_shm_server *server, struct vmbus_bus *bus, uint32_t vps,
+			     uint64_t memory_bytes)
+{
+	struct vmbus__shm_other *free_at = NULL;
+	uint32_t i;
+
+	for (i = 0; i < VMBUS_SHM_BUSES_MAX; i++) {
+		struct vmbus__shm_other *const other = &server->others[i];
+
+		if (other->bus == bus)
+			return VMBUS_E_STATE;
+		if (!other->bus && !free_at)
+			free_at = other;
+	}
+	for (i = 0; i < server->slots; i++)
+		if (server->children[i] && server->children[i]->bus == bus)
+			return VMBUS_E_STATE;
+	if (!free_at)
+		return VMBUS_E_FULL;
+	*free_at = (struct vmbus__shm_other){
+		.bus = bus, .bytes = memory_bytes, .vps = vps, .gen = ++server->gen
+	};
+	return 0;
+}
+
+void vmbus_shm_server_remove_bus(struct vmbus_shm_server *server, const struct vmbus_bus *bus)
+{
+	uint32_t i;
+
+	for (i = 0; bus && i < VMBUS_SHM_BUSES_MAX; i++)
+		if (server->others[i].bus == bus)
+			server->others[i].bus = NULL;
 }

@@ -16,7 +16,8 @@
 
 #define VMBUS_SHM_CONNS_MAX 64u /* connections that said nothing yet, or are being told a list */
 #define VMBUS_SHM_FLAG_WORDS 32u
-#define VMBUS_SHM_PATH_MAX 96u /* of sun_path, so that a name of our own fits too */
+#define VMBUS_SHM_BUSES_MAX 64u /* of no child, in listings */
+#define VMBUS_SHM_PATH_MAX 96u	/* of sun_path, so that a name of our own fits too */
 
 /* Which descriptor became ready: data of the epoll set, generation << 32 | kind << 24 | slot. */
 enum vmbus__shm_kind {
@@ -37,12 +38,20 @@ static inline uint64_t vmbus__shm_tag(enum vmbus__shm_kind kind, uint32_t slot, 
 
 /* Where a listing goes on. */
 struct vmbus__shm_lister {
-	uint32_t slot;	/* of the child being told */
+	uint32_t slot;	/* of the child being told; from slots on, of a bus that is no child's */
 	uint32_t gen;	/* of its occupant */
 	uint32_t index; /* of the next channel */
 	uint32_t children;
 	uint32_t channels;
 	bool named; /* its CHILD line is out */
+};
+
+/* A bus that is no child's, for listings only. */
+struct vmbus__shm_other {
+	struct vmbus_bus *bus; /* NULL: free */
+	uint64_t bytes;
+	uint32_t vps;
+	uint32_t gen;
 };
 
 /* A connection that is not a child's. */
@@ -75,6 +84,7 @@ struct vmbus_shm_child {
 	int memfd;
 	uint8_t *map;
 	uint64_t bytes;
+	struct vmbus_dirty dirty; /* of the pages that we write; bitmap NULL: not wanted */
 	struct vmbus_region region;
 	struct vmbus_region *regions[1];
 	uint32_t vps;
@@ -89,6 +99,8 @@ struct vmbus_shm_child {
 	bool bus_due;
 	bool kicked;
 	bool unbind_due;
+	bool told;	/* detached() was called, or must not be */
+	uint32_t tried; /* the round in which its bus could not be ended yet */
 	char name[VMBUS_SHM_NAME_BYTES];
 	char kick_why[VMBUS_SHM_TEXT_BYTES];
 };
@@ -111,9 +123,11 @@ struct vmbus_shm_server {
 	uint32_t attached;
 	uint32_t ending;
 	uint32_t cursor; /* whose turn is next */
+	uint32_t round;	 /* of dispatch */
 	uint32_t gen;
 	uint64_t age;
 	struct vmbus__shm_conn conns[VMBUS_SHM_CONNS_MAX];
+	struct vmbus__shm_other others[VMBUS_SHM_BUSES_MAX];
 };
 
 /* The backend of a child's bus; its context is the child. */
@@ -131,12 +145,19 @@ int vmbus__shm_child_create(struct vmbus_shm_server *server, int sock,
 /* A unit of work is a signal, a message or a packet; returns how many were done. */
 uint32_t vmbus__shm_child_turn(struct vmbus_shm_child *child, uint32_t budget);
 bool vmbus__shm_child_due(const struct vmbus_shm_child *child);
+/* Whether it is to be tried again in the next dispatch, and not in this one. */
+bool vmbus__shm_child_due_later(const struct vmbus_shm_child *child);
 /* Its socket is readable or closed, or its process is dead. */
 void vmbus__shm_child_socket(struct vmbus_shm_child *child, bool dead);
 /* Close what it could wake us by. */
 void vmbus__shm_child_silence(struct vmbus_shm_child *child);
-/* The bus is destroyed, memory and descriptors are gone. */
-void vmbus__shm_child_free(struct vmbus_shm_child *child);
+/* Memory and descriptors are gone, and the bus; false: a thread is in it, try again later. */
+bool vmbus__shm_child_free(struct vmbus_shm_child *child);
+/* A child that was told of goes as soon as it can; the embedder hears nothing more of it. */
+void vmbus__shm_child_retire(struct vmbus_shm_child *child);
+/* We wrote to the page of its event flags, or to its mailbox. */
+void vmbus__shm_child_wrote_flags(const struct vmbus_shm_child *child);
+void vmbus__shm_child_wrote_box(const struct vmbus_shm_child *child);
 /* The page of event flags that it sets for us. */
 void *vmbus__shm_child_flags(const struct vmbus_shm_child *child);
 int vmbus__shm_child_unbind(struct vmbus_shm_child *child, uint32_t relid);

@@ -317,7 +317,8 @@ static bool any_due(const struct vmbus_shm_server *server)
 	uint32_t slot;
 
 	for (slot = 0; slot < server->slots; slot++)
-		if (server->children[slot] && vmbus__shm_child_due(server->children[slot]))
+		if (server->children[slot] && (vmbus__shm_child_due(server->children[slot]) ||
+					       vmbus__shm_child_due_later(server->children[slot])))
 			return true;
 	return false;
 }
@@ -333,6 +334,7 @@ static int wait_and_dispatch(struct vmbus_shm_server *server, uint32_t budget, u
 		return n;
 	if (n == 0)
 		return VMBUS_E_AGAIN; /* what is due has our own descriptor raised */
+	server->round++;
 	done = take_events(server, events, n);
 	done += take_turns(server, budget);
 	vmbus__shm_again(server->again_fd, &server->again_set, any_due(server));

@@ -131,6 +131,7 @@ static void take_flags(struct vmbus_shm_child *child)
 	for (word = 0; word < VMBUS_SHM_FLAG_WORDS; word++)
 		child->flags[word] |= vmbus_synic_take_flags(vmbus__shm_child_flags(child),
 							     VMBUS_SINT_MESSAGE, word);
+	vmbus__shm_child_wrote_flags(child);
 	if (!(child->flags[0] >> VMBUS_SHM_CONTROL_BIT & 1u))
 		return;
 	child->flags[0] &= ~((uint64_t)1 << VMBUS_SHM_CONTROL_BIT);
@@ -177,6 +178,7 @@ static uint32_t serve_mailbox(struct vmbus_shm_child *child)
 
 	child->box_due = false;
 	served = vmbus_hcbox_serve(&child->box, vmbus_bus_hc_ops(), child->bus);
+	vmbus__shm_child_wrote_box(child);
 	if (served < 0)
 		throw_out(child, VMBUS_SHM_CODE_MESSAGE, "impossible words in the mailbox");
 	if (served <= 0)
@@ -212,15 +214,36 @@ static uint32_t end_turn(struct vmbus_shm_child *child, uint32_t budget)
 	vmbus_bus_list(child->bus, look_if_open, &open);
 	if (open)
 		return done; /* the bus wakes us when a device is done */
-	if (server->opts.detached)
+	if (!child->told && server->opts.detached)
 		server->opts.detached(server->opts.ctx, child, child->why);
-	server->ending--;
-	vmbus__shm_child_free(child);
+	vmbus__shm_child_retire(child);
 	return done + 1;
+}
+
+/*
+ * A thread of a channel may be on its way out of the bus for a moment: then the next dispatch tries
+ * again, so that this one waits for nobody.
+ */
+void vmbus__shm_child_retire(struct vmbus_shm_child *child)
+{
+	struct vmbus_shm_server *const server = child->server;
+
+	child->told = true;
+	child->bus_due = true;
+	child->tried = server->round;
+	if (vmbus__shm_child_free(child))
+		server->ending--;
+}
+
+bool vmbus__shm_child_due_later(const struct vmbus_shm_child *child)
+{
+	return child->state == VMBUS_SHM_ENDING && child->told;
 }
 
 bool vmbus__shm_child_due(const struct vmbus_shm_child *child)
 {
+	if (vmbus__shm_child_due_later(child))
+		return child->tried != child->server->round;
 	if (child->bus_due || child->state == VMBUS_SHM_ENDING)
 		return child->bus_due;
 	return child->rung || child->box_due || child->kicked || flags_left(child);
@@ -258,10 +281,13 @@ void vmbus__shm_child_destroy(struct vmbus_shm_child *child)
 				     "the parent ends");
 	end_child(child, VMBUS_SHM_LEFT, "the parent ends");
 	vmbus_bus_close(child->bus);
-	if (server->opts.detached)
+	if (!child->told && server->opts.detached)
 		server->opts.detached(server->opts.ctx, child, child->why);
+	vmbus__shm_epoll_del(server->epoll_fd, vmbus_bus_fd(child->bus));
+	vmbus_bus_destroy(child->bus);
+	child->bus = NULL;
+	(void)vmbus__shm_child_free(child);
 	server->ending--;
-	vmbus__shm_child_free(child);
 }
 
 struct vmbus_bus *vmbus_shm_child_bus(const struct vmbus_shm_child *child)

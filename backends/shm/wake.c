@@ -7,12 +7,29 @@
 #define _GNU_SOURCE
 #endif
 #include <errno.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include "shm/attached.h"
 
 #define MESSAGES_PER_CALL 4096 /* more than that is not a parent but a flood */
+
+void vmbus__shm_lose_parent(struct vmbus_shm_attach *attach, const char *why)
+{
+	char line[VMBUS_SHM_TEXT_BYTES + 24];
+
+	if (attach->gone)
+		return;
+	attach->gone = true;
+	(void)snprintf(attach->why, sizeof(attach->why), "%s", why);
+	(void)snprintf(line, sizeof(line), "the parent is gone: %s", attach->why);
+	if (!attach->log || attach->ending)
+		return;
+	attach->logging = true;
+	attach->log(attach->log_ctx, line);
+	attach->logging = false;
+}
 
 static void bind_channel(struct vmbus_shm_attach *attach, uint32_t conn_id, int fd)
 {
@@ -34,7 +51,7 @@ static void take_message(struct vmbus_shm_attach *attach, struct vmbus__shm_reco
 	struct vmbus__shm_msg msg;
 
 	if (record->cut || vmbus__shm_decode(record->bytes, record->len, &msg)) {
-		attach->gone = true;
+		vmbus__shm_lose_parent(attach, "it sent a message that cannot be read");
 		return;
 	}
 	if (msg.type == VMBUS_SHM_BIND && record->fd_count == 1 &&
@@ -43,8 +60,11 @@ static void take_message(struct vmbus_shm_attach *attach, struct vmbus__shm_reco
 		record->fds[0] = -1;
 	} else if (msg.type == VMBUS_SHM_UNBIND && record->fd_count == 0) {
 		bind_channel(attach, msg.u.bind.conn_id, -1);
-	} else { /* BYE, or nothing that a parent says */
-		attach->gone = true;
+	} else if (msg.type == VMBUS_SHM_BYE) {
+		vmbus__shm_lose_parent(attach, msg.u.text.text[0] ? msg.u.text.text
+								  : "it ended the connection");
+	} else {
+		vmbus__shm_lose_parent(attach, "it sent a message that a parent does not send");
 	}
 }
 
@@ -56,7 +76,7 @@ void vmbus__shm_take_messages(struct vmbus_shm_attach *attach)
 	for (i = 0; i < MESSAGES_PER_CALL && got > 0 && !attach->gone; i++) {
 		got = vmbus__shm_recv(attach->sock, &record);
 		if (got < 0)
-			attach->gone = true;
+			vmbus__shm_lose_parent(attach, "it closed the connection without a word");
 		if (got > 0)
 			take_message(attach, &record);
 		vmbus__shm_record_close(&record);
@@ -77,11 +97,12 @@ int vmbus__shm_take_wakeups(struct vmbus_shm_attach *attach, uint64_t timeout_ns
 			vmbus__shm_take_messages(attach);
 			break;
 		case VMBUS_SHM_WAKE_PROCESS:
-			attach->gone = true;
+			vmbus__shm_take_messages(attach); /* its last word */
+			vmbus__shm_lose_parent(attach, "its process has ended");
 			break;
 		case VMBUS_SHM_WAKE_LISTENER:
 			if (epoll_wait(attach->listener, &heard, 1, 0) < 0 && errno != EINTR)
-				attach->gone = true; /* it is no set */
+				vmbus__shm_lose_parent(attach, "its bell is no epoll set");
 			break;
 		case VMBUS_SHM_WAKE_TIMER:
 			(void)!read(attach->timer_fd, &count, sizeof(count));

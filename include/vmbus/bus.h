@@ -91,8 +91,8 @@ struct vmbus_offer_opts {
  * opts	  what is kept of it must outlive the bus; the rest is copied.
  * bus	  on success, the bus.
  *
- * Errors: INVAL   a size is wrong, backend, post or raise is missing, limits name list_get, or the
- *		   regions overlap
+ * Errors: INVAL   a size is wrong, backend, post or raise is missing, limits name list_get or are
+ *		   set without limits.struct_bytes, or the regions overlap
  *	   RANGE   a limit is out of bounds, or a region is not page-aligned
  *	   NOMEM   out of memory
  *	   SYSTEM  no descriptor is left (RLIMIT_NOFILE); a bus has 3
@@ -129,6 +129,20 @@ VMBUS_API void vmbus_bus_destroy(struct vmbus_bus *bus);
  * Threads: as vmbus_bus_destroy(); not within a callback of the bus.  Blocks.
  */
 VMBUS_API void vmbus_bus_close(struct vmbus_bus *bus);
+
+/*
+ * vmbus_bus_destroy() for those who may not wait, as in a dispatch of their own: removed() for every
+ * channel, and the bus is gone, if every device is closed and no thread is left in a channel.  After
+ * vmbus_bus_reset() dispatch the bus until its devices are closed, then call this.
+ *
+ * Returns 0: the bus is gone.
+ * Errors: AGAIN  not yet: a device is open, or a thread is in vmbus_chan_dispatch(), _poll() or
+ *		  _close_done().  Once all devices were closed, nothing is dispatched any more
+ *	   STATE  within a callback of the bus
+ * Effect: removed() is called once for each channel, by the first call that finds no thread left.
+ * Threads: as vmbus_bus_destroy().  Never waits.
+ */
+VMBUS_API int vmbus_bus_end(struct vmbus_bus *bus);
 
 /*
  * Whether the calling thread is within a callback of the bus, or of a device on it, where it must
@@ -173,7 +187,7 @@ VMBUS_API int vmbus_bus_dispatch(struct vmbus_bus *bus, uint32_t budget);
  *	   FULL	   the quota of channels, or of monitor ids (128), is used up
  *	   NOMEM   out of memory
  * Effect: none on error but a line in the log, which names what is wrong.  Frees channels that are
- * gone: then it waits for a grace period.
+ * gone, and then waits for a grace period, but not within a callback.
  * Threads: the one that dispatches the bus, callbacks included.
  * Source: [CTL-OFFER] in vmbus_wire(7).
  */
@@ -345,6 +359,16 @@ VMBUS_API void vmbus_bus_list(struct vmbus_bus *bus,
  * Threads: any.
  */
 VMBUS_API const char *vmbus_bus_name(const struct vmbus_bus *bus);
+
+/*
+ * The child's reference time: what its clocks say that Hyper-V's interface defines.
+ *
+ * Returns units of 100 ns that never go back; 0 when the backend has no such time.
+ * Effect: none.
+ * Threads: any.
+ * Source: TIME_REF_COUNT, [HV-MSR] in vmbus_wire(7).
+ */
+VMBUS_API uint64_t vmbus_bus_time(struct vmbus_bus *bus);
 
 #ifdef __cplusplus
 }

@@ -46,11 +46,20 @@ struct vmbus_guest_opts {
 	 * to be lost.
 	 */
 	void (*gone)(void *ctx, struct vmbus_vsc *vsc);
-	void *ctx; /* for offered, gone and log */
+	void *ctx; /* for all callbacks */
 	/* A line of text for people; at most 10 a second come through, then one tells how many
 	   did not. */
 	void (*log)(void *ctx, const char *line);
-	uint64_t reserved[4];
+	/*
+	 * The answers to vmbus_guest_tl_connect(): the parent has refused, with its status, or the
+	 * connection ended (an accepted request is an offer); to _pause(): err 0, or PEER when the
+	 * connection ended; to _set_monitor(): err 0, PEER (refused: the parent uses the pages of
+	 * before), or FAULT (the connection ended, and the pages are lost).  Each may be NULL.
+	 */
+	void (*tl_refused)(void *ctx, const struct vmbus_ctl_tl *tl, uint32_t status);
+	void (*paused)(void *ctx, int err);
+	void (*monitor_set)(void *ctx, int err);
+	uint64_t reserved[1];
 };
 
 /*
@@ -108,6 +117,60 @@ VMBUS_API int vmbus_guest_connect(struct vmbus_guest *guest);
 VMBUS_API int vmbus_guest_disconnect(struct vmbus_guest *guest);
 
 /*
+ * hv_sock: ask the parent for a channel to a service.  The answer is offered(), with the class
+ * service_id, the instance endpoint_id and the flag VMBUS_OFFER_TLNPI, or tl_refused(); a parent
+ * below 4.1 tells no refusals, and the caller waits as long as it likes.
+ *
+ * tl  copied; a silo id needs version 5.2.
+ *
+ * Errors: INVAL   tl is NULL
+ *	   STATE   not in the state CONNECTING with a version agreed on, or CONNECTED; or paused
+ *	   NOTSUP  the version is below 4.0, or below 5.2 with a silo id
+ *	   AGAIN   the same request is under way
+ *	   FULL	   16 requests are under way, or too many messages wait to be posted: dispatch first
+ * Effect: a message is posted by dispatch.  None on error.
+ * Threads: the guest's; callbacks may call this.
+ * Source: [CTL-TL] in vmbus_wire(7).
+ */
+VMBUS_API int vmbus_guest_tl_connect(struct vmbus_guest *guest, const struct vmbus_ctl_tl *tl);
+
+/*
+ * Ask the parent to hold its messages back; paused() follows, and from then on no offer, rescind or
+ * answer comes until resume.  Packets go on.  What is asked of channels meanwhile, open and close
+ * included, is done after resume; vmbus_guest_disconnect() resumes first.
+ *
+ * Errors: STATE   pause: not in the state CONNECTED, or paused; resume: not paused, or paused() was
+ *		   not called yet
+ *	   NOTSUP  VMBUS_FEATURE_PAUSE was not agreed on: it needs limits.features and version 6.0
+ *	   FULL	   too many messages wait to be posted: dispatch first
+ * Effect: a message is posted by dispatch.  None on error.
+ * Threads: the guest's; callbacks may call these.
+ * Source: [CTL-PAUSE] in vmbus_wire(7).
+ */
+VMBUS_API int vmbus_guest_pause(struct vmbus_guest *guest);
+VMBUS_API int vmbus_guest_resume(struct vmbus_guest *guest);
+
+/*
+ * Give the parent monitor pages, others than it has, or none; monitor_set() follows.  A channel whose
+ * offer has a monitor id can then be signalled by its bit in c2p, which the parent looks at from time
+ * to time; the library itself signals by hypercall.
+ *
+ * p2c, c2p	each a page of vmbus_guest_pages(), used in no other way; or both NULL.  They cannot be
+ *		freed before the parent said that it uses others, or the connection was unloaded.
+ *
+ * Errors: INVAL   one is missing, they are the same, or one is not the backend's or in use
+ *	   STATE   not connected, or paused
+ *	   NOTSUP  VMBUS_FEATURE_MODIFY_CONNECTION was not agreed on: it needs limits.features and
+ *		   version 6.0
+ *	   AGAIN   monitor_set() of the last call has not been called yet
+ *	   FULL	   too many messages wait to be posted: dispatch first
+ * Effect: a message is posted by dispatch.  None on error.
+ * Threads: the guest's; callbacks may call this.
+ * Source: [CTL-MODIFY-CONNECTION] in vmbus_wire(7).
+ */
+VMBUS_API int vmbus_guest_set_monitor(struct vmbus_guest *guest, void *p2c, void *c2p);
+
+/*
  * For backends: the parent is gone without a word.  Every channel is rescinded, and every page that
  * it knew is lost.
  *
@@ -143,7 +206,7 @@ VMBUS_API int vmbus_guest_dispatch(struct vmbus_guest *guest, uint32_t budget);
 /*
  * How long to sleep at most: a message that the parent did not take is posted again after a while,
  * without a wake-up, and calls made outside of callbacks (open, close, share, unshare, set_vp,
- * connect, disconnect) leave work for the next dispatch.
+ * connect, disconnect, tl_connect, pause, resume, set_monitor) leave work for the next dispatch.
  *
  * Returns nanoseconds; 0: dispatch now; UINT64_MAX: sleep until there is a wake-up.
  * Effect: none.

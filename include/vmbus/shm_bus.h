@@ -40,7 +40,8 @@ struct vmbus_shm_server_opts {
 	uint32_t budget; /* [256] units of work for one child before the next has its turn */
 	bool on_node;	 /* place the children's memory on a NUMA node */
 	bool huge_pages; /* vmbus_shm(7) says what that means for parent and children */
-	uint8_t reserved[2];
+	bool dirty;	 /* mark the pages that we write: vmbus_shm_child_dirty() */
+	uint8_t reserved[1];
 	uint32_t node;
 	struct vmbus_srv_opts limits; /* of each child's bus; struct_bytes 0: defaults */
 	/*
@@ -107,8 +108,7 @@ VMBUS_API int vmbus_shm_server_fd(const struct vmbus_shm_server *server);
 
 /*
  * Serve the socket, the children and their buses, each child in its turn and for no more than the
- * option budget at a time.  Never waits for a child; when one attaches or ends, for a grace period
- * of RCU.
+ * option budget at a time.  Never waits, for a child, a thread of a channel, or a grace period of RCU.
  *
  * budget  1 to 2^31 - 1 units of work, which are signals, messages, packets and connections.
  *
@@ -133,6 +133,36 @@ VMBUS_API int vmbus_shm_server_dispatch(struct vmbus_shm_server *server, uint32_
  * Threads: as vmbus_shm_server_dispatch().
  */
 VMBUS_API int vmbus_shm_server_run(struct vmbus_shm_server *server, uint64_t timeout_ns);
+
+/*
+ * Let listings, vmbus_shm_list() and vmbusctl(1), tell also of a bus that is no child of the server,
+ * for instance a virtual machine's.  It is told as a child with the bus's name and our process; the
+ * server neither dispatches it nor watches it.
+ *
+ * bus	         kept until vmbus_shm_server_remove_bus(), which must come before its destruction.
+ * vps           virtual processors to tell.
+ * memory_bytes  memory to tell.
+ *
+ * Errors: STATE  it is told already, as another bus or as a child's
+ *	   FULL   64 such buses are told already
+ * Effect: none on error.
+ * Threads: the one that dispatches the server, which must be the one that dispatches the bus;
+ * callbacks may call this.
+ */
+VMBUS_API int vmbus_shm_server_add_bus(struct vmbus_shm_server *server, struct vmbus_bus *bus,
+				       uint32_t vps, uint64_t memory_bytes);
+
+/*
+ * The end of vmbus_shm_server_add_bus().
+ *
+ * bus  one that is not told: nothing happens; NULL is allowed.
+ *
+ * Effect: listings that come later do not tell of it; one that is under way goes on with what
+ * follows it.
+ * Threads: as vmbus_shm_server_add_bus().
+ */
+VMBUS_API void vmbus_shm_server_remove_bus(struct vmbus_shm_server *server,
+					   const struct vmbus_bus *bus);
 
 /*
  * The bus of a child; valid until detached() has returned.
@@ -161,8 +191,24 @@ VMBUS_API int32_t vmbus_shm_child_pid(const struct vmbus_shm_child *child);
 VMBUS_API const char *vmbus_shm_child_name(const struct vmbus_shm_child *child);
 
 /*
+ * Which pages of a child's memory the parent has written, with the option dirty: by its bus and rings,
+ * in message and flag pages, in the mailbox.  What a device writes through the pieces of a list is
+ * marked by vmbus_sgl_dirty().
+ *
+ * pages  where the number of pages goes; may be NULL.
+ *
+ * Returns a bit for each page, from page 0 in bit 0 of the first word on; NULL without the option.
+ * Bits are set after the bytes were written, by an atomic OR; take a word by an atomic exchange with 0
+ * that acquires.  Valid until detached() has returned.
+ * Effect: none.
+ * Threads: any.
+ */
+VMBUS_API uint64_t *vmbus_shm_child_dirty(const struct vmbus_shm_child *child, uint64_t *pages);
+
+/*
  * Throw a child out.  The reason goes to the child's side in BYE, the last message on the socket, and
- * into the parent's log.  The child's program sees that the parent is gone.
+ * into the parent's log.  The child's program sees that the parent is gone, and can ask
+ * vmbus_shm_attach_why().
  *
  * why	text for people, up to 119 bytes; copied.  NULL: none.
  *
@@ -277,6 +323,17 @@ VMBUS_API int vmbus_shm_attach_dispatch(struct vmbus_shm_attach *attach, uint32_
  * Threads: as vmbus_shm_attach_dispatch().
  */
 VMBUS_API int vmbus_shm_attach_wait(struct vmbus_shm_attach *attach, uint64_t timeout_ns);
+
+/*
+ * Why the parent is gone, for people: what it said in its last message, as vmbus_shm_child_kick()
+ * gives it, or what was found of it.  The log of opts->guest gets the same.
+ *
+ * Returns printable ASCII of up to 119 bytes, "" while the parent is there; valid until
+ * vmbus_shm_detach().
+ * Effect: none.
+ * Threads: the one that dispatches the attachment.
+ */
+VMBUS_API const char *vmbus_shm_attach_why(const struct vmbus_shm_attach *attach);
 
 /* A child, as a listing tells of it. */
 struct vmbus_shm_child_info {

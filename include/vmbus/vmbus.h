@@ -8,8 +8,13 @@
 #include <vmbus/bus.h>
 #include <vmbus/cli.h>
 #include <vmbus/ctl.h>
+#include <vmbus/echo.h>
 #include <vmbus/guest.h>
 #include <vmbus/hypercall.h>
+#include <vmbus/ic.h>
+#if defined(__x86_64__)
+#include <vmbus/kvm.h>
+#endif
 #include <vmbus/mem.h>
 #include <vmbus/mtx.h>
 #include <vmbus/ring.h>
@@ -17,6 +22,7 @@
 #include <vmbus/shm_bus.h>
 #include <vmbus/srv.h>
 #include <vmbus/synic.h>
+#include <vmbus/uio.h>
 #include <vmbus/version.h>
 #include <vmbus/vsc.h>
 #include <vmbus/vsp.h>

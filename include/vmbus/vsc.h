@@ -232,7 +232,7 @@ VMBUS_API int vmbus_vsc_dispatch(struct vmbus_vsc *vsc, uint32_t budget);
  * Ask the parent to send interrupts to another VP from now on.  A refusal is logged, and nothing
  * changes then.
  *
- * Errors: STATE   not open, or opened with poll
+ * Errors: STATE   not open, opened with poll, or the guest is paused
  *	   NOTSUP  the version is below 4.1
  *	   RANGE   target_vp is VMBUS_VP_NONE
  *	   AGAIN   the parent has not answered the last such call yet

@@ -33,15 +33,23 @@ static void list_put(void *ctx, uint64_t *list, uint32_t qwords)
 	free(list);
 }
 
+/* Either set up, or all of it zero: a limit without struct_bytes was forgotten, not left out. */
+static bool limits_ok(const struct vmbus_srv_opts *limits)
+{
+	static const struct vmbus_srv_opts none;
+
+	if (limits->struct_bytes)
+		return limits->struct_bytes >= sizeof(*limits) && !limits->list_get &&
+		       !limits->list_put;
+	return memcmp(limits, &none, sizeof(none)) == 0;
+}
+
 static bool opts_ok(const struct vmbus_bus_opts *opts)
 {
 	return opts && opts->struct_bytes >= sizeof(*opts) && opts->backend &&
 	       opts->backend->struct_bytes >= sizeof(*opts->backend) && opts->backend->post &&
 	       opts->backend->raise && (!opts->backend->bind || opts->backend->unbind) &&
-	       (opts->limits.struct_bytes == 0 ||
-		opts->limits.struct_bytes >= sizeof(opts->limits)) &&
-	       !opts->limits.list_get && !opts->limits.list_put &&
-	       (opts->region_count == 0 || opts->regions);
+	       limits_ok(&opts->limits) && (opts->region_count == 0 || opts->regions);
 }
 
 static int make_machine(struct vmbus_bus *bus)
@@ -99,7 +107,7 @@ static int make_descriptors(struct vmbus_bus *bus)
 	return 0;
 }
 
-static void free_bus(struct vmbus_bus *bus)
+void vmbus__bus_free(struct vmbus_bus *bus)
 {
 	vmbus__kick_fini(&bus->kick);
 	if (bus->epoll_fd >= 0)
@@ -144,28 +152,11 @@ int vmbus_bus_create(const struct vmbus_bus_opts *opts, struct vmbus_bus **made)
 	if (!err)
 		err = make_machine(bus);
 	if (err) {
-		free_bus(bus);
+		vmbus__bus_free(bus);
 		return err;
 	}
 	*made = bus;
 	return 0;
-}
-
-void vmbus_bus_destroy(struct vmbus_bus *bus)
-{
-	if (!bus)
-		return;
-	if (vmbus_bus_in_callback(bus)) {
-		if (vmbus__ld64_relaxed(&bus->holder) == vmbus__self()) /* HOLD.look */
-			vmbus__log(bus, VMBUS_LOG_ERROR,
-				   "vmbus_bus_destroy() in a callback is ignored");
-		return;
-	}
-	vmbus_bus_close(bus);
-	vmbus__bus_remove(bus);
-	vmbus__reap(bus);
-	vmbus__rcu_wait(bus);
-	free_bus(bus);
 }
 
 int vmbus_bus_fd(const struct vmbus_bus *bus)
@@ -176,6 +167,13 @@ int vmbus_bus_fd(const struct vmbus_bus *bus)
 const char *vmbus_bus_name(const struct vmbus_bus *bus)
 {
 	return bus->name;
+}
+
+uint64_t vmbus_bus_time(struct vmbus_bus *bus)
+{
+	const struct vmbus_backend *const be = bus->opts.backend;
+
+	return be->time ? be->time(bus->opts.backend_ctx) : 0;
 }
 
 static void take_events(struct vmbus_bus *bus)

@@ -183,6 +183,7 @@ struct vmbus_bus {
 	/* Any thread. */
 	vmbus__a64 holder;		      /* the thread that is in a call now, or 0 */
 	vmbus__a64 events;		      /* VMBUS__EV_* */
+	vmbus__a64 visitors;		      /* threads that tell of an answer and have not left */
 	struct vmbus__slots ready;	      /* channels to look at */
 	struct vmbus__slots answers;	      /* channels that have answered */
 	vmbus__a64 by_slot[VMBUS__RELIDS];    /* channels; freed after a grace period */
@@ -212,6 +213,7 @@ struct vmbus_bus {
 	uint32_t timed;	  /* channels with a time of theirs */
 	bool sending;	  /* out is to be posted */
 	bool ending;
+	bool removed; /* every channel was */
 	struct vmbus_srv_action out;
 	uint64_t timer_at; /* when the timer is set to, 0: not at all */
 	uint64_t offers;   /* made so far, for instance ids */
@@ -293,10 +295,12 @@ void vmbus__chan_answer(struct vmbus_chan *chan, uint64_t ans);	 /* any thread's
 void vmbus__chan_show(struct vmbus_chan *chan);
 
 /* bus.c */
+void vmbus__bus_free(struct vmbus_bus *bus);
 int vmbus__watch(int epoll_fd, int fd, uint32_t events, uint64_t who);
 
 /* end.c: the end of a bus.  The backend for processes calls the first two as well. */
 void vmbus__bus_remove(struct vmbus_bus *bus);
+bool vmbus__bus_visited(const struct vmbus_bus *bus);
 
 /* control.c: the machine's actions and the channels' answers; bus thread. */
 uint32_t vmbus__actions(struct vmbus_bus *bus, uint32_t budget);
@@ -317,6 +321,7 @@ void vmbus__revoke_subs(struct vmbus_chan *primary);
 void vmbus__forget_sub(struct vmbus_chan *chan);
 void vmbus__chan_remove(struct vmbus_chan *chan);
 void vmbus__reap(struct vmbus_bus *bus);
+void vmbus__graveyard_free(struct vmbus_bus *bus);
 
 /* window.c: rings from page lists; bus thread. */
 struct vmbus__refusal {

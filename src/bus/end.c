@@ -4,6 +4,10 @@
  * closed by its thread if that one comes in time, else here; never by both, and never while its
  * thread is in a callback.
  *
+ * A thread that is not the bus's may be in vmbus_chan_close_done(), or the same from its own dispatch,
+ * when the last channel goes: it is counted while it is there (VISIT), and the storage of the bus is
+ * freed when none is.
+ *
  * HOLD: who dispatches a channel with own_fd has its `holder`.  The bus seizes it from nobody but 0,
  * and keeps it: a thread that comes later is sent away without touching the channel.
  */
@@ -106,6 +110,12 @@ void vmbus_bus_close(struct vmbus_bus *bus)
 	vmbus__st64_relaxed(&bus->holder, 0); /* HOLD.enter */
 }
 
+/* Whether a thread still tells of an answer. */
+bool vmbus__bus_visited(const struct vmbus_bus *bus)
+{
+	return vmbus__ld64_acquire(&bus->visitors) != 0; /* VISIT.look */
+}
+
 /* Every channel is closed: the embedder hears of each a last time. */
 void vmbus__bus_remove(struct vmbus_bus *bus)
 {
@@ -121,4 +131,73 @@ void vmbus__bus_remove(struct vmbus_bus *bus)
 			wait_ms();
 		vmbus__chan_remove(chan);
 	}
+	bus->removed = true;
+	vmbus__st64_relaxed(&bus->holder, 0); /* HOLD.enter */
+}
+
+void vmbus_bus_destroy(struct vmbus_bus *bus)
+{
+	if (!bus)
+		return;
+	if (vmbus_bus_in_callback(bus)) {
+		if (vmbus__ld64_relaxed(&bus->holder) == vmbus__self()) /* HOLD.look */
+			vmbus__log(bus, VMBUS_LOG_ERROR,
+				   "vmbus_bus_destroy() in a callback is ignored");
+		return;
+	}
+	vmbus_bus_close(bus);
+	if (!bus->removed)
+		vmbus__bus_remove(bus);
+	while (vmbus__bus_visited(bus))
+		wait_ms();
+	vmbus__rcu_wait(bus);
+	vmbus__graveyard_free(bus);
+	vmbus__bus_free(bus);
+}
+
+/* Whether every device is closed, and no channel's thread has a command to take. */
+static bool all_closed(struct vmbus_bus *bus)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
+		const struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (chan && chan->local != VMBUS__CLOSED)
+			return false;
+	}
+	return !any_waits(bus);
+}
+
+/* Whether no thread is in a channel, nor will be. */
+static bool seize_all(struct vmbus_bus *bus)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (chan && !seize(chan))
+			return false;
+	}
+	return true;
+}
+
+int vmbus_bus_end(struct vmbus_bus *bus)
+{
+	if (vmbus_bus_in_callback(bus))
+		return VMBUS_E_STATE;
+	if (!bus->ending && !all_closed(bus))
+		return VMBUS_E_AGAIN;
+	bus->ending = true;
+	if (!seize_all(bus))
+		return VMBUS_E_AGAIN;
+	if (!bus->removed)
+		vmbus__bus_remove(bus);
+	if (vmbus__bus_visited(bus))
+		return VMBUS_E_AGAIN;
+	/* Nobody else is in a call on the bus, so nobody can have found what is freed now. */
+	vmbus__graveyard_free(bus);
+	vmbus__bus_free(bus);
+	return 0;
 }

@@ -18,11 +18,12 @@ void vmbus__chan_answer(struct vmbus_chan *chan, uint64_t ans)
 	struct vmbus_bus *bus = chan->bus;
 	const uint32_t slot = chan->slot; /* it may be another channel as soon as it is answered */
 
-	vmbus__rcu_enter(); /* the bus may be destroyed as soon as it has seen the answer */
-	vmbus__or64_release(&chan->ans, ans); /* BITS.add */
+	/* The bus may be destroyed as soon as it has seen the answer, and nobody visits it. */
+	vmbus__add64_relaxed(&bus->visitors, 1); /* VISIT.enter */
+	vmbus__or64_release(&chan->ans, ans);	 /* BITS.add */
 	vmbus__slots_add(&bus->answers, slot);
 	vmbus__kick(&bus->kick);
-	vmbus__rcu_leave(bus);
+	vmbus__add64_release(&bus->visitors, UINT64_MAX); /* VISIT.leave */
 }
 
 /* Raise the child's event flag; the rings call it. */

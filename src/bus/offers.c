@@ -108,18 +108,27 @@ static void bury(struct vmbus_chan *chan)
 	chan->bus->graveyard = chan;
 }
 
-/* Free the storage of channels that are gone.  Waits for a grace period, if there are any. */
-void vmbus__reap(struct vmbus_bus *bus)
+/* When nobody can look at them any more. */
+void vmbus__graveyard_free(struct vmbus_bus *bus)
 {
-	if (!bus->graveyard)
-		return;
-	vmbus__rcu_wait(bus);
 	while (bus->graveyard) {
 		struct vmbus_chan *chan = bus->graveyard;
 
 		bus->graveyard = chan->next;
 		free_chan(chan);
 	}
+}
+
+/*
+ * Free the storage of channels that are gone.  Waits for a grace period, if there are any; not
+ * within a dispatch, where they are left to be used again, or to a later call.
+ */
+void vmbus__reap(struct vmbus_bus *bus)
+{
+	if (!bus->graveyard || vmbus__ld64_relaxed(&bus->holder) == vmbus__self()) /* HOLD.look */
+		return;
+	vmbus__rcu_wait(bus);
+	vmbus__graveyard_free(bus);
 }
 
 static uint32_t take_monitor(struct vmbus_bus *bus, struct vmbus_chan *chan)

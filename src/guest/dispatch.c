@@ -171,7 +171,8 @@ static void begin_post(struct vmbus_guest *guest)
 /* The channel of an offer that there was no memory for: nobody uses it, so let go of it. */
 static void release_unknown(struct vmbus_guest *guest, struct vmbus_cli_ref ref)
 {
-	if (vmbus__cli_retry(guest, vmbus_cli_release(guest->cli, ref)))
+	if (guest->pause != VMBUS__PAUSE_OFF ||
+	    vmbus__cli_retry(guest, vmbus_cli_release(guest->cli, ref)))
 		guest->unknown_rescinds = true;
 }
 
@@ -225,7 +226,10 @@ static void carry_out(struct vmbus_guest *guest)
 			guest->state = VMBUS_GUEST_REFUSED;
 		break;
 	case VMBUS_CLI_UNLOADED:
-		guest->unloaded = true;
+	case VMBUS_CLI_TL_RESULT:
+	case VMBUS_CLI_PAUSED:
+	case VMBUS_CLI_CONNECTION_MODIFIED:
+		vmbus__conn_action(guest, action);
 		break;
 	case VMBUS_CLI_GPADL_READY:
 	case VMBUS_CLI_GPADL_GONE:
@@ -278,15 +282,21 @@ static uint32_t actions(struct vmbus_guest *guest, uint32_t budget)
 	return n;
 }
 
+/* Whether the machine takes requests about channels now. */
+static bool may_ask(const struct vmbus_guest *guest)
+{
+	return !guest->cli_wait && guest->pause == VMBUS__PAUSE_OFF;
+}
+
 /* Source 3: channels whose life goes on. */
 static uint32_t work(struct vmbus_guest *guest, uint32_t budget)
 {
 	struct vmbus_vsc *vsc;
 	uint32_t n;
 
-	if (guest->unknown_rescinds && !guest->cli_wait)
+	if (guest->unknown_rescinds && may_ask(guest))
 		release_all_unknown(guest);
-	for (n = 0; n < budget && !guest->cli_wait && guest->work.first; n++) {
+	for (n = 0; n < budget && may_ask(guest) && guest->work.first; n++) {
 		vsc = guest->work.first;
 		guest->work.first = vsc->work_next;
 		vsc->on_work = false;
@@ -367,6 +377,10 @@ static void leave(struct vmbus_guest *guest)
 
 	guest->leave_look = false;
 	guest->leave_later = false;
+	if (guest->pause != VMBUS__PAUSE_OFF && vmbus_guest_resume(guest)) {
+		guest->leave_later = true; /* the answer to the pause comes first */
+		return;
+	}
 	for (vsc = guest->first; vsc; vsc = vsc->next) {
 		vmbus__shares_take_back(vsc);
 		(void)vmbus_vsc_close(vsc);
@@ -400,7 +414,7 @@ static void look_at_end(struct vmbus_guest *guest)
 /* Whether something was put before a source of work that may have had its turn already. */
 static bool has_more(const struct vmbus_guest *guest)
 {
-	return !guest->cli_drained || (guest->work.first && !guest->cli_wait);
+	return !guest->cli_drained || (guest->work.first && may_ask(guest));
 }
 
 typedef uint32_t source_fn(struct vmbus_guest *guest, uint32_t budget);
@@ -416,6 +430,8 @@ int vmbus__guest_run(struct vmbus_guest *guest, uint32_t budget)
 		guest->parent_lost = true;
 		vmbus_cli_disconnect(guest->cli);
 		guest->cli_drained = false;
+		guest->pause = guest->pause == VMBUS__PAUSE_ON ? VMBUS__PAUSE_OFF : guest->pause;
+		vmbus__monitor_over(guest, true);
 	}
 	take_flags(guest);
 	look_at_own(guest);
@@ -444,7 +460,7 @@ int vmbus_guest_dispatch(struct vmbus_guest *guest, uint32_t budget)
 bool vmbus__guest_due(const struct vmbus_guest *guest)
 {
 	return has_more(guest) || guest->ready.first || guest->parent_gone != guest->parent_lost ||
-	       (guest->unknown_rescinds && !guest->cli_wait) ||
+	       (guest->unknown_rescinds && may_ask(guest)) ||
 	       (guest->state == VMBUS_GUEST_LEAVING && guest->leave_look);
 }
 

@@ -188,7 +188,11 @@ bool vmbus__pages_shared(const struct vmbus_guest *guest, const void *pages, uin
 {
 	const struct vmbus__list *list;
 	const struct vmbus_vsc *vsc;
+	uint32_t i;
 
+	for (i = 0; i < count; i++)
+		if (vmbus__monitor_has(guest, (const uint8_t *)pages + i * VMBUS_PAGE_BYTES))
+			return true;
 	for (vsc = guest->first; vsc; vsc = vsc->next) {
 		if (overlap(&vsc->rings, pages, count))
 			return true;

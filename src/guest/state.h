@@ -17,8 +17,8 @@
 #include "base/atomic.h"
 #include "base/contract.h"
 
-#define VMBUS__BATCH 32u	    /* packets handed to a VSC at once */
-#define VMBUS__CHAN_TURN 64u	    /* packets of one channel before the next one has its turn */
+#define VMBUS__BATCH 64u     /* packets handed to a VSC at once, and so sent with one signal */
+#define VMBUS__CHAN_TURN 64u /* packets of one channel before the next one has its turn */
 #define VMBUS__LIST_PAGES_MAX 8190u /* of one page list, [CTL-GPADL] */
 #define VMBUS__RELIDS (VMBUS_RELID_MAX + 1u)
 #define VMBUS__USED UINT32_MAX /* next_free of a request under way */
@@ -142,6 +142,13 @@ struct vmbus_vsc {
 	size_t large_bytes;
 };
 
+/* vmbus_guest_pause(). */
+enum vmbus__pause {
+	VMBUS__PAUSE_OFF,
+	VMBUS__PAUSE_ASKED, /* the parent's answer is awaited */
+	VMBUS__PAUSE_ON
+};
+
 /* What the machine has to do before it takes what it refused. */
 enum vmbus__cli_wait {
 	VMBUS__WAIT_NOTHING,
@@ -172,11 +179,14 @@ struct vmbus_guest {
 	bool parent_lost;  /* dispatch has done it */
 	bool unload_asked;
 	bool unloaded;
-	bool leave_later;      /* look again when something has happened */
-	bool unknown_rescinds; /* offers without memory are to be let go of */
-	uint32_t cli_wait;     /* enum vmbus__cli_wait: why channels are not stepped */
-	bool cli_drained;      /* nothing was asked since it had no action left */
-	uint32_t turn;	       /* which source of work begins */
+	bool leave_later;	  /* look again when something has happened */
+	bool unknown_rescinds;	  /* offers without memory are to be let go of */
+	uint32_t cli_wait;	  /* enum vmbus__cli_wait: why channels are not stepped */
+	bool cli_drained;	  /* nothing was asked since it had no action left */
+	uint32_t pause;		  /* enum vmbus__pause: channels are not stepped unless OFF */
+	uint8_t *monitor[2];	  /* pages that the parent uses: its own, ours; or NULL */
+	uint8_t *monitor_next[2]; /* those of a set_monitor() that is not answered yet */
+	uint32_t turn;		  /* which source of work begins */
 	uint32_t flag_words;
 	struct vmbus_vsc *first, *last; /* all channels, in the order of their offers */
 	struct vmbus__queue work, ready;
@@ -275,6 +285,11 @@ void vmbus__guest_asked(struct vmbus_guest *guest);
 /* What the machine said to a call: whether it was done, or is to be tried again (see cli_wait). */
 bool vmbus__cli_retry(struct vmbus_guest *guest, int err);
 int vmbus__guest_run(struct vmbus_guest *guest, uint32_t budget);
+
+/* conn.c: actions that concern the connection; the parent uses no monitor pages any more. */
+void vmbus__conn_action(struct vmbus_guest *guest, const struct vmbus_cli_action *action);
+void vmbus__monitor_over(struct vmbus_guest *guest, bool lost);
+bool vmbus__monitor_has(const struct vmbus_guest *guest, const uint8_t *page);
 
 /* guest.c: whether channels may be opened and pages shared; a wait with a deadline. */
 struct vmbus__wait {

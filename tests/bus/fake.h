@@ -114,7 +114,7 @@ static inline int fake_backend_raise(void *ctx, uint32_t vp, uint32_t sint, uint
 static inline uint64_t fake_backend_time(void *ctx)
 {
 	(void)ctx;
-	return 0;
+	return 12345;
 }
 
 static inline uint32_t fake_backend_vps(void *ctx)

@@ -83,6 +83,7 @@ START_TEST(bus_create__errors)
 	BAD(f.opts.regions = NULL, VMBUS_E_INVAL);
 	BAD(f.opts.limits.list_get = no_list, VMBUS_E_INVAL);
 	BAD(f.opts.limits.struct_bytes = 8, VMBUS_E_INVAL);
+	BAD(f.opts.limits.chans_max = 5, VMBUS_E_INVAL); /* without its size */
 	good.limits.struct_bytes = sizeof(good.limits);
 	BAD(f.opts.limits.chans_max = 2048, VMBUS_E_RANGE);
 	BAD(f.opts.limits.gpadls_max = 100000, VMBUS_E_RANGE);
@@ -104,6 +105,9 @@ START_TEST(bus_create__errors)
 	f.opts.regions = NULL;
 	fake_create(&f);
 	ck_assert_str_eq(vmbus_bus_name(f.bus), "kid");
+	must_eq(vmbus_bus_time(f.bus), 12345); /* [HV-MSR] */
+	f.backend.time = NULL;		       /* the table is kept, not copied */
+	must_eq(vmbus_bus_time(f.bus), 0);
 	vmbus_bus_destroy(NULL);
 	fake_fini(&f);
 }

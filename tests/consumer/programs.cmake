@@ -12,3 +12,7 @@ add_executable(c_pool ${CMAKE_CURRENT_LIST_DIR}/pool.c)
 target_link_libraries(c_pool PRIVATE vmbus::pool)
 add_executable(c_pool_static ${CMAKE_CURRENT_LIST_DIR}/pool.c)
 target_link_libraries(c_pool_static PRIVATE vmbus::pool_static)
+if(TARGET vmbus::bare) # x86-64
+	add_executable(c_bare ${CMAKE_CURRENT_LIST_DIR}/bare.c)
+	target_link_libraries(c_bare PRIVATE vmbus::bare)
+endif()

@@ -28,10 +28,13 @@ static inline void *local_thread(void *arg)
 	return NULL;
 }
 
-/* Attach to a server of this process. */
-static inline void local_attach(struct host *host, struct local *local)
+/* Attach to a server of this process; guest may be NULL. */
+static inline void local_attach_with(struct host *host, struct local *local,
+				     const struct vmbus_guest_opts *guest)
 {
 	memset(local, 0, sizeof(*local));
+	if (guest)
+		local->opts.guest = *guest;
 	local->opts.struct_bytes = sizeof(local->opts);
 	local->opts.path = host->path;
 	local->opts.name = "local";
@@ -39,6 +42,11 @@ static inline void local_attach(struct host *host, struct local *local)
 	host_until(host, __atomic_load_n(&local->done, __ATOMIC_ACQUIRE));
 	must_eq(pthread_join(local->thread, NULL), 0);
 	must_eq(local->result, 0);
+}
+
+static inline void local_attach(struct host *host, struct local *local)
+{
+	local_attach_with(host, local, NULL);
 }
 
 /* A child of which a test has the memory and the bells, and no library in between. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* How a parent ends: the order of its callbacks, and what it tells people about refusals. */
-#include "shm/guests.h"
+#include "shm/local.h"
+
+#include <urcu-bp.h>
 
 /* Letters of the callbacks, in the order in which they came. */
 static char order[32];
@@ -135,6 +137,153 @@ START_TEST(child_kick__is_told_and_logged)
 }
 END_TEST
 
+static void keep_line(void *ctx, const char *line)
+{
+	struct local *const local = ctx;
+
+	keep_log(NULL, VMBUS_LOG_INFO, line);
+	vmbus_shm_detach(local->attach); /* ignored from here */
+}
+
+/* Until the child has noticed, and its guest knows. */
+static void child_until_gone(struct local *local)
+{
+	const uint64_t end = vmbus__shm_now_ns() + 10 * (uint64_t)SECOND_NS;
+
+	while (vmbus_shm_attach_wait(local->attach, 20000000) != VMBUS_E_PEER)
+		must(vmbus__shm_now_ns() < end);
+	must_eq(vmbus_guest_state(vmbus_shm_guest(local->attach)), VMBUS_GUEST_GONE);
+}
+
+START_TEST(attach_why__is_what_the_parent_said)
+{
+	static const char *const want[] = { "no more room", "it ended the connection",
+					    "the parent ends" };
+	struct local local;
+	const struct vmbus_guest_opts guest = { .struct_bytes = sizeof(guest),
+						.log = keep_line,
+						.ctx = &local };
+	struct host host;
+
+	host_open(&host);
+	said[0] = '\0';
+	local_attach_with(&host, &local, &guest);
+	must_eq(vmbus_guest_connect(vmbus_shm_guest(local.attach)), 0);
+	must(vmbus_shm_attach_dispatch(local.attach, 16) >= 0);
+	must_eq(strcmp(vmbus_shm_attach_why(local.attach), ""), 0);
+	if (_i < 2)
+		vmbus_shm_child_kick(host.child, _i ? NULL : want[0]);
+	if (_i < 2)
+		host_spin(&host);
+	else
+		host_close(&host);
+	child_until_gone(&local);
+	must_eq(strcmp(vmbus_shm_attach_why(local.attach), want[_i]), 0);
+	must(strstr(said, "the parent is gone: ") != NULL);
+	must(strstr(said, want[_i]) != NULL);
+	vmbus_shm_detach(local.attach);
+	if (_i < 2)
+		host_close(&host);
+}
+END_TEST
+
+/* A parent in a process of its own, which is killed. */
+START_TEST(attach_why__a_parent_that_died)
+{
+	struct vmbus_shm_attach_opts opts = { .struct_bytes = sizeof(opts) };
+	struct local local = { .attach = NULL };
+	struct host host;
+	int status, err;
+	pid_t pid;
+
+	host_init(&host);
+	opts.path = host.path;
+	fflush(NULL);
+	pid = fork();
+	must(pid >= 0);
+	if (pid == 0) {
+		alarm(60);
+		host_listen(&host);
+		for (;;)
+			(void)vmbus_shm_server_run(host.server, SECOND_NS);
+	}
+	do {
+		usleep(1000);
+		err = vmbus_shm_attach(&opts, &local.attach);
+	} while (err == VMBUS_E_SYSTEM); /* not there yet */
+	must_eq(err, 0);
+	must_eq(vmbus_guest_connect(vmbus_shm_guest(local.attach)), 0);
+	kill(pid, SIGKILL);
+	must_eq(waitpid(pid, &status, 0), pid);
+	child_until_gone(&local);
+	must(vmbus_shm_attach_why(local.attach)[0] != '\0');
+	vmbus_shm_detach(local.attach);
+	(void)unlink(host.path);
+}
+END_TEST
+
+static int reading, read_enough;
+
+static void *read_on(void *arg)
+{
+	(void)arg;
+	urcu_bp_read_lock();
+	__atomic_store_n(&reading, 1, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&read_enough, __ATOMIC_ACQUIRE))
+		usleep(100);
+	urcu_bp_read_unlock();
+	return NULL;
+}
+
+/* Decision 12: while a thread reads, grace periods do not end; dispatch needs none. */
+START_TEST(server_dispatch__waits_for_no_grace_period)
+{
+	static const struct job forever = {
+		.channels = 2, .payload = 90, .ring = 4096, .forever = true
+	};
+	const int before = vmbus_test_count_fds();
+	struct vmbus__shm_record record;
+	struct vmbus__shm_msg msg = raw_hello(1 << 20, 1);
+	uint64_t longest = 0, begin;
+	struct host host;
+	pthread_t thread;
+	int sock;
+	pid_t pid;
+
+	host_open(&host);
+	host.channels = 2;
+	pid = guest_start(host.path, &forever);
+	host_until(&host, host.packets > 100);
+	must_eq(pthread_create(&thread, NULL, read_on, NULL), 0);
+	while (!__atomic_load_n(&reading, __ATOMIC_ACQUIRE))
+		usleep(100);
+	kill(pid, SIGKILL);
+	while (host.removed < 2 || count_memory()) {
+		begin = vmbus__shm_now_ns();
+		must(vmbus_shm_server_dispatch(host.server, 64) >= 0);
+		begin = vmbus__shm_now_ns() - begin;
+		longest = begin > longest ? begin : longest;
+	}
+	printf("the longest dispatch took %llu us\n", (unsigned long long)longest / 1000);
+	must_eq(host.detached, 1);
+	(void)guest_end(&host, pid);
+	/* One that the embedder refuses: its bus goes at once. */
+	host.refuse = VMBUS_E_NOMEM;
+	sock = raw_connect(host.path);
+	raw_say(sock, &msg);
+	msg = raw_answer(&host, sock, &record);
+	vmbus__shm_record_close(&record);
+	must_eq(msg.type, VMBUS_SHM_REFUSED);
+	must_eq(host.detached, 1);
+	must_eq(count_memory(), 0);
+	close(sock);
+	__atomic_store_n(&read_enough, 1, __ATOMIC_RELEASE);
+	must_eq(pthread_join(thread, NULL), 0);
+	host_close(&host);
+	must_eq(vmbus_test_count_fds(), before);
+}
+END_TEST
+
 START_TEST(attached__a_refusal_names_the_child)
 {
 	struct vmbus__shm_record record;
@@ -205,6 +354,9 @@ static void tests(Suite *suite)
 
 	tcase_add_test(tc, server_destroy__closes_then_detaches_then_removes);
 	tcase_add_test(tc, child_kick__is_told_and_logged);
+	tcase_add_loop_test(tc, attach_why__is_what_the_parent_said, 0, 3);
+	tcase_add_test(tc, attach_why__a_parent_that_died);
+	tcase_add_test(tc, server_dispatch__waits_for_no_grace_period);
 	tcase_add_test(tc, attached__a_refusal_names_the_child);
 	tcase_add_test(tc, listen__logs_what_is_wrong);
 }

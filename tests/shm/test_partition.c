@@ -292,112 +292,6 @@ START_TEST(limits__descriptors_and_mappings_are_what_the_manual_says)
 }
 END_TEST
 
-/* What a listing tells, for the test to compare. */
-struct told {
-	unsigned int children, channels, open, wrong;
-	int32_t pid;
-};
-
-static void told_child(void *ctx, const struct vmbus_shm_child_info *info)
-{
-	struct told *const told = ctx;
-
-	told->children++;
-	told->pid = info->pid;
-	told->wrong += strcmp(info->name, "guest") != 0 || info->vps != 1 || info->ending ||
-		       info->memory_bytes != 16 * MIB;
-}
-
-static void told_channel(void *ctx, const struct vmbus_chan_info *info)
-{
-	struct told *const told = ctx;
-
-	told->channels++;
-	told->open += info->send_bytes == 4096 && info->recv_bytes == 4096;
-	told->wrong += strcmp(info->vsp, "echo") != 0 ||
-		       !vmbus_guid_equal(&info->class_id, &echo_class) || info->faulted;
-}
-
-struct asker {
-	pthread_t thread;
-	const char *path;
-	struct told told;
-	int result, done;
-};
-
-static void *ask(void *arg)
-{
-	static const struct vmbus_shm_list_ops ops = { .struct_bytes = sizeof(ops),
-						       .child = told_child,
-						       .channel = told_channel };
-	struct asker *const asker = arg;
-
-	asker->result = vmbus_shm_list(asker->path, 10ull * SECOND_NS, &ops, &asker->told);
-	__atomic_store_n(&asker->done, 1, __ATOMIC_RELEASE);
-	return NULL;
-}
-
-static void ask_host(struct host *host, struct asker *asker)
-{
-	memset(asker, 0, sizeof(*asker));
-	asker->path = host->path;
-	must_eq(pthread_create(&asker->thread, NULL, ask, asker), 0);
-	host_until(host, __atomic_load_n(&asker->done, __ATOMIC_ACQUIRE));
-	must_eq(pthread_join(asker->thread, NULL), 0);
-}
-
-START_TEST(shm_list__tells_children_and_channels)
-{
-	const struct job few = { .channels = 3, .payload = 100, .ring = 4096, .forever = true };
-	struct asker asker;
-	struct host host;
-	pid_t pid[2];
-
-	host_open(&host);
-	ask_host(&host, &asker);
-	must_eq(asker.result, 0);
-	must_eq(asker.told.children, 0);
-	host.channels = 1500; /* more than a socket's buffer holds */
-	pid[0] = guest_start(host.path, &few);
-	host_until(&host, host.packets > 100);
-	ask_host(&host, &asker);
-	must_eq(asker.result, 1500);
-	must_eq(asker.told.children, 1);
-	must_eq(asker.told.channels, 1500);
-	must_eq(asker.told.open, 3);
-	must_eq(asker.told.wrong, 0);
-	must_eq(asker.told.pid, pid[0]);
-	pid[1] = guest_start(host.path, &few);
-	host_until(&host, host.attached == 2);
-	ask_host(&host, &asker);
-	must_eq(asker.result, 3000);
-	must_eq(asker.told.children, 2);
-	kill(pid[0], SIGKILL);
-	kill(pid[1], SIGKILL);
-	(void)guest_end(&host, pid[0]);
-	(void)guest_end(&host, pid[1]);
-	host_until(&host, host.detached == 2);
-	host_close(&host);
-}
-END_TEST
-
-START_TEST(shm_list__errors)
-{
-	struct vmbus_shm_list_ops ops = { .struct_bytes = sizeof(ops) };
-	struct host host;
-
-	host_open(&host);
-	must_eq(vmbus_shm_list(host.path, 50000000, &ops, NULL), VMBUS_E_AGAIN); /* no dispatch */
-	ops.struct_bytes = 1;
-	must_eq(vmbus_shm_list(host.path, 0, &ops, NULL), VMBUS_E_INVAL);
-	ops.struct_bytes = sizeof(ops);
-	must_eq(vmbus_shm_list("", 0, &ops, NULL), VMBUS_E_RANGE);
-	must_eq(vmbus_shm_list("/tmp/no such socket", 0, &ops, NULL), VMBUS_E_SYSTEM);
-	must_eq(errno, ENOENT);
-	host_close(&host);
-}
-END_TEST
-
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "partition", 8);
@@ -411,9 +305,6 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, partition__a_channel_on_a_thread_of_its_own);
 	tcase_add_test(tc, partition__the_parent_ends_and_every_child_notices);
 	tcase_add_test(tc, limits__descriptors_and_mappings_are_what_the_manual_says);
-	tc = vmbus_test_case(suite, "list", 4);
-	tcase_add_test(tc, shm_list__tells_children_and_channels);
-	tcase_add_test(tc, shm_list__errors);
 }
 
 VMBUS_TEST_MAIN("shm.partition", tests)

@@ -52,6 +52,12 @@ struct loop {
 	unsigned long posts, messages, raised, signals, lines;
 	char last_line[200];
 	unsigned long offered, gone;
+	/* What the embedder of the bus says to hv_sock requests, and how the guest's end. */
+	int tl_answer;
+	unsigned long tl_asked, tl_refused, paused, monitor_set;
+	struct vmbus_ctl_tl tl; /* the last one, of either */
+	uint32_t tl_status;
+	int paused_err, monitor_err;
 	void (*on_offered)(struct loop *l, struct vmbus_vsc *vsc);
 	void (*on_gone)(struct loop *l, struct vmbus_vsc *vsc);
 	void *priv;
@@ -250,6 +256,40 @@ static inline void loop_gone(void *ctx, struct vmbus_vsc *vsc)
 		l->on_gone(l, vsc);
 }
 
+static inline int loop_tl_connect(void *ctx, const struct vmbus_ctl_tl *tl)
+{
+	struct loop *l = ctx;
+
+	l->tl_asked++;
+	l->tl = *tl;
+	return l->tl_answer;
+}
+
+static inline void loop_tl_refused(void *ctx, const struct vmbus_ctl_tl *tl, uint32_t status)
+{
+	struct loop *l = ctx;
+
+	l->tl_refused++;
+	l->tl = *tl;
+	l->tl_status = status;
+}
+
+static inline void loop_paused(void *ctx, int err)
+{
+	struct loop *l = ctx;
+
+	l->paused++;
+	l->paused_err = err;
+}
+
+static inline void loop_monitor_set(void *ctx, int err)
+{
+	struct loop *l = ctx;
+
+	l->monitor_set++;
+	l->monitor_err = err;
+}
+
 static inline void loop_backends(struct loop *l)
 {
 	l->parent.struct_bytes = sizeof(l->parent);
@@ -279,11 +319,32 @@ static inline void loop_new_guest(struct loop *l, const struct vmbus_cli_opts *l
 	opts.backend_ctx = l;
 	opts.offered = loop_offered;
 	opts.gone = loop_gone;
+	opts.tl_refused = loop_tl_refused;
+	opts.paused = loop_paused;
+	opts.monitor_set = loop_monitor_set;
 	opts.log = loop_log;
 	opts.ctx = l;
 	if (limits)
 		opts.limits = *limits;
 	must_eq(vmbus_guest_create(&opts, &l->guest), 0);
+}
+
+/* Another bus in place of the one that there is; removed() gets the loop. */
+static inline void loop_new_bus(struct loop *l, void (*removed)(void *ctx, struct vmbus_chan *chan))
+{
+	struct vmbus_bus_opts opts = { .struct_bytes = sizeof(opts) };
+
+	vmbus_bus_destroy(l->bus);
+	opts.backend = &l->parent;
+	opts.backend_ctx = l;
+	opts.name = "loop";
+	opts.regions = l->regions;
+	opts.region_count = 1;
+	opts.log = loop_bus_log;
+	opts.log_ctx = l;
+	opts.removed = removed;
+	opts.removed_ctx = l;
+	must_eq(vmbus_bus_create(&opts, &l->bus), 0);
 }
 
 /* limits: of the two machines; NULL: defaults. */
@@ -311,6 +372,8 @@ static inline struct loop *loop_new(const struct vmbus_srv_opts *srv,
 		opts.limits = *srv;
 	opts.log = loop_bus_log;
 	opts.log_ctx = l;
+	opts.tl_connect = loop_tl_connect;
+	opts.events_ctx = l;
 	must_eq(vmbus_bus_create(&opts, &l->bus), 0);
 	loop_new_guest(l, cli);
 	return l;

@@ -72,7 +72,8 @@ def modules():
     found = {}
     with open(os.path.join(BUILD, "borders.txt"), encoding="utf-8") as file:
         for line in file:
-            name, folder, hosted, uses, public, headers, sees = line.rstrip("\n").split("|")
-            found[name] = {"dir": folder, "hosted": hosted == "TRUE", "uses": uses.split(),
-                           "public": public.split(), "headers": headers.split(), "sees": sees.split()}
+            name, folder, hosted, outside, uses, public, headers, sees, sources = line.rstrip("\n").split("|")
+            found[name] = {"dir": folder, "hosted": hosted == "TRUE", "outside": outside == "TRUE",
+                           "uses": uses.split(), "public": public.split(), "headers": headers.split(),
+                           "sees": sees.split(), "sources": sources.split()}
     return found

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guest's memory as this backend needs it: where the pages of a SynIC are, and the two pages
+ * that the parent writes, hypercall code and reference clock.  Both of these are written into plain
+ * memory of the guest, once; nothing is laid over it.
+ *
+ * A region that holds a page of a SynIC is pinned.  So an embedder that takes it away behind our
+ * back is told to wait, and vmbus_kvm_mem_remove() takes the page out of use first.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvm/grace.h"
+#include "kvm/partition.h"
+
+#define TSC_TRIES 4
+
+const struct vmbus_mem *vmbus__kvm_map(const struct vmbus_kvm *kvm)
+{
+	return &kvm->maps[kvm->map];
+}
+
+int vmbus__kvm_memory_init(struct vmbus_kvm *kvm)
+{
+	return vmbus_mem_init(&kvm->maps[0], kvm->opts.bus.regions, kvm->opts.bus.region_count,
+			      kvm->opts.bus.dirty);
+}
+
+/* A list of one page, with a pin on its region. */
+static int list_page(const struct vmbus_kvm *kvm, uint64_t gpa, struct vmbus_sgl *sgl,
+		     struct vmbus_piece *piece)
+{
+	const uint64_t qwords[2] = { VMBUS_PAGE_BYTES, gpa / VMBUS_PAGE_BYTES }; /* [PKT-GPA] */
+	int err;
+
+	memset(sgl, 0, sizeof(*sgl));
+	sgl->pieces = piece;
+	sgl->room = 1;
+	err = vmbus_sgl_from_ranges(sgl, vmbus__kvm_map(kvm), qwords, 2, 1, VMBUS_READ_WRITE);
+	if (!err && (uintptr_t)piece->host % sizeof(uint64_t)) {
+		vmbus_sgl_release(sgl);
+		err = VMBUS_E_RANGE;
+	}
+	return err;
+}
+
+/* Pin a region for as long as it may hold pages of SynICs; once. */
+static int pin(struct vmbus_kvm *kvm, struct vmbus_region *region, uint64_t gpa)
+{
+	struct vmbus__kvm_pin *unused = NULL;
+	uint32_t n;
+	int err;
+
+	for (n = 0; n < VMBUS__KVM_PINS; n++) {
+		if (kvm->pins[n].region == region)
+			return 0;
+		if (!kvm->pins[n].region && !unused)
+			unused = &kvm->pins[n];
+	}
+	if (!unused)
+		return VMBUS_E_FULL;
+	err = list_page(kvm, gpa, &unused->sgl, &unused->piece);
+	if (!err)
+		unused->region = region;
+	return err;
+}
+
+static void unpin(struct vmbus__kvm_pin *at)
+{
+	vmbus_sgl_release(&at->sgl);
+	at->region = NULL;
+}
+
+void vmbus__kvm_unpin_all(struct vmbus_kvm *kvm)
+{
+	uint32_t n;
+
+	for (n = 0; n < VMBUS__KVM_PINS; n++)
+		if (kvm->pins[n].region)
+			unpin(&kvm->pins[n]);
+}
+
+/* Where we have a page of a SynIC mapped; NULL if it is no memory that we may use. */
+static void *synic_page(struct vmbus_kvm *kvm, uint64_t gpa)
+{
+	const struct vmbus_mem *map = vmbus__kvm_map(kvm);
+	const vmbus_gpa_t at = { gpa };
+	void *host;
+
+	if (gpa == UINT64_MAX || vmbus_mem_map(map, at, VMBUS_PAGE_BYTES, VMBUS_READ_WRITE, &host))
+		return NULL;
+	return pin(kvm, vmbus_mem_find(map, at), gpa) ? NULL : host;
+}
+
+void vmbus__kvm_place(struct vmbus_kvm *kvm, uint32_t n)
+{
+	struct vmbus_synic *synic = &kvm->vp[n].synic;
+	const uint64_t simp = vmbus_synic_simp(synic), siefp = vmbus_synic_siefp(synic);
+
+	vmbus_synic_set_pages(synic, synic_page(kvm, simp), synic_page(kvm, siefp),
+			      kvm->opts.bus.dirty, simp / VMBUS_PAGE_BYTES,
+			      siefp / VMBUS_PAGE_BYTES);
+}
+
+void vmbus__kvm_place_kept(struct vmbus_kvm *kvm, uint32_t n)
+{
+	const struct vmbus_synic *synic = &kvm->vp[n].synic;
+	const vmbus_gpa_t at[2] = { { vmbus_synic_simp(synic) }, { vmbus_synic_siefp(synic) } };
+	uint8_t content[2][VMBUS_PAGE_BYTES];
+	bool there[2];
+	int i;
+
+	for (i = 0; i < 2; i++)
+		there[i] = at[i].v != UINT64_MAX && !vmbus_mem_read(vmbus__kvm_map(kvm), at[i],
+								    content[i], VMBUS_PAGE_BYTES);
+	vmbus__kvm_place(kvm, n); /* which clears pages that are new to it */
+	for (i = 0; i < 2; i++)
+		if (there[i])
+			(void)vmbus_mem_write(vmbus__kvm_map(kvm), at[i], content[i],
+					      VMBUS_PAGE_BYTES);
+}
+
+static void place_all(struct vmbus_kvm *kvm)
+{
+	uint32_t vp;
+
+	for (vp = 0; vp < kvm->opts.vps_max; vp++)
+		if (vmbus__ld32_relaxed(&kvm->vp[vp].here)) /* HERE.look */
+			vmbus__kvm_place(kvm, vp);
+}
+
+int vmbus_kvm_mem_add(struct vmbus_kvm *kvm, struct vmbus_region *region)
+{
+	int err = vmbus_bus_mem_add(kvm->bus, region);
+	uint32_t vp;
+
+	if (err)
+		return err;
+	(void)pthread_mutex_lock(&kvm->lock);
+	/* It fits, for the bus has taken it into the same map. */
+	err = vmbus_mem_with(&kvm->maps[!kvm->map], vmbus__kvm_map(kvm), region);
+	if (!err) {
+		kvm->map = !kvm->map;
+		place_all(kvm);
+	}
+	(void)pthread_mutex_unlock(&kvm->lock);
+	for (vp = 0; vp < kvm->opts.vps_max; vp++)
+		vmbus__kvm_slot_free(kvm, vp);
+	return err;
+}
+
+/* Take a region out of the map and its pages out of use.  Returns whether it has our pin. */
+static struct vmbus__kvm_pin *forget(struct vmbus_kvm *kvm, struct vmbus_region *region)
+{
+	uint32_t n;
+
+	if (!vmbus_mem_without(&kvm->maps[!kvm->map], vmbus__kvm_map(kvm), region)) {
+		kvm->map = !kvm->map;
+		place_all(kvm);
+	}
+	for (n = 0; n < VMBUS__KVM_PINS; n++)
+		if (kvm->pins[n].region == region)
+			return &kvm->pins[n];
+	return NULL;
+}
+
+int vmbus_kvm_mem_remove(struct vmbus_kvm *kvm, struct vmbus_region *region)
+{
+	struct vmbus__kvm_pin *pinned;
+
+	(void)pthread_mutex_lock(&kvm->lock);
+	pinned = forget(kvm, region);
+	(void)pthread_mutex_unlock(&kvm->lock);
+	if (pinned) {
+		vmbus__kvm_grace(kvm); /* who posts or raises now may still see the page */
+		(void)pthread_mutex_lock(&kvm->lock);
+		unpin(pinned);
+		(void)pthread_mutex_unlock(&kvm->lock);
+	}
+	return vmbus_bus_mem_remove(kvm->bus, region);
+}
+
+int vmbus__kvm_fill_hypercall(struct vmbus_kvm *kvm)
+{
+	const uint64_t gpa = vmbus_hv_hypercall_gpa(&kvm->hv);
+	uint8_t page[VMBUS_PAGE_BYTES];
+
+	if (gpa == UINT64_MAX)
+		return 0;
+	if (vmbus_hv_fill_page(page, VMBUS_HV_PORT_IO, kvm->opts.port))
+		return VMBUS_E_RANGE;
+	return vmbus_mem_write(vmbus__kvm_map(kvm), (vmbus_gpa_t){ gpa }, page, sizeof(page));
+}
+
+/* The upper half of a product. */
+static uint64_t multiply_high(uint64_t a, uint64_t b)
+{
+	__extension__ typedef unsigned __int128 wide;
+
+	return (uint64_t)((wide)a * b >> 64);
+}
+
+static bool read_clock(struct vmbus_kvm *kvm, struct kvm_clock_data *clock)
+{
+	memset(clock, 0, sizeof(*clock));
+	if (vmbus__kvm_ioctl(kvm, kvm->opts.vm_fd, KVM_GET_CLOCK, clock))
+		return false;
+	return !kvm->tells_tsc || (clock->flags & KVM_CLOCK_TSC_STABLE);
+}
+
+/*
+ * Reference time and the guest's counter of one moment: KVM tells the host's counter with its clock,
+ * and what the guest's is ahead, if both have one rate.
+ */
+static bool exact_clocks(struct vmbus_kvm *kvm, uint32_t vp, uint64_t *tsc, uint64_t *time)
+{
+	const int fd = kvm->vp[vp].vcpu_fd;
+	const int khz = vmbus__kvm_ioctl(kvm, fd, KVM_GET_TSC_KHZ, NULL);
+	uint64_t ahead = 0;
+	struct kvm_device_attr attr = { .group = KVM_VCPU_TSC_CTRL,
+					.attr = KVM_VCPU_TSC_OFFSET,
+					.addr = (uintptr_t)&ahead };
+	struct kvm_clock_data clock;
+
+	if (khz <= 0 || khz != vmbus__kvm_ioctl(kvm, kvm->opts.vm_fd, KVM_GET_TSC_KHZ, NULL) ||
+	    vmbus__kvm_ioctl(kvm, fd, KVM_GET_DEVICE_ATTR, &attr) || !read_clock(kvm, &clock) ||
+	    !(clock.flags & KVM_CLOCK_HOST_TSC))
+		return false;
+	(void)__builtin_add_overflow(clock.host_tsc, ahead, tsc);
+	*time = clock.clock / REFERENCE_NS;
+	return true;
+}
+
+/* The same of about one moment: the best of a few tries. */
+static bool close_clocks(struct vmbus_kvm *kvm, uint32_t vp, uint64_t *tsc, uint64_t *time)
+{
+	uint64_t before = 0, after = 0, took = 0, best = UINT64_MAX;
+	struct kvm_clock_data clock;
+	int n;
+
+	for (n = 0; n < TSC_TRIES; n++) {
+		if (vmbus__kvm_get_msr(kvm, kvm->vp[vp].vcpu_fd, MSR_TSC, &before) ||
+		    !read_clock(kvm, &clock) ||
+		    vmbus__kvm_get_msr(kvm, kvm->vp[vp].vcpu_fd, MSR_TSC, &after))
+			return false;
+		/* The counter is the guest's to write, and may go round. */
+		(void)__builtin_sub_overflow(after, before, &took);
+		if (took < best) {
+			best = took;
+			(void)__builtin_add_overflow(before, took / 2u, tsc);
+			*time = clock.clock / REFERENCE_NS;
+		}
+	}
+	return true;
+}
+
+static uint64_t scale_of(struct vmbus_kvm *kvm, uint32_t vp)
+{
+	uint64_t hz = kvm->opts.tsc_hz;
+	int khz = 0;
+
+	if (!hz)
+		khz = vmbus__kvm_ioctl(kvm, kvm->vp[vp].vcpu_fd, KVM_GET_TSC_KHZ, NULL);
+	if (khz > 0)
+		hz = (uint64_t)khz * 1000u;
+	return vmbus_hv_tsc_scale(hz);
+}
+
+/*
+ * Write the reference TSC page, if there is memory for it.  Where the counter cannot be relied on
+ * the page says that it is not valid, and the guest reads the register.
+ */
+void vmbus__kvm_fill_tsc(struct vmbus_kvm *kvm, uint32_t vp)
+{
+	const uint64_t gpa = vmbus_hv_tsc_gpa(&kvm->hv);
+	uint64_t tsc = 0, time = 0, offset = 0, scale;
+	struct vmbus_piece piece;
+	struct vmbus_sgl sgl;
+
+	if (gpa == UINT64_MAX || list_page(kvm, gpa, &sgl, &piece))
+		return;
+	scale = scale_of(kvm, vp);
+	if (scale && (exact_clocks(kvm, vp, &tsc, &time) || close_clocks(kvm, vp, &tsc, &time))) {
+		kvm->tsc_sequence = kvm->tsc_sequence % (UINT32_MAX - 1u) + 1u;
+		(void)__builtin_sub_overflow(time, multiply_high(tsc, scale), &offset);
+		vmbus_hv_fill_tsc(piece.host, kvm->tsc_sequence, scale, (int64_t)offset);
+	} else {
+		vmbus_hv_fill_tsc(piece.host, 0, 0, 0);
+	}
+	vmbus_sgl_dirty(&sgl, 0, VMBUS_PAGE_BYTES);
+	vmbus_sgl_release(&sgl);
+}

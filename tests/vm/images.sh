@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+#
+# For vm: fetches Debian's kernels and builds the images.  Everything lies in $out, which is a folder
+# of the build tree, and is made again only if it is missing or what it is made of has changed.
+# Needs no root: packages are downloaded and unpacked, never installed.
+
+flavours=(cloud full rt)
+metapackage() {
+	case $1 in
+	cloud) echo linux-image-cloud-amd64 ;;
+	full) echo linux-image-amd64 ;;
+	rt) echo linux-image-rt-amd64 ;;
+	esac
+}
+
+# Without package lists of the system's own, or with old ones, apt-get gets lists of ours.
+apt_options=()
+own_lists() {
+	local state=$out/apt
+	mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
+	apt_options=(-o "Dir::State=$state" -o "Dir::State::status=/var/lib/dpkg/status"
+		-o "Dir::State::lists=$state/lists" -o "Dir::Cache=$state/cache" -o "APT::Sandbox::User=$(id -un)")
+	echo "Fetching Debian's package lists into $state: those of the system have no kernel to download"
+	apt-get "${apt_options[@]}" -q update >"$out/apt.log" 2>&1 </dev/null
+}
+
+# The package that a metapackage stands for now.
+kernel_package() {
+	apt-cache "${apt_options[@]}" depends "$1" 2>/dev/null |
+		sed -n 's/^  Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1
+}
+
+download() {
+	local package
+	package=$(kernel_package "$1")
+	[ -n "$package" ] || return 1
+	echo "Downloading $package, a guest for the tests, into $out/debs (27 to 71 MB)"
+	(cd "$out/debs" && apt-get "${apt_options[@]}" -q download "$package" >"$out/apt.log" 2>&1 </dev/null)
+}
+
+# fetch FLAVOUR: its kernel and the modules that the tests load are in $out/kernels/FLAVOUR.
+# Without it: $why tells the reason.
+fetch() {
+	local flavour=$1 target=$out/kernels/$1 before deb
+	[ -r "$target/version" ] && return 0
+	for tool in apt-get apt-cache dpkg-deb; do
+		command -v $tool >/dev/null || {
+			why="$tool is missing: kernels come from Debian's archive"
+			return 1
+		}
+	done
+	mkdir -p "$out/debs" "$target.new"
+	before=$(mktemp "$out/debs/.before.XXXXXX")
+	if ! download "$(metapackage "$flavour")" && ! { own_lists && download "$(metapackage "$flavour")"; }; then
+		why="$(metapackage "$flavour") cannot be downloaded: $(grep -aE '^(E|Err|W):' "$out/apt.log" | tail -n 1)"
+		rm -f "$before"
+		return 1
+	fi
+	deb=$(find "$out/debs" -name '*.deb' -newer "$before" | head -n 1)
+	[ -n "$deb" ] || deb=$(find "$out/debs" -name "$(kernel_package "$(metapackage "$flavour")")_*.deb" | head -n 1)
+	rm -f "$before"
+	unpack "$deb" "$target.new" || {
+		why="$deb cannot be unpacked"
+		return 1
+	}
+	rm -rf "$target"
+	mv "$target.new" "$target"
+}
+
+# Only what the tests need: a kernel's modules are 400 MB.
+unpack() {
+	local deb=$1 to=$2 image
+	dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$to" --wildcards './boot/vmlinuz-*' '*/irqbypass.ko' \
+		'*/arch/x86/kvm/*.ko' '*/drivers/hv/*.ko' '*/drivers/uio/uio.ko' '*/drivers/uio/uio_hv_generic.ko' ||
+		return 1
+	image=$(echo "$to"/boot/vmlinuz-*)
+	[ -r "$image" ] || return 1
+	mv "$image" "$to/vmlinuz"
+	mkdir "$to/modules"
+	find "$to/lib" -name '*.ko' -exec mv -t "$to/modules" {} +
+	rm -r "${to:?}/lib" "${to:?}/boot"
+	echo "${image##*/vmlinuz-}" >"$to/version"
+}
+
+pack() { (cd "$1" && find . -mindepth 1 -printf '%P\n' | sort | cpio -o -H newc -R 0:0 --quiet); }
+
+# with_libraries TO PROGRAM...: the programs into TO/bin (or $place), and what they are linked with.
+with_libraries() {
+	local to=$1 program library
+	shift
+	for program in "$@"; do
+		cp "$program" "$to/$place/"
+		ldd "$program" 2>/dev/null | grep -oE '/[^ ]+' | while read -r library; do
+			mkdir -p "$to$(dirname "$library")"
+			cp -L "$library" "$to$library"
+			strip --strip-unneeded "$to$library" 2>/dev/null
+		done
+		strip "$to/$place/${program##*/}" 2>/dev/null
+	done
+}
+
+# The guest's: one base, which all kernels share, and the modules of each.
+inner_image() {
+	local root=$out/tmp/inner flavour mods
+	rm -rf "$root"
+	mkdir -p "$root/bin" "$root/sbin" "$root/dev" "$root/lib/modules"
+	cp /bin/busybox "$root/bin/busybox"
+	ln -s busybox "$root/bin/sh"
+	cp "$here/inner/init" "$root/init"
+	cp "$here/inner/lsvmbus" "$root/bin/lsvmbus"
+	cp "$here/inner/poweroff" "$root/sbin/poweroff"
+	cp "$out/aid" "$root/bin/aid"
+	[ -r "$here/inner/uio-test" ] && cp "$here/inner/uio-test" "$root/uio-test"
+	place=bin
+	[ -x "$build/tools/vmbus-uio" ] && with_libraries "$root" "$build/tools/vmbus-uio"
+	(cd "$root" && find . -type f -print0 | sort -z | xargs -0 sha256sum) >"$out/inner.hash"
+	for flavour in "$@"; do
+		mods=$root/lib/modules/$(cat "$out/kernels/$flavour/version")
+		mkdir -p "$mods"
+		for module in hv_vmbus hv_utils uio uio_hv_generic; do
+			cp "$out/kernels/$flavour/modules/$module.ko" "$mods/"
+		done
+		pack "$root" >"$out/kernels/$flavour/initrd"
+		rm -rf "$mods"
+		kexec_image "$flavour"
+	done
+}
+
+# The same with a kernel to start, and what that one starts with, in it.
+kexec_image() {
+	local kernel=$out/kernels/$1 root=$out/tmp/kexec
+	rm -rf "$root"
+	mkdir -p "$root/kexec"
+	cp "$kernel/vmlinuz" "$kernel/initrd" "$root/kexec/"
+	{
+		cat "$kernel/initrd"
+		pack "$root"
+	} >"$kernel/initrd-kexec"
+}
+
+# The outer machine's, without the list of scenarios.
+outer_image() {
+	local root=$out/tmp/outer flavour
+	rm -rf "$root"
+	mkdir -p "$root/bin" "$root/sbin" "$root/dev" "$root/vm/bin" "$root/vm/kvm" "$root/etc"
+	cp /bin/busybox "$root/bin/busybox"
+	ln -s busybox "$root/bin/sh"
+	cp "$here/outer/init" "$root/init"
+	cp "$here/outer/drive" "$here/outer/scenarios.sh" "$root/vm/"
+	cp "$out/aid" "$root/vm/bin/aid"
+	echo "${VMBUS_VM_APPEND:-}" >"$root/vm/append"
+	echo 'root:x:0:0:root:/root:/bin/sh
+nobody:x:65534:65534:nobody:/nonexistent:/bin/false' >"$root/etc/passwd"
+	echo 'root:x:0:
+nogroup:x:65534:' >"$root/etc/group"
+	for module in irqbypass kvm kvm-amd; do cp "$out/kernels/cloud/modules/$module.ko" "$root/vm/kvm/"; done
+	place=vm/bin
+	with_libraries "$root" "$build/vmm/vmbus-vmm" "$build/tools/vmbusctl"
+	[ -x "$build/bench/vmbus-bench" ] && with_libraries "$root" "$build/bench/vmbus-bench"
+	[ -r "$build/tests/payload/payload" ] && cp "$build/tests/payload/payload" "$root/vm/bin/"
+	for flavour in "$@"; do
+		mkdir -p "$root/vm/kernels/$flavour"
+		cp "$out/kernels/$flavour"/{vmlinuz,initrd} "$root/vm/kernels/$flavour/"
+		[ "$with_kexec" = no ] || cp "$out/kernels/$flavour/initrd-kexec" "$root/vm/kernels/$flavour/"
+	done
+	pack "$root" >"$out/outer.cpio"
+	if [ "$main_kind" = direct ]; then
+		rm -rf "$out/direct"
+		cp -r "$root/vm" "$out/direct"
+	fi
+	# What the results are results of, but for the kernels.
+	images_hash=$({
+		cd "$root" && find . -path ./vm/kernels -prune -o -type f -print0 | sort -z | xargs -0 cat
+		cat "$out/inner.hash"
+	} | sha256sum | cut -c1-16)
+}

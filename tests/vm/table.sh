@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+#
+# For vm: the scenarios.  A line of the table is "GROUPS NAME SECONDS FUNCTION ARGUMENT...": the
+# functions and their arguments are those of outer/scenarios.sh.
+
+ways=(kernel user)
+
+table() {
+	local flavour way cpus
+	for way in "${ways[@]}"; do
+		for flavour in cloud full rt; do
+			for cpus in 1 2 4; do
+				case $flavour-$way-$cpus in
+				cloud-kernel-2) echo "check,full boot-cloud-$way-2 260 scenario_boot cloud $way 2 shutdown" ;;
+				cloud-user-2) echo "check,full boot-cloud-$way-2 260 scenario_boot cloud $way 2 interrupt" ;;
+				*) echo "full boot-$flavour-$way-$cpus 260 scenario_boot $flavour $way $cpus poweroff" ;;
+				esac
+			done
+		done
+	done
+	for way in "${ways[@]}"; do
+		echo "full versions-$way 360 scenario_versions cloud $way"
+		echo "full reload-$way 480 scenario_reload cloud $way 2 20"
+		echo "full cpus-$way 360 scenario_cpus cloud $way 4"
+		echo "full hotplug-$way 400 scenario_hotplug cloud $way"
+		echo "full reboot-$way 600 scenario_reboot cloud $way 2"
+		echo "full kexec-$way 400 scenario_kexec cloud $way 2"
+		echo "full crash-$way 300 scenario_crash cloud $way"
+		echo "full clock-$way 400 scenario_clock cloud $way 60"
+		echo "full hang-$way 400 scenario_hang rt $way"
+		echo "full uio-$way 600 scenario_uio cloud $way 2 1000000"
+		echo "full gone-$way 500 scenario_gone cloud $way"
+		echo "check,full payload-$way 180 scenario_payload $way echo packets=100000 window=64 payload=64"
+		echo "full payload-poll-$way 180 scenario_payload $way echo packets=100000 window=64 payload=64 poll"
+		echo "full payload-flood-$way 180 scenario_payload $way flood seconds=60"
+	done
+	echo "full bench 600 scenario_bench"
+	echo "full messages 120 scenario_messages"
+	echo "check,full nokvm 60 scenario_nokvm"
+}
+
+names_of() { table | grep -E "^([a-z]+,)*$1(,[a-z]+)* " | cut -d' ' -f2; }
+line_of() { table | sed 's/^[a-z,]* //' | grep "^$1 "; }
