@@ -26,6 +26,7 @@
 #define PACKETS 20000u
 #define PACKETS_SLOW 1000u
 #define CHANNELS_SLOW 64u
+#define ACTIVE_MAX 32u	/* channels that move packets, so that each fills its window many times */
 #define INTERPRETED 50u /* instructions for each packet from which we call it so */
 #define OVERHEAD_GOAL (8u << 20)
 
@@ -95,8 +96,9 @@ static int run_payload(struct kvm_bench *kb, uint32_t way, bool poll, uint32_t c
 					 .mem_mib = 64u + channels * (2u * kib + 48u) / 1024u,
 					 .timeout_s = 1200 };
 
-	snprintf(append, sizeof(append), "echo%s channels=%u packets=%u ring=%u",
-		 poll ? " poll" : "", channels, packets, kib);
+	snprintf(append, sizeof(append), "echo%s channels=%u active=%u packets=%u ring=%u",
+		 poll ? " poll" : "", channels, channels < ACTIVE_MAX ? channels : ACTIVE_MAX,
+		 packets, kib);
 	join(append, sizeof(append), "window=", &kb->windows);
 	join(append, sizeof(append), "payload=", &kb->payloads);
 	return kvm_run(&start, outcome);
@@ -149,6 +151,7 @@ struct figure {
 
 enum {
 	F_EXITS,
+	F_HOST,
 	F_OPERATIONS,
 	F_USER,
 	F_SIGNALS,
@@ -162,6 +165,7 @@ static void take_figures(struct figure *f, const struct kvm_series *s, uint32_t 
 	const double n = (double)s->packets;
 
 	f[F_EXITS].value[run] = (double)s->exits / n;
+	f[F_HOST].value[run] = (double)s->host_exits / n;
 	/* A halt, a signal, and an end of interrupt: what leaves the guest of its own accord. */
 	f[F_OPERATIONS].value[run] = (double)(s->signals + s->halts + s->guest_interrupts) / n;
 	f[F_USER].value[run] = (double)s->user_exits / n;
@@ -183,7 +187,7 @@ static void add_figures(struct kvm_bench *kb, struct figure *figures, const stru
 				.node = -1 };
 	r.channels = s->channels;
 	for (uint32_t i = 0; i < FIGURES; i++) {
-		if (i == F_EXITS && !s->counted)
+		if ((i == F_EXITS || i == F_HOST) && !s->counted)
 			continue;
 		r.metric = figures[i].metric;
 		r.unit = figures[i].unit;
@@ -197,6 +201,7 @@ static void measure(struct kvm_bench *kb, uint32_t way, bool poll, uint32_t chan
 {
 	const struct figure names[FIGURES] = {
 		{ .metric = "exits", .unit = "1/packet" },
+		{ .metric = "host_exits", .unit = "1/packet" },
 		{ .metric = "operations", .unit = "1/packet" },
 		{ .metric = "user_exits", .unit = "1/packet" },
 		{ .metric = "user_signals", .unit = "1/packet" },

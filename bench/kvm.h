@@ -45,10 +45,10 @@ struct kvm_start {
 struct kvm_series {
 	uint32_t channels, active, window, payload;
 	uint64_t packets, ns;
-	uint64_t guest_interrupts, signals, halts; /* as the payload counted */
-	bool counted;				   /* KVM's counters are there */
-	uint64_t exits, injected, interpreted;	   /* KVM's */
-	uint64_t user_exits, user_signals, asked;  /* vmbus-vmm's */
+	uint64_t guest_interrupts, signals, halts;	   /* as the payload counted */
+	bool counted;					   /* KVM's counters are there */
+	uint64_t exits, host_exits, injected, interpreted; /* KVM's */
+	uint64_t user_exits, user_signals, asked;	   /* vmbus-vmm's */
 };
 
 struct kvm_outcome {

@@ -144,7 +144,7 @@ static bool number(const char *at, const char *end, const char *key, uint64_t *v
 
 struct mark {
 	bool counted;
-	uint64_t id, exits, injected, interpreted, user_exits, user_signals, asked;
+	uint64_t id, exits, host_exits, injected, interpreted, user_exits, user_signals, asked;
 };
 
 /* The next mark of the list; NULL when there is none. */
@@ -162,6 +162,7 @@ static const char *next_mark(const char *at, struct mark *mark)
 	stats = strstr(at, "\"stats\": {");
 	if (kvm && stats) {
 		mark->counted = number(kvm, stats, "exits", &mark->exits);
+		(void)number(kvm, stats, "irq_exits", &mark->host_exits);
 		(void)number(kvm, stats, "irq_injections", &mark->injected);
 		(void)number(kvm, stats, "insn_emulation", &mark->interpreted);
 	}
@@ -187,6 +188,7 @@ static void take_marks(const char *report, struct kvm_outcome *outcome)
 		s->counted = after.counted && before.counted;
 		s->exits = after.exits - before.exits;
 		s->exits -= s->exits != 0;
+		s->host_exits = after.host_exits - before.host_exits;
 		s->injected = after.injected - before.injected;
 		s->interpreted = after.interpreted - before.interpreted;
 		s->user_exits = after.user_exits - before.user_exits;

@@ -56,7 +56,8 @@ void vmbus__vsc_offered(struct vmbus_guest *guest, struct vmbus_cli_ref ref)
 		guest->flag_words = info.offer.relid / 64u + 1;
 	guest->chans++;
 	link_channel(guest, vsc);
-	if (guest->state == VMBUS_GUEST_LEAVING)
+	/* Too late to be of use to anybody. */
+	if (guest->state == VMBUS_GUEST_LEAVING || guest->state == VMBUS_GUEST_GONE)
 		return;
 	vsc->announced = true;
 	if (guest->opts.offered)

@@ -424,6 +424,28 @@ START_TEST(guest_set_monitor__lost_with_the_parent)
 }
 END_TEST
 
+/* An offer that came just before the parent went is nobody's any more. */
+START_TEST(guest_parent_gone__no_offer_is_told_after_it)
+{
+	struct loop *l = new_loop();
+	int i;
+
+	loop_connect(l);
+	must_eq(vmbus_bus_offer(l->bus, &echo_vsp, NULL, NULL, NULL), 0);
+	while (!l->slot_full)
+		(void)loop_bus_turn(l);
+	for (i = 0; i < 8 && l->slot_full; i++)
+		must(vmbus_guest_dispatch(l->guest, 1) >= 0);
+	must(!l->slot_full);
+	must_eq(l->offered, 0); /* the machine has it, and has not been asked */
+	vmbus_guest_parent_gone(l->guest);
+	loop_settle(l);
+	must_eq(l->offered, 0);
+	must_eq(l->gone, 0);
+	loop_free(l);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "conn", 4);
@@ -438,6 +460,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, guest_set_monitor__bits_of_the_page_are_signals);
 	tcase_add_test(tc, guest_set_monitor__pages_are_held_while_the_parent_has_them);
 	tcase_add_test(tc, guest_set_monitor__lost_with_the_parent);
+	tcase_add_test(tc, guest_parent_gone__no_offer_is_told_after_it);
 }
 
 VMBUS_TEST_MAIN("loop.conn", tests)
