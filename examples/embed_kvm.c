@@ -54,6 +54,7 @@ static void machine_create(struct machine *m)
 	m->memory.fd = need(memfd_create("guest", MFD_CLOEXEC), "memfd_create");
 	need(ftruncate(m->memory.fd, MEMORY), "ftruncate");
 	m->memory.host = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED, m->memory.fd, 0);
+	need(m->memory.host == MAP_FAILED ? -1 : 0, "mmap of the memory");
 	m->memory.bytes = MEMORY;
 	m->memory.access = VMBUS_READ_WRITE;
 	slot.userspace_addr = (uint64_t)(uintptr_t)m->memory.host;
@@ -61,6 +62,7 @@ static void machine_create(struct machine *m)
 	m->vcpu = need(ioctl(m->vm, KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU");
 	m->run = mmap(NULL, (size_t)ioctl(m->kvm, KVM_GET_VCPU_MMAP_SIZE, 0),
 		      PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu, 0);
+	need(m->run == MAP_FAILED ? -1 : 0, "mmap of the vCPU");
 	memcpy((uint8_t *)m->memory.host + CODE, code, sizeof(code));
 }
 

@@ -260,6 +260,18 @@ static int set_filter(struct vmbus_kvm *kvm)
 	return 0;
 }
 
+static int make_routes(struct vmbus_kvm *kvm)
+{
+	const int err = vmbus__kvm_routes_init(kvm);
+
+	if (err == VMBUS_E_SYSTEM)
+		say(&kvm->opts.bus, VMBUS_LOG_ERROR,
+		    "KVM refused the table of routes (errno %d): make the interrupt controllers "
+		    "by KVM_CREATE_IRQCHIP before, or give opts.routes",
+		    errno);
+	return err;
+}
+
 static int make_epoll(struct vmbus_kvm *kvm)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.u64 = UINT64_MAX };
@@ -373,6 +385,8 @@ int vmbus_kvm_create(const struct vmbus_kvm_opts *opts, struct vmbus_kvm **out)
 	err = check_gsis(kvm);
 	if (!err)
 		err = probe(kvm);
+	if (!err)
+		err = make_routes(kvm);
 	if (!err)
 		err = vmbus__kvm_memory_init(kvm);
 	if (!err)

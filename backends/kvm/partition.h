@@ -97,7 +97,9 @@ void vmbus__kvm_hear(struct vmbus_kvm *kvm);
 void vmbus__kvm_nudge(struct vmbus_kvm *kvm, uint32_t vp);
 uint64_t vmbus__kvm_time(struct vmbus_kvm *kvm);
 
-/* route.c; with the lock. */
+/* route.c.  Room for the table, and a first one, so that KVM refuses here if it must. */
+int vmbus__kvm_routes_init(struct vmbus_kvm *kvm);
+/* With the lock. */
 int vmbus__kvm_routes(struct vmbus_kvm *kvm);
 /* Before the guest's write of SINT 2: interrupts of the new vector must have a way. */
 int vmbus__kvm_route_sint(struct vmbus_kvm *kvm, uint32_t vp, uint32_t msr, uint64_t value);

@@ -97,16 +97,20 @@ static void put_ours(struct vmbus_kvm *kvm)
 	}
 }
 
-/* Put our routes into the VM's table. */
-int vmbus__kvm_routes(struct vmbus_kvm *kvm)
+int vmbus__kvm_routes_init(struct vmbus_kvm *kvm)
 {
 	const size_t room = OTHERS + 2u * (size_t)kvm->opts.vps_max;
 
-	if (!kvm->table)
-		kvm->table = calloc(1, sizeof(*kvm->table) +
-					       room * sizeof(struct kvm_irq_routing_entry));
+	kvm->table = calloc(1, sizeof(*kvm->table) + room * sizeof(struct kvm_irq_routing_entry));
 	if (!kvm->table)
 		return VMBUS_E_NOMEM;
+	/* An embedder with a table of its own hears of ours when there is one. */
+	return kvm->opts.routes ? 0 : vmbus__kvm_routes(kvm);
+}
+
+/* Put our routes into the VM's table. */
+int vmbus__kvm_routes(struct vmbus_kvm *kvm)
+{
 	kvm->table->nr = 0;
 	if (kvm->opts.routes) {
 		put_ours(kvm);

@@ -7,6 +7,7 @@
 #endif
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "kvm/partition.h"
 
@@ -155,6 +156,8 @@ int vmbus_kvm_add_vcpu(struct vmbus_kvm *kvm, uint32_t vp, uint32_t apic_id, int
 {
 	int err;
 
+	if (vcpu_fd < 0 || !run || run == MAP_FAILED)
+		return VMBUS_E_INVAL;
 	if (vp >= kvm->opts.vps_max || apic_id > APIC_ID_MAX)
 		return VMBUS_E_RANGE;
 	(void)pthread_mutex_lock(&kvm->lock);

@@ -46,9 +46,9 @@ struct vmbus_kvm_opts {
 	int kvm_fd;	     /* /dev/kvm; used during the call */
 	int vm_fd;	     /* the VM, with its interrupt controllers in the kernel; kept */
 	enum vmbus_kvm_way way;
-	uint32_t vps_max;  /* [16] most virtual processors, up to VMBUS_KVM_VPS_MAX */
-	uint32_t gsi;	   /* [32] first of 2 * vps_max GSIs that are ours */
-	uint16_t port;	   /* [0xA000] user-space way: the first of VMBUS_KVM_PORTS I/O ports */
+	uint32_t vps_max; /* [16] most virtual processors, up to VMBUS_KVM_VPS_MAX */
+	uint32_t gsi;  /* [32] first of 2 * vps_max GSIs that are ours; 24 or more without routes */
+	uint16_t port; /* [0xA000] user-space way: the first of VMBUS_KVM_PORTS I/O ports */
 	bool keeps_filter; /* the embedder has set an MSR filter that includes ours, vmbus_kvm(7) */
 	uint8_t reserved1;
 	uint64_t tsc_hz;  /* [KVM_GET_TSC_KHZ of the VM; Linux before 5.19: give a vCPU's] */
@@ -96,7 +96,8 @@ struct vmbus_kvm_stats {
  *	   NOTSUP  this KVM cannot go the way that was asked for, or neither: the bus's log says
  *		   what it lacks
  *	   NOMEM   out of memory
- *	   SYSTEM  a system call failed; errno tells why
+ *	   SYSTEM  a system call failed; errno tells why.  A line in the log if KVM refused the table
+ *		   of routes: there are no interrupt controllers, or not all of them are in the kernel
  * Effect: none on error, but that the VM's MSR exits may be switched on without a filter.
  * Threads: any.
  */
@@ -114,7 +115,8 @@ VMBUS_API int vmbus_kvm_create(const struct vmbus_kvm_opts *opts, struct vmbus_k
 VMBUS_API void vmbus_kvm_destroy(struct vmbus_kvm *kvm);
 
 /*
- * The bus of the partition: offer devices on it.  Dispatch it by vmbus_kvm_dispatch().
+ * The bus of the partition: offer devices on it.  It is dispatched by vmbus_kvm_dispatch(), reset by
+ * vmbus_kvm_reset() and destroyed by vmbus_kvm_destroy(), not by the calls of vmbus/bus.h.
  *
  * Effect: none.
  * Threads: any.
@@ -188,7 +190,8 @@ VMBUS_API int vmbus_kvm_cpuid(const struct vmbus_kvm *kvm, struct kvm_cpuid_entr
  * vcpu_fd  borrowed until vmbus_kvm_remove_vcpu().
  * run	    its shared page; the same.
  *
- * Errors: RANGE   vp, or an apic_id past 255
+ * Errors: INVAL   vcpu_fd is no descriptor, or run is NULL or MAP_FAILED
+ *	   RANGE   vp, or an apic_id past 255
  *	   STATE   that one is there already
  *	   NOMEM   out of memory
  *	   SYSTEM  a system call failed; errno tells why

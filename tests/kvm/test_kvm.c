@@ -6,6 +6,7 @@
 #include "kvm/part.h"
 
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <vmbus/echo.h>
 
@@ -32,7 +33,7 @@ START_TEST(kvm_create__asks_for_what_its_way_needs)
 		must_eq(fake.filter_ranges, 1);
 		must_eq(fake.filter_first[0], 0x40000000);
 		must_eq(fake.filter_count[0], 0x200);
-		must_eq(fake.routings, 0);
+		must_eq(fake.routings, 1); /* the default table */
 		must_eq(fake_run(0)->kvm_valid_regs, KVM_SYNC_X86_REGS);
 	}
 	must(fake.event_fd[32] != 0);
@@ -53,6 +54,23 @@ START_TEST(kvm_create__leaves_an_embedders_filter_alone)
 	must_eq(vmbus_kvm_create(&opts, &p.kvm), 0);
 	must_eq(fake.msr_exits, 0);
 	must_eq(fake.filter_ranges, 0);
+	part_end(&p);
+}
+END_TEST
+
+START_TEST(kvm_create__tells_of_a_refused_table_of_routes)
+{
+	struct vmbus_kvm_opts opts;
+
+	fake_begin(_i);
+	part_memory(&p);
+	part_opts(&p, &opts);
+	fake.fail_request = KVM_SET_GSI_ROUTING;
+	fake.fail_in = 1;
+	must_eq(vmbus_kvm_create(&opts, &p.kvm), VMBUS_E_SYSTEM);
+	must_eq(errno, EIO);
+	must_eq(p.lines, 1);
+	must_eq(vmbus_kvm_create(&opts, &p.kvm), 0);
 	part_end(&p);
 }
 END_TEST
@@ -252,6 +270,9 @@ START_TEST(kvm_add_vcpu__refuses)
 
 	part_begin(&p, _i);
 	must_eq(part_add(&p, 0), VMBUS_E_STATE);
+	must_eq(vmbus_kvm_add_vcpu(p.kvm, 0, 0, -1, fake_run(0)), VMBUS_E_INVAL);
+	must_eq(vmbus_kvm_add_vcpu(p.kvm, 0, 0, FAKE_VCPU_FD, NULL), VMBUS_E_INVAL);
+	must_eq(vmbus_kvm_add_vcpu(p.kvm, 0, 0, FAKE_VCPU_FD, MAP_FAILED), VMBUS_E_INVAL);
 	must_eq(vmbus_kvm_add_vcpu(p.kvm, FAKE_VPS, 1, FAKE_VCPU_FD, fake_run(0)), VMBUS_E_RANGE);
 	must_eq(vmbus_kvm_add_vcpu(p.kvm, 1, 256, FAKE_VCPU_FD + 1, fake_run(1)), VMBUS_E_RANGE);
 	for (n = 0; n < 3 && requests[_i][n]; n++) {
@@ -490,6 +511,7 @@ static void tests(Suite *suite)
 
 	tcase_add_loop_test(tc, kvm_create__asks_for_what_its_way_needs, 0, 2);
 	tcase_add_loop_test(tc, kvm_create__leaves_an_embedders_filter_alone, 0, 2);
+	tcase_add_loop_test(tc, kvm_create__tells_of_a_refused_table_of_routes, 0, 2);
 	tcase_add_loop_test(tc, kvm_create__refuses_wrong_options, 0, 2);
 	tcase_add_loop_test(tc, kvm_create__says_what_kvm_lacks, 0, 2);
 	tcase_add_test(tc, kvm_create__goes_the_other_way_if_it_may);

@@ -61,20 +61,20 @@ START_TEST(kvm_msr__routes_the_vector_of_the_guest)
 	part_begin(&p, false);
 	must_eq(part_add(&p, 3), 0);
 	must(!fake_wrmsr(p.kvm, 3, 0x40000092, 0x10000 | PART_VECTOR)); /* masked: not yet */
-	must_eq(fake.routings, 0);
-	must(!fake_wrmsr(p.kvm, 3, 0x40000092, PART_VECTOR));
 	must_eq(fake.routings, 1);
+	must(!fake_wrmsr(p.kvm, 3, 0x40000092, PART_VECTOR));
+	must_eq(fake.routings, 2);
 	must_eq(fake.route_count, 41);
 	must_eq(route->gsi, 32 + 2 * 3);
 	must_eq(route->type, KVM_IRQ_ROUTING_MSI);
 	must_eq(route->u.msi.address_lo, 0xFEE03000);
 	must_eq(route->u.msi.data, PART_VECTOR);
 	must(!fake_wrmsr(p.kvm, 3, 0x40000092, PART_VECTOR)); /* as before: no new table */
-	must_eq(fake.routings, 1);
+	must_eq(fake.routings, 2);
 	must(!fake_wrmsr(p.kvm, 3, 0x40000092, 0x40));
 	must_eq(route->u.msi.data, 0x40);
 	must(!fake_wrmsr(p.kvm, 3, 0x40000094, 0x50)); /* another SINT has no route */
-	must_eq(fake.routings, 2);
+	must_eq(fake.routings, 3);
 	fake.fail_request = KVM_SET_GSI_ROUTING;
 	fake.fail_in = 1;
 	fake_run(3)->exit_reason = KVM_EXIT_X86_WRMSR;

@@ -141,7 +141,7 @@ START_TEST(kvm_restore__takes_what_save_gave)
 	same_all(values);
 	must_eq(p.mem.host[page], _i / 2 ? 0 : 0xF3); /* the kernel writes its own */
 	if (_i / 2 == 0) {
-		must_eq(fake.routings, 1);
+		must_eq(fake.routings, 2);
 		must_eq(fake.routes[40].u.msi.data, PART_VECTOR);
 	}
 	must_eq(fake_interrupts(0), 1); /* so that the guest looks */
