@@ -92,9 +92,15 @@ with_libraries() {
 	for program in "$@"; do
 		cp "$program" "$to/$place/"
 		ldd "$program" 2>/dev/null | grep -oE '/[^ ]+' | while read -r library; do
-			mkdir -p "$to$(dirname "$library")"
-			cp -L "$library" "$to$library"
-			strip --strip-unneeded "$to$library" 2>/dev/null
+			# The tree may lie where the outer machine mounts something: ours go to a
+			# folder where the loader looks anyway.
+			case $library in
+			/lib* | /usr/lib*) there=$to$library ;;
+			*) there=$to/usr/lib/${library##*/} ;;
+			esac
+			mkdir -p "$(dirname "$there")"
+			cp -L "$library" "$there"
+			strip --strip-unneeded "$there" 2>/dev/null
 		done
 		strip "$to/$place/${program##*/}" 2>/dev/null
 	done
