@@ -107,11 +107,15 @@ void vmm_bus_reset(struct vmm *vmm)
 		return;
 	}
 	vmm_vcpus_stop(vmm);
+	/* What others asked for on their way to the stop was of the old machine. */
+	pthread_mutex_lock(&vmm->lock);
+	vmm->asks &= ~(uint32_t)(VMM_ASK_RESET | VMM_ASK_OFF);
+	pthread_mutex_unlock(&vmm->lock);
 	vmm->resets++;
 	/* A guest that does nothing else does not fill the log. */
 	if (vmm->resets <= 8 || (vmm->resets & (vmm->resets - 1)) == 0)
 		vmm_say("the guest resets itself, number %u", vmm->resets);
-	vmm->asked_shutdown = vmm->sent_shutdown = false;
+	vmm->sent_shutdown = false; /* a second signal still ends us */
 	if (vmm_partition_reset(vmm))
 		vmm_bus_end(vmm, VMM_ERROR);
 	else
@@ -177,6 +181,8 @@ static void take_asks(struct vmm *vmm)
 	asks = vmm->asks;
 	vmm->asks = 0;
 	pthread_mutex_unlock(&vmm->lock);
+	if (asks & VMM_ASK_OUTPUT) /* written since the last flush: it does not ask again */
+		vmm_console_flush(vmm);
 	if (asks & VMM_ASK_CRASH)
 		guest_crashed(vmm);
 	if (asks & VMM_ASK_STUCK)

@@ -95,7 +95,8 @@ static void one(struct kvm_cpuid_entry2 *e, uint32_t cpu, uint32_t cpus)
 {
 	switch (e->function) {
 	case 1:
-		e->ebx = (e->ebx & 0xFF00u) | cpu << 24 | (1u << id_bits(cpus)) << 16;
+		e->ebx = (e->ebx & 0xFF00u) | cpu << 24 |
+			 (id_bits(cpus) < 8 ? 1u << id_bits(cpus) : 0xFFu) << 16;
 		e->edx = cpus > 1 ? e->edx | 1u << 28 : e->edx & ~(1u << 28);
 		break;
 	case 4: /* caches: threads that share them, cores in the package */

@@ -265,7 +265,7 @@ int vmbus_bus_offer(struct vmbus_bus *bus, const struct vmbus_vsp *vsp, void *ct
 	err = offer(chan, opts->monitor_us);
 	if (err) {
 		(void)refused_offer(chan, opts->monitor_us, err);
-		free_chan(chan);
+		bury(chan); /* its storage may be one that a signal still looks at */
 		return err;
 	}
 	if (made)
