@@ -6,7 +6,6 @@
 #include "bus/bus.h"
 
 #include <sys/timerfd.h>
-#include <unistd.h>
 
 #include "base/dirty.h"
 
@@ -149,14 +148,13 @@ static void run_channels(struct vmbus_bus *bus, uint64_t now)
 /* Do what is due.  Returns 1 when something was. */
 uint32_t vmbus__timer_run(struct vmbus_bus *bus)
 {
-	uint64_t now, count;
+	uint64_t now;
 
 	if (bus->timer_at == 0)
 		return 0;
 	now = vmbus__now();
 	if (now < bus->timer_at)
 		return 0;
-	(void)!read(bus->timer_fd, &count, sizeof(count));
 	bus->timer_at = 0;
 	if (bus->timed || bus->waiting)
 		run_channels(bus, now);
@@ -165,6 +163,12 @@ uint32_t vmbus__timer_run(struct vmbus_bus *bus)
 		bus->monitor_at = now + bus->monitor_ns;
 	}
 	vmbus__timer_want(bus, bus->monitor_at);
+	/*
+	 * The clock may say that it is time before the descriptor does.  To set it is what forgets
+	 * both what has come and what is still to come; a read would forget the first alone.
+	 */
+	if (bus->timer_at == 0)
+		set_timer(bus, 0);
 	return 1;
 }
 
