@@ -4,7 +4,7 @@
  * those of a crash and of a reset, which the filter sends here.
  *
  * What is written is the guest's: any value at any time.  A write takes the lock for as long as it
- * lasts, which is bounded; reads of what never changes take none.
+ * lasts, which is bounded; reads of a VP's own registers, its index and the time take none.
  */
 #include <string.h>
 
@@ -15,23 +15,22 @@
 #define CRASH_TEXT_GPA 3 /* of the parameters, when there is a text */
 #define CRASH_TEXT_BYTES 4
 
-static bool is_constant(uint32_t msr)
-{
-	return msr == MSR_VP_INDEX || msr == MSR_TIME_REF_COUNT || msr == MSR_TSC_FREQUENCY ||
-	       msr == MSR_APIC_FREQUENCY;
-}
-
+/*
+ * The two that a guest reads most need no lock, for they are not kept: a write to another register
+ * may be taken back by writing all of kvm->hv, so nothing there is read beside it.
+ */
 static int read_msr(struct vmbus_kvm *kvm, uint32_t vp, uint32_t msr, uint64_t *value)
 {
-	const uint64_t now = msr == MSR_TIME_REF_COUNT ? vmbus__kvm_time(kvm) : 0;
 	int err = vmbus_synic_msr_read(&kvm->vp[vp].synic, msr, value);
 
 	if (err != VMBUS_E_NOTSUP)
 		return err;
-	if (is_constant(msr))
-		return vmbus_hv_msr_read(&kvm->hv, vp, msr, now, value);
+	if (msr == MSR_VP_INDEX || msr == MSR_TIME_REF_COUNT) {
+		*value = msr == MSR_VP_INDEX ? vp : vmbus__kvm_time(kvm);
+		return 0;
+	}
 	(void)pthread_mutex_lock(&kvm->lock);
-	err = vmbus_hv_msr_read(&kvm->hv, vp, msr, now, value);
+	err = vmbus_hv_msr_read(&kvm->hv, vp, msr, 0, value);
 	(void)pthread_mutex_unlock(&kvm->lock);
 	return err;
 }
