@@ -81,10 +81,16 @@ static void pair_detached(void *ctx, struct vmbus_shm_child *child, enum vmbus_s
 
 int pair_listen(struct pair_server *ps, const char *path, uint32_t count)
 {
+	return pair_listen_many(ps, path, count, 0);
+}
+
+int pair_listen_many(struct pair_server *ps, const char *path, uint32_t count, uint32_t children)
+{
 	struct vmbus_shm_server_opts opts = { .struct_bytes = sizeof(opts), .path = path };
 
 	memset(ps, 0, sizeof(*ps));
 	ps->count = count;
+	opts.children_max = children;
 	opts.attached = pair_attached;
 	opts.detached = pair_detached;
 	opts.ctx = ps;

@@ -28,6 +28,8 @@ struct pair_server {
 	uint32_t left; /* children that have come and gone */
 };
 int pair_listen(struct pair_server *ps, const char *path, uint32_t count);
+/* The same for so many children. */
+int pair_listen_many(struct pair_server *ps, const char *path, uint32_t count, uint32_t children);
 void pair_unlisten(struct pair_server *ps);
 
 /* The child: attached and connected.  0 or VMBUS_E_*. */

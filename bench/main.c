@@ -3,7 +3,9 @@
 #include "bench.h"
 #include "chan_pair.h"
 #include "channel.h"
+#include "isolation.h"
 #include "kvm.h"
+#include "resume.h"
 #include "ring.h"
 #include "subject.h"
 
@@ -16,6 +18,10 @@ static int usage(FILE *to)
 	fputs("usage: vmbus-bench ring [options]   measure the ring; ring --help tells more\n"
 	      "       vmbus-bench channel [options]  measure channels; channel --help tells more\n"
 	      "       vmbus-bench kvm [options]    count exits of a guest; kvm --help tells more\n"
+	      "       vmbus-bench isolation [options]  what honest children get beside a hostile "
+	      "one\n"
+	      "       vmbus-bench resume [options] how long a device's death or replacement is "
+	      "felt\n"
 	      "       vmbus-bench --list           name the subjects and what this build has\n"
 	      "       vmbus-bench --version\n"
 	      "       vmbus-bench --help\n",
@@ -64,6 +70,14 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "kvm")) {
 		argv[1] = argv[0];
 		return kvm_main(argc - 1, argv + 1);
+	}
+	if (!strcmp(argv[1], "isolation")) {
+		argv[1] = argv[0];
+		return isolation_main(argc - 1, argv + 1);
+	}
+	if (!strcmp(argv[1], "resume")) {
+		argv[1] = argv[0];
+		return resume_main(argc - 1, argv + 1);
 	}
 	if (!strcmp(argv[1], "--list"))
 		return list();

@@ -7,7 +7,7 @@ file(REMOVE ${PROJECT_BINARY_DIR}/borders.txt)
 
 vmbus_module(base DIR src/base
 	PUBLIC base.h version.h
-	HEADERS atomic.h contract.h dirty.h untrusted.h
+	HEADERS atomic.h contract.h dirty.h state.h untrusted.h
 	SOURCES err.c hook.c version.c)
 
 vmbus_module(wire DIR src/wire
@@ -18,9 +18,9 @@ vmbus_module(wire DIR src/wire
 
 vmbus_module(ring DIR src/ring
 	USES base wire
-	PUBLIC ring.h mtx.h
+	PUBLIC look.h ring.h mtx.h
 	HEADERS copy.h ctl.h emit.h index.h
-	SOURCES emit.c mem.c mtx.c rx.c tx.c)
+	SOURCES emit.c look.c mem.c mtx.c rx.c tx.c)
 
 vmbus_module(hypercall DIR src/hypercall
 	USES base wire
@@ -30,10 +30,11 @@ vmbus_module(hypercall DIR src/hypercall
 
 vmbus_module(channel DIR src/channel
 	USES base wire
-	PUBLIC srv.h cli.h
-	HEADERS cli_machine.h srv.h
+	PUBLIC srv.h srv_save.h cli.h
+	HEADERS cli_machine.h srv.h srv_state.h
 	SOURCES cli.c cli_chan.c cli_msg.c cli_post.c cli_store.c cli_table.c
-		srv.c srv_chan.c srv_conn.c srv_list.c srv_msg.c srv_offer.c srv_out.c srv_sock.c)
+		srv.c srv_chan.c srv_conn.c srv_list.c srv_msg.c srv_offer.c srv_out.c srv_restore.c
+		srv_restore_check.c srv_save.c srv_sock.c)
 
 vmbus_module(mem DIR src/mem
 	USES base wire
@@ -52,16 +53,32 @@ vmbus_module(guest DIR src/guest
 	HEADERS state.h
 	SOURCES conn.c dispatch.c guest.c life.c list.c log.c memory.c packet.c request.c vsc.c)
 
-vmbus_module(bus DIR src/bus HOSTED
-	USES base wire ring hypercall channel mem backend
+# Records of packets that pass through channels, and files of them.
+vmbus_module(capture DIR src/capture HOSTED
+	USES base wire ring
 	SEES base
-	PUBLIC bus.h vsp.h
-	HEADERS bus.h rcu.h
-	SOURCES bind.c bus.c chan.c conns.c control.c end.c info.c inbox.c kick.c life.c log.c memory.c offers.c
-		own.c timer.c window.c)
+	PUBLIC capture.h
+	HEADERS frame.h pcapng.h
+	SOURCES frame.c pcapng_read.c pcapng_write.c tap_read.c)
+
+vmbus_module(bus DIR src/bus HOSTED
+	USES base wire ring hypercall channel mem backend capture
+	SEES base capture
+	PUBLIC bus.h diag.h foreign.h save.h tap.h vsp.h
+	HEADERS note.h record.h bus.h journal.h rcu.h save.h
+	SOURCES bind.c bus.c chan.c conns.c control.c diag.c end.c foreign.c inbox.c info.c journal.c kick.c
+		life.c log.c memory.c note.c offers.c own.c pend.c record.c record_read.c resume.c restore.c save.c
+		tap.c timer.c window.c)
+
+# A captured channel, fed to a VSP again.
+vmbus_module(replay DIR src/replay HOSTED
+	USES base wire ring hypercall channel mem backend capture bus
+	PUBLIC replay.h
+	HEADERS replay.h
+	SOURCES part.c replay.c)
 
 vmbus_module(pool DIR src/pool HOSTED
-	USES base wire ring hypercall channel mem backend bus
+	USES base wire ring hypercall channel mem backend capture bus
 	SEES base
 	PUBLIC pool.h
 	HEADERS pool.h
@@ -69,12 +86,16 @@ vmbus_module(pool DIR src/pool HOSTED
 
 # SEES base: the parent marks the pages that it writes by itself.
 vmbus_module(shm DIR backends/shm HOSTED
-	USES base wire ring hypercall channel mem backend bus guest
+	USES base wire ring hypercall channel mem backend capture bus guest
 	SEES base
-	PUBLIC shm.h shm_bus.h
-	HEADERS attached.h pages.h parent.h proto.h sys.h
-	SOURCES attach.c child.c guest_backend.c list.c pages.c proto.c query.c ring_map.c server.c
-		socket.c sys.c turn.c wake.c)
+	PUBLIC provider.h shm.h shm_bus.h shm_capture.h shm_query.h shm_restart.h
+	HEADERS attached.h capture.h capture_proto.h restart_proto.h diag_proto.h cursor.h pages.h parent.h proto.h
+		provider_client.h provider_host.h provider_proto.h sys.h
+	SOURCES attach.c capture.c capture_proto.c capture_query.c hand_over.c restart_proto.c take_over.c child.c diag.c diag_proto.c diag_query.c guest_backend.c list.c pages.c
+		proto.c provider_chan.c provider_client.c provider_emit.c provider_glue.c
+		provider_host.c provider_part.c provider_proto.c provider_sandbox.c
+		provider_seat.c provider_session.c provider_words.c query.c record.c ring_map.c server.c server_providers.c socket.c sys.c
+		turn.c wake.c)
 
 # SEES base: the monitor page and the rings' first words are shared with the parent.
 vmbus_module(uio DIR backends/uio HOSTED
@@ -86,7 +107,7 @@ vmbus_module(uio DIR backends/uio HOSTED
 
 # x86-64 only.
 vmbus_module(kvm DIR backends/kvm HOSTED
-	USES base wire ring hypercall channel mem backend bus
+	USES base wire ring hypercall channel mem backend capture bus
 	SEES base
 	PUBLIC kvm.h
 	HEADERS grace.h numbers.h partition.h sys.h
@@ -99,7 +120,7 @@ vmbus_module(echo DIR devices/echo OUTSIDE
 	SOURCES vsc.c)
 
 vmbus_module(echo_vsp DIR devices/echo HOSTED
-	USES base wire ring hypercall channel mem backend guest bus echo
+	USES base wire ring hypercall channel mem backend guest capture bus echo
 	SOURCES vsp.c)
 
 # Freestanding too, but for one processor only: a component of its own.
@@ -116,14 +137,14 @@ vmbus_module(ic DIR devices/ic OUTSIDE
 	SOURCES vsc.c wire.c)
 
 vmbus_module(ic_vsp DIR devices/ic HOSTED
-	USES base wire ring hypercall channel mem backend guest bus ic
+	USES base wire ring hypercall channel mem backend guest capture bus ic
 	SEES ic
 	HEADERS vsp.h
-	SOURCES vsp.c vsp_msg.c)
+	SOURCES vsp.c vsp_msg.c vsp_state.c)
 
 # In the freestanding library, and added to it in vmbus::vmbus.
 set(VMBUS_CORE_MODULES base wire ring hypercall channel mem guest echo ic)
-set(VMBUS_HOSTED_MODULES bus shm uio echo_vsp ic_vsp)
+set(VMBUS_HOSTED_MODULES capture replay bus shm uio echo_vsp ic_vsp)
 # Components of their own.
 set(VMBUS_POOL_MODULES pool)
 set(VMBUS_BARE_MODULES)

@@ -5,10 +5,12 @@
  * needs of a VMM begins with "vmbus:" below; docs/embedding.md goes through it.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -29,7 +31,8 @@ static const uint8_t code[] = { 0x66, 0xb8, 0,	  0,	0,    0x40, 0x0f, 0xa2, 0x66
 				0x66, 0x89, 0xd0, 0x66, 0xe7, 0x10, 0xe6, 0x11, 0xf4 };
 
 struct machine {
-	int kvm, vm, vcpu, off; /* off: an eventfd, when the guest powered off */
+	int kvm, vm, vcpu, off; /* off: an eventfd, when the vCPU's thread ends */
+	bool powered_off;	/* why it ended */
 	struct kvm_run *run;
 	struct vmbus_region memory;
 	struct vmbus_kvm *bus;
@@ -109,15 +112,25 @@ static void *vcpu_thread(void *arg)
 {
 	struct machine *const m = arg;
 
-	while (ioctl(m->vcpu, KVM_RUN, 0) == 0) {
+	/* A signal by itself is no reason to end; main() sets immediate_exit. */
+	while (!m->powered_off && !m->run->immediate_exit) {
+		if (ioctl(m->vcpu, KVM_RUN, 0) && (errno == EINTR || errno == EAGAIN))
+			continue;
 		if (must(vmbus_kvm_handle_exit(m->bus, 0), "handle an exit"))
 			continue;
-		if (m->run->exit_reason != KVM_EXIT_IO || m->run->io.port != 0x10)
+		if (m->run->exit_reason != KVM_EXIT_IO)
 			break;
-		printf("%.4s", (const char *)m->run + m->run->io.data_offset);
+		m->powered_off = m->run->io.port == 0x11;
+		if (m->run->io.port == 0x10)
+			printf("%.4s", (const char *)m->run + m->run->io.data_offset);
 	}
 	need(eventfd_write(m->off, 1), "eventfd_write");
 	return NULL;
+}
+
+static void kick(int number)
+{
+	(void)number; /* that it came is enough */
 }
 
 int main(void)
@@ -132,14 +145,18 @@ int main(void)
 	machine_create(&m);
 	bus_create(&m);
 	vcpu_set_up(&m);
+	signal(SIGUSR1, kick);
 	must(pthread_create(&thread, NULL, vcpu_thread, &m) ? VMBUS_E_SYSTEM : 0, "start the vCPU");
 	/* vmbus: one descriptor in the VMM's own event loop; the bus starts no thread. */
 	struct pollfd fds[] = { { vmbus_kvm_fd(m.bus), POLLIN, 0 }, { m.off, POLLIN, 0 } };
 	while (poll(fds, 2, 10000) > 0 && !fds[1].revents)
 		must(vmbus_kvm_dispatch(m.bus, 64), "dispatch");
+	/* First the flag, then a signal: a vCPU about to run sees one, one that runs the other. */
+	m.run->immediate_exit = 1;
+	pthread_kill(thread, SIGUSR1);
 	pthread_join(thread, NULL);
 	/* vmbus: the bus ends before the VM that it lives in. */
 	vmbus_kvm_destroy(m.bus);
 	printf("\n");
-	return fds[1].revents ? 0 : 1;
+	return m.powered_off ? 0 : 1;
 }

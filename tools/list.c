@@ -16,7 +16,7 @@ struct listing {
 };
 
 /* The text is printable ASCII: the library saw to it. */
-static void json_string(const char *text)
+void ctl_json_string(const char *text)
 {
 	putchar('"');
 	for (; *text; text++) {
@@ -30,7 +30,7 @@ static void json_string(const char *text)
 static void json_member(const char *name, const char *text)
 {
 	printf("\"%s\": ", name);
-	json_string(text);
+	ctl_json_string(text);
 	fputs(", ", stdout);
 }
 
@@ -116,7 +116,7 @@ static void channel(void *ctx, const struct vmbus_chan_info *info)
 	l->channels++;
 }
 
-static int failed(const char *path, int err)
+int ctl_failed(const char *path, int err)
 {
 	const int no = errno;
 
@@ -131,7 +131,7 @@ static int failed(const char *path, int err)
 		      stderr);
 		break;
 	case VMBUS_E_NOTSUP:
-		fputs("the parent speaks another version of the socket protocol\n", stderr);
+		fputs("the parent is of another version: it does not know this question\n", stderr);
 		break;
 	case VMBUS_E_RANGE:
 		fputs("a path of a socket has 1 to 107 bytes\n", stderr);
@@ -161,7 +161,7 @@ int ctl_list(const char *path, bool json, uint64_t timeout_ns)
 
 	if (json) {
 		printf("{\"schema\": \"vmbusctl-list/1\", \"socket\": ");
-		json_string(path);
+		ctl_json_string(path);
 		printf(", \"children\": [");
 	}
 	n = vmbus_shm_list(path, timeout_ns, &ops, &l);
@@ -171,7 +171,7 @@ int ctl_list(const char *path, bool json, uint64_t timeout_ns)
 		printf("%s], \"complete\": %s}\n", l.children ? "\n  " : "",
 		       n >= 0 ? "true" : "false");
 	if (n < 0)
-		return failed(path, n);
+		return ctl_failed(path, n);
 	if (!json && l.children == 0)
 		puts("no child is attached");
 	return CTL_OK;

@@ -15,6 +15,7 @@
 
 #define BUDGET 256u	     /* units of work on the bus before other descriptors have their turn */
 #define CRASH_NS 2000000000u /* for what a guest that crashed still has to say */
+#define INPUT_NS 20000000u   /* between two looks whether the guest has read its input */
 
 enum {
 	P_EVENT,
@@ -25,9 +26,10 @@ enum {
 	P_CONTROL,
 	P_STDIN,
 	P_STDOUT,
-	P_CLIENTS
+	P_CLIENTS,
+	P_PROVIDERS = P_CLIENTS + VMM_CLIENTS_MAX,
+	POLLS = P_PROVIDERS + VMM_PROVIDERS_MAX
 };
-#define POLLS (P_CLIENTS + VMM_CLIENTS_MAX)
 
 static void server_log(void *ctx, enum vmbus_log_level level, const char *line)
 {
@@ -38,19 +40,11 @@ static void server_log(void *ctx, enum vmbus_log_level level, const char *line)
 		vmm_tell("--socket: %s", line);
 }
 
-static int refuse(void *ctx, struct vmbus_shm_child *child, struct vmbus_bus *bus)
-{
-	(void)ctx;
-	(void)child;
-	(void)bus;
-	return VMBUS_E_PERM;
-}
-
 static int listen_socket(struct vmm *vmm)
 {
 	struct vmbus_shm_server_opts opts = { .struct_bytes = sizeof(opts),
 					      .path = vmm->opts.socket,
-					      .attached = refuse,
+					      .no_children = true,
 					      .log = server_log };
 	int err;
 
@@ -63,6 +57,8 @@ static int listen_socket(struct vmm *vmm)
 				       vmm->opts.memory_bytes);
 	if (err)
 		return vmm_error("--socket %s: %s", vmm->opts.socket, vmbus_err_name(err));
+	if (vmm_name_keep(&vmm->socket_name, vmm->opts.socket))
+		return vmm_errno("--socket %s", vmm->opts.socket);
 	return 0;
 }
 
@@ -79,14 +75,16 @@ int vmm_bus_open(struct vmm *vmm)
 	vmm->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (vmm->signal_fd < 0)
 		return vmm_errno("no descriptor for signals; raise ulimit -n");
-	return listen_socket(vmm) || vmm_control_listen(vmm) ? -1 : 0;
+	return listen_socket(vmm) || vmm_control_listen(vmm) || vmm_providers_open(vmm) ? -1 : 0;
 }
 
 void vmm_bus_close(struct vmm *vmm)
 {
 	vmm_control_close(vmm);
+	vmm_providers_close(vmm);
 	vmbus_shm_server_destroy(vmm->server);
 	vmm->server = NULL;
+	vmm_name_remove(&vmm->socket_name, vmm->opts.socket);
 	if (vmm->signal_fd >= 0)
 		close(vmm->signal_fd);
 	vmm->signal_fd = -1;
@@ -102,7 +100,8 @@ void vmm_bus_end(struct vmm *vmm, enum vmm_end end)
 
 void vmm_bus_reset(struct vmm *vmm)
 {
-	if (vmm->crashed || vmm->opts.no_reboot) {
+	/* A machine that was restored has no kernel to begin with, unless one was named. */
+	if (vmm->crashed || vmm->opts.no_reboot || !vmm->opts.kernel) {
 		vmm_bus_end(vmm, VMM_RESET);
 		return;
 	}
@@ -170,7 +169,7 @@ static void guest_crashed(struct vmm *vmm)
 		vmm_warn("  %s", line);
 }
 
-static void take_asks(struct vmm *vmm)
+void vmm_bus_asks(struct vmm *vmm)
 {
 	uint64_t count;
 	uint32_t asks;
@@ -214,21 +213,25 @@ static void set_all(struct vmm *vmm, struct pollfd *p)
 	    vmm->stdin_open && vmm_serial_room(&vmm->platform.serial) > 0, POLLIN);
 	set(&p[P_STDOUT], vmm->out_fd, vmm->pending > 0, POLLOUT);
 	for (i = 0; i < VMM_CLIENTS_MAX; i++)
-		set(&p[P_CLIENTS + i], vmm->clients[i].fd, true, POLLIN);
+		set(&p[P_CLIENTS + i], vmm->clients[i].fd, true,
+		    vmm->clients[i].out ? POLLOUT : POLLIN);
+	for (i = 0; i < VMM_PROVIDERS_MAX; i++)
+		set(&p[P_PROVIDERS + i], vmm_provider_fd(vmm, i), true, POLLIN);
 }
 
 /* Milliseconds to the next moment that matters; -1: none. */
 static int timeout(struct vmm *vmm)
 {
+	const uint64_t now = vmm_now_ns();
 	uint64_t next = vmm->crashed ? vmm->crash_deadline_ns : UINT64_MAX;
-	uint64_t now;
 
 	if (vmm->deadline_ns && vmm->deadline_ns < next)
 		next = vmm->deadline_ns;
+	/* A guest that is behind with its input gets it when it has read some. */
+	if (vmm->stdin_open && vmm_serial_room(&vmm->platform.serial) == 0 && next > now + INPUT_NS)
+		next = now + INPUT_NS;
 	if (next == UINT64_MAX)
-		/* A guest that is behind with its input gets it when it has read some. */
-		return vmm->stdin_open && vmm_serial_room(&vmm->platform.serial) == 0 ? 20 : -1;
-	now = vmm_now_ns();
+		return -1;
 	if (next <= now)
 		return 0;
 	return next - now > 3600000000000u ? 3600000 : (int)((next - now) / 1000000u) + 1;
@@ -257,6 +260,9 @@ static void turn(struct vmm *vmm, const struct pollfd *p)
 		vmbus_kvm_dispatch(vmm->kvm, BUDGET);
 	if (p[P_IC].revents)
 		vmbus_ic_dispatch(vmm->ic);
+	for (i = 0; i < VMM_PROVIDERS_MAX; i++)
+		if (p[P_PROVIDERS + i].revents)
+			vmm_provider_dispatch(vmm, i);
 	send_shutdown(vmm);
 	if (p[P_SERVER].revents)
 		vmbus_shm_server_dispatch(vmm->server, BUDGET);
@@ -265,11 +271,11 @@ static void turn(struct vmm *vmm, const struct pollfd *p)
 	vmm_console_flush(vmm);
 	for (i = 0; i < VMM_CLIENTS_MAX; i++)
 		if (p[P_CLIENTS + i].revents)
-			vmm_control_read(vmm, i);
+			vmm_control_ready(vmm, i);
 	if (p[P_CONTROL].revents)
 		vmm_control_accept(vmm);
 	if (p[P_EVENT].revents)
-		take_asks(vmm);
+		vmm_bus_asks(vmm);
 }
 
 /* For who wonders why a guest went no further. */

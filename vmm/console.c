@@ -8,9 +8,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
+
+#define ROUNDS 16u /* of pending_out, before others have their turn */
 
 static struct termios before;
 static bool is_raw;
@@ -43,23 +46,29 @@ void vmm_console_restore(void)
 
 /*
  * Terminals and pipes get a description of our own, so that not to wait is our choice and nobody
- * else's.  A file keeps its one, which has its offset, and never makes anybody wait.
+ * else's.  A file keeps its one, which has its offset, and never makes anybody wait; a socket is
+ * told with each message; and where no description of our own is to be had, poll is asked first.
  */
-static int own_output(void)
+static int own_output(struct vmm *vmm)
 {
 	struct stat st;
 	int fd = -1;
 
+	vmm->out_kind = VMM_OUT_OURS;
 	if (fstat(STDOUT_FILENO, &st))
 		return -1;
-	if (S_ISFIFO(st.st_mode) || isatty(STDOUT_FILENO))
+	if (S_ISFIFO(st.st_mode) || isatty(STDOUT_FILENO)) {
 		fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		vmm->out_kind = fd < 0 ? VMM_OUT_SHARED : VMM_OUT_OURS;
+	} else if (S_ISSOCK(st.st_mode)) {
+		vmm->out_kind = VMM_OUT_SOCKET;
+	}
 	return fd < 0 ? dup(STDOUT_FILENO) : fd;
 }
 
 int vmm_console_open(struct vmm *vmm)
 {
-	vmm->out_fd = own_output();
+	vmm->out_fd = own_output(vmm);
 	vmm->stdin_open = fcntl(STDIN_FILENO, F_GETFD) >= 0;
 	vmm->serial_fd = -1;
 	if (!vmm->opts.serial)
@@ -80,14 +89,33 @@ static void to_file(struct vmm *vmm)
 	vmm->serial_fd = -1;
 }
 
+/* What goes without waiting, as write() tells it. */
+static ssize_t put_out(const struct vmm *vmm)
+{
+	const uint8_t *const bytes = vmm->pending_out + vmm->pending_at;
+	const size_t count = vmm->pending - vmm->pending_at;
+	struct pollfd p = { .fd = vmm->out_fd, .events = POLLOUT };
+
+	switch (vmm->out_kind) {
+	case VMM_OUT_OURS:
+		return write(vmm->out_fd, bytes, count);
+	case VMM_OUT_SOCKET:
+		return send(vmm->out_fd, bytes, count, MSG_DONTWAIT | MSG_NOSIGNAL);
+	default: /* what poll says holds for PIPE_BUF bytes, and pending_out has no more */
+		if (poll(&p, 1, 0) == 1)
+			return write(vmm->out_fd, bytes, count);
+		errno = EAGAIN;
+		return -1;
+	}
+}
+
 /* Returns false when the terminal takes no more now. */
 static bool to_terminal(struct vmm *vmm)
 {
 	ssize_t n;
 
 	while (vmm->out_fd >= 0 && vmm->pending_at < vmm->pending) {
-		n = write(vmm->out_fd, vmm->pending_out + vmm->pending_at,
-			  vmm->pending - vmm->pending_at);
+		n = put_out(vmm);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
@@ -103,15 +131,24 @@ static bool to_terminal(struct vmm *vmm)
 	return true;
 }
 
+/*
+ * A guest may write as fast as this reads: after some rounds others have their turn, and we ask
+ * ourselves to come back.
+ */
 void vmm_console_flush(struct vmm *vmm)
 {
-	while (to_terminal(vmm)) {
+	uint32_t round;
+
+	for (round = 0; round < ROUNDS; round++) {
+		if (!to_terminal(vmm))
+			return; /* poll tells when it takes more */
 		vmm->pending = vmm_serial_output(&vmm->platform.serial, vmm->pending_out,
 						 sizeof(vmm->pending_out));
 		if (vmm->pending == 0)
 			return;
 		to_file(vmm);
 	}
+	vmm_ask(vmm, VMM_ASK_OUTPUT);
 }
 
 void vmm_console_drain(struct vmm *vmm)
@@ -119,10 +156,12 @@ void vmm_console_drain(struct vmm *vmm)
 	const uint64_t until = vmm_now_ns() + 2000000000u;
 
 	vmm_console_flush(vmm);
-	while (vmm->pending && vmm_now_ns() < until) {
+	while ((vmm->pending || vmm_serial_waiting(&vmm->platform.serial)) &&
+	       vmm_now_ns() < until) {
 		struct pollfd p = { .fd = vmm->out_fd, .events = POLLOUT };
 
-		poll(&p, 1, 100);
+		if (vmm->pending)
+			poll(&p, 1, 100);
 		vmm_console_flush(vmm);
 	}
 }

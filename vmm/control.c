@@ -16,8 +16,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define OUT_MAX (1u << 20) /* 2,047 channels in status are a quarter of it */
+
 static const char help[] = "commands: add echo[,monitor=US] | remove RELID | shutdown | reset | "
-			   "status | quit";
+			   "status | save FOLDER | quit";
 
 static bool is_dead_socket(const struct sockaddr_un *at)
 {
@@ -30,22 +32,6 @@ static bool is_dead_socket(const struct sockaddr_un *at)
 	if (fd >= 0)
 		close(fd);
 	return dead;
-}
-
-/* Its folder stays open: at the end the socket's name is taken away, from an empty name space. */
-static int open_folder(struct vmm *vmm)
-{
-	char folder[128];
-	char *slash;
-
-	strcpy(folder, vmm->opts.control);
-	slash = strrchr(folder, '/');
-	if (slash == folder)
-		slash++;
-	if (slash)
-		*slash = 0;
-	vmm->control_dir_fd = open(slash ? folder : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return vmm->control_dir_fd < 0 ? -1 : 0;
 }
 
 int vmm_control_listen(struct vmm *vmm)
@@ -72,7 +58,7 @@ int vmm_control_listen(struct vmm *vmm)
 		return vmm_error("--control %s: something is there already; remove it or choose "
 				 "another name",
 				 path);
-	if (bad || listen(vmm->control_fd, 4) || open_folder(vmm))
+	if (bad || listen(vmm->control_fd, 4) || vmm_name_keep(&vmm->control_name, path))
 		return vmm_errno("--control %s", path);
 	return 0;
 }
@@ -89,20 +75,52 @@ void vmm_control_accept(struct vmm *vmm)
 			continue;
 		vmm->clients[i].fd = fd;
 		vmm->clients[i].used = 0;
+		vmm->clients[i].files[0] = vmm->clients[i].files[1] = -1;
 		return;
 	}
 	close(fd); /* too many at once: it may come again */
 }
 
-static void drop(struct vmm *vmm, uint32_t client)
+static void close_files(struct vmm_client *client)
 {
-	close(vmm->clients[client].fd);
-	vmm->clients[client].fd = -1;
+	uint32_t i;
+
+	for (i = 0; i < 2; i++) {
+		if (client->files[i] >= 0)
+			close(client->files[i]);
+		client->files[i] = -1;
+	}
 }
 
-/* A client that does not read is not waited for. */
-static void answer(int fd, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void answer(int fd, const char *format, ...)
+static void drop(struct vmm_client *client)
+{
+	close_files(client);
+	close(client->fd);
+	free(client->out);
+	memset(client, 0, sizeof(*client));
+	client->fd = client->files[0] = client->files[1] = -1;
+}
+
+/* Room for more of an answer; false: there is none, and the client goes. */
+static bool make_room(struct vmm_client *client, size_t more)
+{
+	const size_t room = client->out_room ? 2 * client->out_room : 4096;
+	char *out;
+
+	if (more <= client->out_room - client->out_used)
+		return true;
+	out = room <= OUT_MAX ? realloc(client->out, room) : NULL;
+	if (!out)
+		return false;
+	client->out = out;
+	client->out_room = room;
+	return true;
+}
+
+/* Kept until the client takes it, who is not waited for: send_out(). */
+static void answer(struct vmm_client *client, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+static void answer(struct vmm_client *client, const char *format, ...)
 {
 	char line[512];
 	va_list args;
@@ -111,23 +129,57 @@ static void answer(int fd, const char *format, ...)
 	va_start(args, format);
 	n = vsnprintf(line, sizeof(line) - 1, format, args);
 	va_end(args);
-	if (n < 0)
+	if (n < 0 || !make_room(client, sizeof(line)))
 		return;
 	n = n < (int)sizeof(line) - 1 ? n : (int)sizeof(line) - 2;
 	line[n++] = '\n';
-	if (send(fd, line, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		return;
+	memcpy(client->out + client->out_used, line, (size_t)n);
+	client->out_used += (size_t)n;
+}
+
+/* What the client takes now; false: it is gone. */
+static bool send_out(struct vmm_client *client)
+{
+	ssize_t n;
+
+	while (client->out_at < client->out_used) {
+		n = send(client->fd, client->out + client->out_at,
+			 client->out_used - client->out_at, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return true; /* poll tells when it takes more */
+		if (n < 0) {
+			drop(client);
+			return false;
+		}
+		client->out_at += (size_t)n;
+	}
+	free(client->out);
+	client->out = NULL;
+	client->out_at = client->out_used = client->out_room = 0;
+	if (client->last)
+		drop(client);
+	return client->fd >= 0;
 }
 
 static void tell_channel(void *ctx, const struct vmbus_chan_info *info)
 {
-	const int *const fd = ctx;
-
-	answer(*fd, "channel %u %s %s opens=%llu", info->relid, info->vsp, info->state,
+	answer(ctx, "channel %u %s %s opens=%llu", info->relid, info->vsp, info->state,
 	       (unsigned long long)info->opens);
 }
 
-static void status(struct vmm *vmm, int fd)
+static void tell_provider(void *ctx, const struct vmbus_provider_info *info)
+{
+	answer(ctx,
+	       "provider %s %s pid=%d present=%d resumable=%d channels=%u deaths=%llu "
+	       "handovers=%llu pause_ns=%llu",
+	       info->name, info->vsp, info->pid, info->present, info->resumable, info->channels,
+	       (unsigned long long)info->deaths, (unsigned long long)info->handovers,
+	       (unsigned long long)info->last_pause_ns);
+}
+
+static void status(struct vmm *vmm, struct vmm_client *client)
 {
 	struct vmbus_ic_info ic = { 0 };
 	struct vmbus_kvm_stats s;
@@ -135,20 +187,21 @@ static void status(struct vmm *vmm, int fd)
 	if (vmm->ic)
 		vmbus_ic_info(vmm->ic, &ic);
 	vmbus_kvm_stats(vmm->kvm, &s);
-	vmbus_bus_list(vmm->bus, tell_channel, &fd);
-	answer(fd, "ic ready=%u alive=%d beats=%llu missed=%llu samples=%llu", ic.ready, ic.alive,
-	       (unsigned long long)ic.beats, (unsigned long long)ic.missed,
+	vmbus_bus_list(vmm->bus, tell_channel, client);
+	vmm_providers_list(vmm, tell_provider, client);
+	answer(client, "ic ready=%u alive=%d beats=%llu missed=%llu samples=%llu", ic.ready,
+	       ic.alive, (unsigned long long)ic.beats, (unsigned long long)ic.missed,
 	       (unsigned long long)ic.samples);
-	answer(fd, "kvm exits=%llu messages=%llu interrupts=%llu bad=%llu",
+	answer(client, "kvm exits=%llu messages=%llu interrupts=%llu bad=%llu",
 	       (unsigned long long)s.exits, (unsigned long long)s.messages,
 	       (unsigned long long)s.interrupts, (unsigned long long)s.bad);
-	answer(fd, "ok running synic=%s cpus=%u resets=%u crashed=%d seconds=%llu",
+	answer(client, "ok running synic=%s cpus=%u resets=%u crashed=%d seconds=%llu",
 	       vmbus_kvm_way(vmm->kvm) == VMBUS_KVM_KERNEL ? "kernel" : "user", vmm->vcpu_count,
 	       vmm->resets, vmm->crashed,
 	       (unsigned long long)((vmm_now_ns() - vmm->start_ns) / 1000000000u));
 }
 
-static void add(struct vmm *vmm, int fd, const char *what)
+static void add(struct vmm *vmm, struct vmm_client *client, const char *what)
 {
 	struct vmm_device device = { .count = 1 };
 	unsigned int us;
@@ -159,107 +212,166 @@ static void add(struct vmm *vmm, int fd, const char *what)
 	if (sscanf(what, "echo,monitor=%u%c", &us, &rest) == 1 && us >= 1 && us <= 1000000)
 		device.monitor_us = us;
 	else if (strcmp(what, "echo") != 0) {
-		answer(fd, "error no such device: %s; there is echo[,monitor=US]", what);
+		answer(client, "error no such device: %s; there is echo[,monitor=US]", what);
 		return;
 	}
 	err = vmm_devices_add_echo(vmm, &device, &relid);
 	if (err)
-		answer(fd, "error adding it: %s", vmbus_err_name(err));
+		answer(client, "error adding it: %s", vmbus_err_name(err));
 	else
-		answer(fd, "ok relid=%u", relid);
+		answer(client, "ok relid=%u", relid);
 }
 
-static void remove_device(struct vmm *vmm, int fd, const char *number)
+static void remove_device(struct vmm *vmm, struct vmm_client *client, const char *number)
 {
 	char *end;
 	const unsigned long relid = strtoul(number, &end, 10);
 
 	if (end == number || *end || relid > UINT32_MAX)
-		answer(fd, "error remove takes the RELID of a device, which status lists");
+		answer(client, "error remove takes the RELID of a device, which status lists");
 	else if (vmm_devices_remove(vmm, (uint32_t)relid))
-		answer(fd, "error no device with relid %lu was added; status lists them", relid);
+		answer(client, "error no device with relid %lu was added; status lists them",
+		       relid);
 	else
-		answer(fd, "ok");
+		answer(client, "ok");
 }
 
-static void shutdown_guest(struct vmm *vmm, int fd)
+static void shutdown_guest(struct vmm *vmm, struct vmm_client *client)
 {
 	const int err = vmm_devices_ask_shutdown(vmm);
 
 	if (err)
-		answer(fd, "error the guest's shutdown component is not ready, or was asked: %s",
+		answer(client,
+		       "error the guest's shutdown component is not ready, or was asked: %s",
 		       vmbus_err_name(err));
 	else
-		answer(fd, "ok asked");
+		answer(client, "ok asked");
 }
 
-static void command(struct vmm *vmm, uint32_t client, const char *line)
+/* The client has opened both files: there is no file system here. */
+static void save(struct vmm *vmm, struct vmm_client *client)
 {
-	const int fd = vmm->clients[client].fd;
+	if (client->files[1] < 0) {
+		answer(client, "error save takes a folder, and comes with two files of it: send it "
+			       "by vmbus-vmm --send");
+		return;
+	}
+	vmm_console_drain(vmm);
+	if (vmm_save(vmm, client->files[0], client->files[1])) {
+		answer(client, "error it is not saved and runs on; vmbus-vmm has said why");
+	} else {
+		answer(client, "ok saved");
+		vmm_bus_end(vmm, VMM_SAVED);
+	}
+	close_files(client);
+}
 
+static void command(struct vmm *vmm, struct vmm_client *client, const char *line)
+{
 	if (strncmp(line, "add ", 4) == 0) {
-		add(vmm, fd, line + 4);
+		add(vmm, client, line + 4);
 	} else if (strncmp(line, "remove ", 7) == 0) {
-		remove_device(vmm, fd, line + 7);
+		remove_device(vmm, client, line + 7);
 	} else if (strcmp(line, "status") == 0) {
-		status(vmm, fd);
+		status(vmm, client);
 	} else if (strcmp(line, "shutdown") == 0) {
-		shutdown_guest(vmm, fd);
+		shutdown_guest(vmm, client);
 	} else if (strcmp(line, "reset") == 0) {
-		answer(fd, "ok");
+		answer(client, "ok");
 		vmm_bus_reset(vmm);
+	} else if (strcmp(line, "save") == 0) {
+		save(vmm, client);
 	} else if (strcmp(line, "quit") == 0) {
-		answer(fd, "ok");
+		answer(client, "ok");
 		vmm_bus_end(vmm, VMM_KILLED);
 	} else {
-		answer(fd, "error no such command: %.40s; %s", line, help);
+		answer(client, "error no such command: %.40s; %s", line, help);
 	}
 }
 
-void vmm_control_read(struct vmm *vmm, uint32_t client)
+/* Lines that are there; the next is taken when the last has its answer. */
+static void lines(struct vmm *vmm, struct vmm_client *client)
 {
-	char *const line = vmm->clients[client].line;
-	uint32_t *const used = &vmm->clients[client].used;
-	const size_t room = sizeof(vmm->clients[client].line) - 1 - *used;
-	const ssize_t n = recv(vmm->clients[client].fd, line + *used, room, MSG_DONTWAIT);
 	char *end;
 
+	while (!vmm->ended && client->fd >= 0 && !client->out &&
+	       (end = memchr(client->line, '\n', client->used))) {
+		*end = 0;
+		command(vmm, client, client->line);
+		client->used -= (uint32_t)(end + 1 - client->line);
+		memmove(client->line, end + 1, client->used);
+		send_out(client);
+	}
+	if (client->fd >= 0 && client->used == sizeof(client->line) - 1 && !client->out) {
+		answer(client, "error the line is too long; %s", help);
+		client->last = true;
+		send_out(client);
+	}
+}
+
+static void take_files(struct vmm_client *client, struct msghdr *msg)
+{
+	struct cmsghdr *const head = CMSG_FIRSTHDR(msg);
+	uint32_t count, i;
+	int fd;
+
+	if (!head || head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
+		return;
+	close_files(client);
+	count = (uint32_t)((head->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	for (i = 0; i < count; i++) {
+		memcpy(&fd, CMSG_DATA(head) + i * sizeof(int), sizeof(fd));
+		if (i < 2)
+			client->files[i] = fd;
+		else
+			close(fd);
+	}
+}
+
+static void take(struct vmm_client *client)
+{
+	struct iovec part = { .iov_base = client->line + client->used,
+			      .iov_len = sizeof(client->line) - 1 - client->used };
+	union {
+		struct cmsghdr head;
+		char bytes[CMSG_SPACE(2 * sizeof(int))];
+	} control;
+	struct msghdr msg = { .msg_iov = &part,
+			      .msg_iovlen = 1,
+			      .msg_control = control.bytes,
+			      .msg_controllen = sizeof(control.bytes) };
+	const ssize_t n = recvmsg(client->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (n > 0)
+		take_files(client, &msg);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n <= 0) {
-		drop(vmm, client);
-		return;
-	}
-	*used += (uint32_t)n;
-	line[*used] = 0;
-	while (!vmm->ended && (end = memchr(line, '\n', *used))) {
-		*end = 0;
-		command(vmm, client, line);
-		*used -= (uint32_t)(end + 1 - line);
-		memmove(line, end + 1, *used);
-	}
-	if (*used == sizeof(vmm->clients[client].line) - 1) {
-		answer(vmm->clients[client].fd, "error the line is too long; %s", help);
-		drop(vmm, client);
-	}
+	if (n <= 0)
+		drop(client);
+	else
+		client->used += (uint32_t)n;
+}
+
+void vmm_control_ready(struct vmm *vmm, uint32_t number)
+{
+	struct vmm_client *const client = &vmm->clients[number];
+
+	if (client->out)
+		send_out(client);
+	else
+		take(client);
+	lines(vmm, client);
 }
 
 void vmm_control_close(struct vmm *vmm)
 {
-	const char *slash;
 	uint32_t i;
 
 	for (i = 0; i < VMM_CLIENTS_MAX; i++)
-		if (vmm->clients[i].fd >= 0)
-			drop(vmm, i);
+		if (vmm->clients[i].fd >= 0 && send_out(&vmm->clients[i]))
+			drop(&vmm->clients[i]);
 	if (vmm->control_fd >= 0)
 		close(vmm->control_fd);
 	vmm->control_fd = -1;
-	if (vmm->control_dir_fd < 0)
-		return;
-	slash = strrchr(vmm->opts.control, '/');
-	if (unlinkat(vmm->control_dir_fd, slash ? slash + 1 : vmm->opts.control, 0))
-		vmm_tell("--control %s stays: the folder is not ours", vmm->opts.control);
-	close(vmm->control_dir_fd);
-	vmm->control_dir_fd = -1;
+	vmm_name_remove(&vmm->control_name, vmm->opts.control);
 }

@@ -83,6 +83,24 @@ int vmm_cpu_boot(struct vmm_vcpu *vcpu)
 	return 0;
 }
 
+/* Interrupts that wait, and those that the guest has not ended. */
+static void dump_vectors(const struct vmm_vcpu *vcpu)
+{
+	static const char *const names[] = { "in service", "requested" };
+	static const uint32_t registers[] = { 0x100, 0x200 };
+	struct kvm_lapic_state apic;
+	uint32_t i, vector, word;
+
+	if (ioctl(vcpu->fd, KVM_GET_LAPIC, &apic))
+		return;
+	for (i = 0; i < 2; i++)
+		for (vector = 0; vector < 256; vector++) {
+			memcpy(&word, apic.regs + registers[i] + vector / 32 * 16, sizeof(word));
+			if (word >> vector % 32 & 1u)
+				vmm_warn("  vector %u is %s", vector, names[i]);
+		}
+}
+
 void vmm_cpu_dump(const struct vmm_vcpu *vcpu)
 {
 	struct kvm_sregs s;
@@ -104,4 +122,5 @@ void vmm_cpu_dump(const struct vmm_vcpu *vcpu)
 	vmm_warn("  cs %04x base %llx  ss %04x  gdt %llx  idt %llx", s.cs.selector, U(s.cs.base),
 		 s.ss.selector, U(s.gdt.base), U(s.idt.base));
 #undef U
+	dump_vectors(vcpu);
 }

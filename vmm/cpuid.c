@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#define ECX_VMX (1u << 5) /* no virtual machines in the guest: their state is not reset or saved */
+#define ECX_SVM (1u << 2)
 #define ECX_X2APIC (1u << 21)
 #define ECX_DEADLINE (1u << 24)
 #define EAX_ARAT (1u << 2)
@@ -95,6 +97,7 @@ static void one(struct kvm_cpuid_entry2 *e, uint32_t cpu, uint32_t cpus)
 {
 	switch (e->function) {
 	case 1:
+		e->ecx &= ~ECX_VMX;
 		e->ebx = (e->ebx & 0xFF00u) | cpu << 24 |
 			 (id_bits(cpus) < 8 ? 1u << id_bits(cpus) : 0xFFu) << 16;
 		e->edx = cpus > 1 ? e->edx | 1u << 28 : e->edx & ~(1u << 28);
@@ -107,6 +110,9 @@ static void one(struct kvm_cpuid_entry2 *e, uint32_t cpu, uint32_t cpus)
 			e->eax |= (cpus - 1) << 14;
 		e->eax |= ((1u << id_bits(cpus < 64 ? cpus : 64)) - 1) << 26;
 		break;
+	case 0x80000001:
+		e->ecx &= ~ECX_SVM;
+		break;
 	case 0x80000008:
 		e->ecx = (e->ecx & ~0xF0FFu) | (cpus - 1) | id_bits(cpus) << 12;
 		break;
@@ -114,6 +120,9 @@ static void one(struct kvm_cpuid_entry2 *e, uint32_t cpu, uint32_t cpus)
 		e->eax = cpu;
 		e->ebx = cpu & 0xFFu;
 		e->ecx = 0;
+		break;
+	case 0x8000000A: /* what SVM can do */
+		e->eax = e->ebx = e->ecx = e->edx = 0;
 		break;
 	default:
 		break;

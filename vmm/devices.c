@@ -84,7 +84,8 @@ static struct vmbus_chan **free_place(struct vmm *vmm)
 int vmm_devices_add_echo(struct vmm *vmm, const struct vmm_device *device, uint32_t *relid)
 {
 	struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts),
-					 .monitor_us = device->monitor_us };
+					 .monitor_us = device->monitor_us,
+					 .instance_id = device->instance };
 	struct vmbus_chan **const place = free_place(vmm);
 	struct vmbus_chan_info info;
 	int err;
@@ -96,6 +97,7 @@ int vmm_devices_add_echo(struct vmm *vmm, const struct vmm_device *device, uint3
 		*place = NULL;
 		return err;
 	}
+	vmm->monitor_us[place - vmm->chans] = device->monitor_us;
 	if (relid) {
 		vmbus_chan_info(*place, &info);
 		*relid = info.relid;
@@ -108,6 +110,8 @@ int vmm_devices_create(struct vmm *vmm)
 	uint32_t d, i;
 	int err;
 
+	if (vmm->opts.restore && vmm_restore_devices(vmm))
+		return -1;
 	for (d = 0; d < vmm->opts.device_count; d++) {
 		for (i = 0; i < vmm->opts.devices[d].count; i++) {
 			err = vmm_devices_add_echo(vmm, &vmm->opts.devices[d], NULL);

@@ -17,6 +17,10 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+/* TCGETS2 and TCSETS2, whose header does not go with termios.h. */
+#define TERMIOS2_GET 0x802C542Au
+#define TERMIOS2_SET 0x402C542Bu
+
 /* Both roles: what threads, locks, memory and the clock need. */
 static const int common[] = {
 	SCMP_SYS(read),
@@ -86,6 +90,15 @@ static const int bus[] = {
 	SCMP_SYS(mincore),
 	SCMP_SYS(rt_sigtimedwait),
 	SCMP_SYS(dup),
+	SCMP_SYS(pwrite64),
+	SCMP_SYS(ftruncate),
+	SCMP_SYS(fsync),
+};
+
+/* With providers besides: their journals.  What they are sent goes by sendmsg. */
+static const int host[] = {
+	SCMP_SYS(memfd_create),
+	SCMP_SYS(fstatfs),
 };
 
 /* KVM's requests that handling an exit may take. */
@@ -174,16 +187,21 @@ static int allow_request(scmp_filter_ctx ctx, unsigned long mask, unsigned long 
 				SCMP_A1(SCMP_CMP_MASKED_EQ, mask, request));
 }
 
-static int bus_rules(scmp_filter_ctx ctx)
+static int bus_rules(scmp_filter_ctx ctx, enum vmm_role role)
 {
 	int err = allow(ctx, bus, sizeof(bus) / sizeof(bus[0]));
 
+	if (!err && role == VMM_ROLE_HOST)
+		err = allow(ctx, host, sizeof(host) / sizeof(host[0]));
+	if (!err && role == VMM_ROLE_HOST) /* limits are read, and not set */
+		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1,
+				       SCMP_A2(SCMP_CMP_EQ, 0, 0));
+
+	if (!err && role == VMM_ROLE_HOST) /* a provider that is thrown out */
+		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(pidfd_send_signal), 1,
+				       SCMP_A1(SCMP_CMP_EQ, SIGKILL, 0));
 	if (!err) /* all that KVM has: reset needs most of it */
 		err = allow_request(ctx, 0xFF00, KVMIO << 8);
-	if (!err)
-		err = allow_request(ctx, 0xFFFFFFFF, TCGETS);
-	if (!err)
-		err = allow_request(ctx, 0xFFFFFFFF, TCSETS);
 	return err;
 }
 
@@ -194,6 +212,18 @@ static int vcpu_rules(scmp_filter_ctx ctx)
 
 	for (i = 0; i < sizeof(vcpu_requests) / sizeof(vcpu_requests[0]) && !err; i++)
 		err = allow_request(ctx, 0xFFFFFFFF, vcpu_requests[i]);
+	return err;
+}
+
+/* The terminal is put back by whoever ends the process, by either of tcsetattr's requests. */
+static int terminal_rules(scmp_filter_ctx ctx)
+{
+	static const unsigned long requests[] = { TCGETS, TCSETS, TERMIOS2_GET, TERMIOS2_SET };
+	int err = 0;
+	size_t i;
+
+	for (i = 0; i < sizeof(requests) / sizeof(requests[0]) && !err; i++)
+		err = allow_request(ctx, 0xFFFFFFFF, requests[i]);
 	return err;
 }
 
@@ -208,7 +238,9 @@ int vmm_filter_load(enum vmm_role role)
 	if (!err)
 		err = allow_memory(ctx);
 	if (!err)
-		err = role == VMM_ROLE_BUS ? bus_rules(ctx) : vcpu_rules(ctx);
+		err = terminal_rules(ctx);
+	if (!err)
+		err = role == VMM_ROLE_VCPU ? vcpu_rules(ctx) : bus_rules(ctx, role);
 	if (!err)
 		err = seccomp_load(ctx);
 	seccomp_release(ctx);

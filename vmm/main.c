@@ -39,22 +39,35 @@ static int init(void)
 	pthread_mutex_init(&vmm.lock, NULL);
 	pthread_cond_init(&vmm.cond, NULL);
 	vmm.kvm_fd = vmm.vm_fd = vmm.vm_stats_fd = vmm.signal_fd = vmm.control_fd = -1;
-	vmm.report_fd = vmm.serial_fd = vmm.status_fd = vmm.control_dir_fd = vmm.out_fd = -1;
+	vmm.report_fd = vmm.serial_fd = vmm.status_fd = vmm.out_fd = -1;
+	vmm.control_name.folder_fd = vmm.socket_name.folder_fd = -1;
+	for (i = 0; i < VMM_PROVIDERS_MAX; i++)
+		vmm.providers[i].name.folder_fd = -1;
 	vmm.memory.fd = vmm.image.kernel_fd = vmm.image.initrd_fd = -1;
 	for (i = 0; i < VMM_CLIENTS_MAX; i++)
-		vmm.clients[i].fd = -1;
+		vmm.clients[i].fd = vmm.clients[i].files[0] = vmm.clients[i].files[1] = -1;
 	vmm.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return vmm.event_fd < 0 ? vmm_errno("no descriptor; raise ulimit -n") : 0;
+}
+
+/* What is in memory when the first processor runs. */
+static int first_memory(void)
+{
+	return vmm.opts.restore ? vmm_restore_memory(&vmm)
+				: vmm_boot_load(&vmm.image, &vmm.memory, vmm.opts.cpus, true);
 }
 
 /* All that needs a name in the file system, or privileges. */
 static int prepare(void)
 {
-	if (vmm_image_open(&vmm.image, &vmm.opts) || vmm_memory_create(&vmm.memory, &vmm.opts) ||
-	    vmm_boot_fits(&vmm.image, &vmm.memory) || vmm_partition_create(&vmm) ||
-	    vmm_boot_load(&vmm.image, &vmm.memory, vmm.opts.cpus, true) ||
-	    vmm_devices_create(&vmm) || vmm_bus_open(&vmm) || vmm_console_open(&vmm) ||
-	    vmm_report_open(&vmm) || vmm_stats_open(&vmm))
+	if (vmm.opts.restore && vmm_restore_open(&vmm))
+		return -1;
+	if ((vmm.opts.kernel && vmm_image_open(&vmm.image, &vmm.opts)) ||
+	    vmm_memory_create(&vmm.memory, &vmm.opts) ||
+	    (vmm.opts.kernel && vmm_boot_fits(&vmm.image, &vmm.memory)) ||
+	    vmm_partition_create(&vmm) || first_memory() || vmm_devices_create(&vmm) ||
+	    vmm_bus_open(&vmm) || vmm_console_open(&vmm) || vmm_report_open(&vmm) ||
+	    vmm_stats_open(&vmm) || (vmm.opts.restore && vmm_restore(&vmm)))
 		return -1;
 	return vmm.opts.no_sandbox ? 0 : vmm_sandbox_enter(&vmm);
 }
@@ -66,7 +79,8 @@ static int start(void)
 	if (vmm_vcpus_start(&vmm))
 		return -1;
 	vmm_console_raw();
-	if (!vmm.opts.no_sandbox && vmm_filter_load(VMM_ROLE_BUS))
+	if (!vmm.opts.no_sandbox &&
+	    vmm_filter_load(vmm.opts.provider_count ? VMM_ROLE_HOST : VMM_ROLE_BUS))
 		return -1;
 	vmm_say("started %u processor%s, SynIC in %s", vmm.opts.cpus, vmm.opts.cpus > 1 ? "s" : "",
 		vmbus_kvm_way(vmm.kvm) == VMBUS_KVM_KERNEL ? "the kernel" : "this process");
@@ -87,6 +101,7 @@ static void finish(void)
 	vmm_partition_destroy(&vmm);
 	vmm_devices_destroy(&vmm);
 	vmm_image_close(&vmm.image);
+	vmm_saved_free(&vmm.saved);
 	vmm_memory_destroy(&vmm.memory);
 	close(vmm.event_fd);
 }
@@ -99,6 +114,7 @@ static void farewell(enum vmm_end end)
 		[VMM_RESET] = "ended, since the guest reset itself (--no-reboot)",
 		[VMM_KILLED] = "ended at once",
 		[VMM_STUCK] = "ended, since KVM cannot go on",
+		[VMM_SAVED] = "saved; --restore runs on",
 	};
 
 	if ((size_t)end < sizeof(words) / sizeof(words[0]) && words[end])

@@ -68,6 +68,7 @@ int vmm_memory_create(struct vmm_memory *mem, const struct vmm_opts *opts)
 	memset(mem, 0, sizeof(*mem));
 	mem->fd = -1;
 	mem->bytes = opts->memory_bytes;
+	mem->huge = opts->huge_pages;
 	if (opts->huge_pages && mem->bytes % HUGE)
 		return vmm_error("--huge-pages: --mem must be a multiple of 2M");
 	if (allocate(mem, opts)) {
@@ -99,9 +100,16 @@ void vmm_memory_destroy(struct vmm_memory *mem)
 	mem->fd = -1;
 }
 
-/* The pages go back to the system; the next access finds zeros. */
+/*
+ * The pages go back to the system; the next access finds zeros.  Huge pages are kept: somebody else
+ * might take them, and the next access would end us by SIGBUS.
+ */
 int vmm_memory_zero(struct vmm_memory *mem)
 {
+	if (mem->huge) {
+		memset(mem->base, 0, mem->bytes);
+		return 0;
+	}
 	if (fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)mem->bytes))
 		return vmm_errno("emptying the guest's memory");
 	return 0;

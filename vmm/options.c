@@ -14,6 +14,7 @@
 
 static const char usage[] =
 	"usage: vmbus-vmm --kernel FILE [option ...]\n"
+	"       vmbus-vmm --restore FOLDER [option ...]\n"
 	"       vmbus-vmm --send PATH LINE\n"
 	"       vmbus-vmm --help | --version\n"
 	"\n"
@@ -25,11 +26,15 @@ static const char usage[] =
 	"  --synic WAY          kernel, user or auto: who is Hyper-V, KVM or this program [auto]\n"
 	"  --device echo[,monitor=US][,count=N]\n"
 	"                       offer N echo devices; more than once if you like\n"
+	"  --device provider=SOCKET\n"
+	"                       offer what vmbus-provider attaches to this socket\n"
 	"  --no-ic              no shutdown, time and heartbeat components\n"
 	"  --no-reboot          end when the guest resets itself\n"
 	"  --serial FILE        copy the serial console to a file\n"
 	"  --socket PATH        answer vmbusctl on this socket\n"
 	"  --control PATH       take commands on this socket (--send)\n"
+	"  --record FILE        keep the last control events in a file: vmbusctl record FILE\n"
+	"  --restore FOLDER     run a machine on that the command save FOLDER has written\n"
 	"  --report FILE        write a report in JSON at the end\n"
 	"  --timeout SECONDS    end after that time, with status 5\n"
 	"  --numa-node N        memory from this node of the machine\n"
@@ -53,6 +58,8 @@ enum {
 	O_SOCKET,
 	O_CONTROL,
 	O_SEND,
+	O_RESTORE,
+	O_RECORD,
 	O_REPORT,
 	O_TIMEOUT,
 	O_NODE,
@@ -77,6 +84,8 @@ static const struct option longs[] = { { "kernel", required_argument, NULL, O_KE
 				       { "socket", required_argument, NULL, O_SOCKET },
 				       { "control", required_argument, NULL, O_CONTROL },
 				       { "send", required_argument, NULL, O_SEND },
+				       { "restore", required_argument, NULL, O_RESTORE },
+				       { "record", required_argument, NULL, O_RECORD },
 				       { "report", required_argument, NULL, O_REPORT },
 				       { "timeout", required_argument, NULL, O_TIMEOUT },
 				       { "numa-node", required_argument, NULL, O_NODE },
@@ -144,11 +153,26 @@ static int device_part(struct vmm_device *device, const char *part, const char *
 	return 0;
 }
 
+static int provider(struct vmm_opts *opts, const char *path)
+{
+	if (opts->provider_count == VMM_PROVIDERS_MAX)
+		return vmm_error("--device provider=%s: %u sockets are the most; any number of "
+				 "providers can share one",
+				 path, VMM_PROVIDERS_MAX);
+	if (!*path || strlen(path) > 96)
+		return vmm_error("--device provider=%s: a socket's path has 1 to 96 characters",
+				 path);
+	opts->providers[opts->provider_count++] = path;
+	return 0;
+}
+
 static int device(struct vmm_opts *opts, const char *text)
 {
 	struct vmm_device *const new = &opts->devices[opts->device_count];
 	char copy[128], *save, *part;
 
+	if (strncmp(text, "provider=", 9) == 0)
+		return provider(opts, text + 9);
 	if (opts->device_count == VMM_DEVICES_MAX)
 		return vmm_error("--device %s: %u of them are the most", text, VMM_DEVICES_MAX);
 	if (strlen(text) >= sizeof(copy))
@@ -156,7 +180,9 @@ static int device(struct vmm_opts *opts, const char *text)
 	strcpy(copy, text);
 	part = strtok_r(copy, ",", &save);
 	if (!part || strcmp(part, "echo") != 0)
-		return vmm_error("--device %s: no such device; there is echo", text);
+		return vmm_error("--device %s: no such device; there are echo and "
+				 "provider=SOCKET",
+				 text);
 	new->count = 1;
 	new->monitor_us = 0;
 	while ((part = strtok_r(NULL, ",", &save)))
@@ -259,8 +285,14 @@ static int one(struct vmm_opts *opts, int c)
 	case O_CONTROL:
 		opts->control = optarg;
 		return 0;
+	case O_RECORD:
+		opts->record = optarg;
+		return 0;
 	case O_SEND:
 		opts->send = optarg;
+		return 0;
+	case O_RESTORE:
+		opts->restore = optarg;
 		return 0;
 	case O_REPORT:
 		opts->report = optarg;
@@ -299,7 +331,10 @@ static int check(struct vmm_opts *opts, int argc, char **argv)
 		return vmm_error("%s: options begin with --; --append takes one word, in quotes if "
 				 "it has spaces",
 				 argv[optind]);
-	if (!opts->kernel)
+	if (opts->restore && opts->shaped)
+		return vmm_error("--restore: memory, processors and devices are those of the saved "
+				 "machine; leave out --mem, --cpus, --device echo and --no-ic");
+	if (!opts->kernel && !opts->restore)
 		return vmm_error("no kernel: name one with --kernel, for instance "
 				 "--kernel /boot/vmlinuz-$(uname -r)");
 	for (i = 0; i < opts->device_count; i++)
@@ -337,6 +372,8 @@ int vmm_options(struct vmm_opts *opts, int argc, char **argv)
 			return vmm_error("%s: no such option; --help lists them", argv[optind - 1]);
 		if (one(opts, c))
 			return -1;
+		opts->shaped |= c == O_MEM || c == O_CPUS || c == O_NO_IC ||
+				(c == O_DEVICE && strncmp(optarg, "echo", 4) == 0);
 	}
 	vmm_verbose = opts->verbose;
 	vmm_quiet = opts->quiet;

@@ -144,11 +144,6 @@ static void crashed(void *ctx, const struct vmbus_kvm_crash *crash)
 	vmm_ask(vmm, VMM_ASK_CRASH);
 }
 
-static void reset_register(void *ctx)
-{
-	vmm_ask(ctx, VMM_ASK_RESET);
-}
-
 static int bus(struct vmm *vmm)
 {
 	struct vmbus_region *regions[2] = { &vmm->memory.regions[0], &vmm->memory.regions[1] };
@@ -158,7 +153,7 @@ static int bus(struct vmm *vmm)
 				       .way = vmm->opts.way,
 				       .vps_max = vmm->opts.cpus,
 				       .crashed = crashed,
-				       .reset = reset_register,
+				       .reset = vmm_vcpu_reset_register,
 				       .ctx = vmm };
 	/* Of a vCPU, since a VM knows it only where it can be changed. */
 	const int khz = ioctl(vmm->vcpus[0].fd, KVM_GET_TSC_KHZ, 0);
@@ -172,6 +167,8 @@ static int bus(struct vmm *vmm)
 	opts.bus.log = bus_log;
 	opts.bus.removed = vmm_devices_removed;
 	opts.bus.removed_ctx = vmm;
+	if (vmm_record_open(vmm, &opts.bus))
+		return -1;
 	err = vmbus_kvm_create(&opts, &vmm->kvm);
 	if (err == VMBUS_E_NOTSUP)
 		return vmm_error("this KVM cannot go %s way%s",
@@ -231,7 +228,8 @@ static int set_up_vcpus(struct vmm *vmm)
 	if (vmm_cpuid_get(vmm, entries, &count))
 		return -1;
 	for (i = 0; i < vmm->vcpu_count; i++)
-		if (set_cpuid(&vmm->vcpus[i], entries, count))
+		if (vmm->opts.restore ? vmm_restore_cpuid(&vmm->vcpus[i])
+				      : set_cpuid(&vmm->vcpus[i], entries, count))
 			return -1;
 	return vmm_pristine_save(vmm) || add_vcpus(vmm) ? -1 : 0;
 }
@@ -272,6 +270,7 @@ int vmm_partition_reset(struct vmm *vmm)
 	/* Devices close while their rings are still there; a few rounds are enough. */
 	for (i = 0; i < 1000 && vmbus_kvm_dispatch(vmm->kvm, 256) > 0; i++)
 		;
+	vmm_providers_let_go(vmm);
 	if (vmm_pristine_restore(vmm) || vmm_memory_zero(&vmm->memory) ||
 	    vmm_boot_load(&vmm->image, &vmm->memory, vmm->opts.cpus, false))
 		return -1;
@@ -288,6 +287,7 @@ void vmm_partition_destroy(struct vmm *vmm)
 	vmbus_kvm_destroy(vmm->kvm);
 	vmm->kvm = NULL;
 	vmm->bus = NULL;
+	vmm_record_close(vmm);
 	vmm_pristine_free(vmm);
 	for (i = 0; i < vmm->vcpu_count; i++) {
 		if (vmm->vcpus[i].run)

@@ -72,6 +72,22 @@ void vmm_platform_init(struct vmm_platform *p)
 	p->unclaimed = 0;
 }
 
+void vmm_platform_save(struct vmm_platform *p, struct vmm_saved_platform *to)
+{
+	vmm_serial_save(&p->serial, to);
+	pthread_mutex_lock(&p->lock);
+	to->cmos_index = p->cmos_index;
+	pthread_mutex_unlock(&p->lock);
+}
+
+void vmm_platform_restore(struct vmm_platform *p, const struct vmm_saved_platform *from)
+{
+	pthread_mutex_lock(&p->lock);
+	p->cmos_index = from->cmos_index;
+	pthread_mutex_unlock(&p->lock);
+	vmm_serial_restore(&p->serial, from);
+}
+
 void vmm_platform_unclaimed(struct vmm_platform *p)
 {
 	pthread_mutex_lock(&p->lock);

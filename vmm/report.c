@@ -44,8 +44,8 @@ uint64_t vmm_overhead(const struct vmm *vmm)
 
 static const char *end_name(enum vmm_end end)
 {
-	static const char *const names[] = { "poweroff", "error",  "usage", "crash", "reset",
-					     "timeout",	 "killed", "stuck", "filter" };
+	static const char *const names[] = { "poweroff", "error",  "usage", "crash",  "reset",
+					     "timeout",	 "killed", "stuck", "filter", "saved" };
 
 	return names[end];
 }

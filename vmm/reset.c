@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * KVM cannot reset a machine.  So what vCPUs and interrupt controllers looked like when they were new
- * is kept, and put back.  The library does its own registers: vmbus_kvm_reset().
+ * The state of vCPUs, read and put back.  KVM cannot reset a machine: so what vCPUs and interrupt
+ * controllers looked like when they were new is kept.  The library does its own registers:
+ * vmbus_kvm_reset(), vmbus_kvm_save().
  */
 #include "vmm.h"
 
@@ -15,18 +16,6 @@
 #define MSR_HV_FIRST 0x40000000u
 #define MSR_HV_LAST 0x400001FFu
 
-struct vmm_pristine {
-	struct kvm_regs regs;
-	struct kvm_sregs sregs;
-	struct kvm_lapic_state lapic;
-	struct kvm_xcrs xcrs;
-	struct kvm_vcpu_events events;
-	struct kvm_debugregs debug;
-	struct kvm_mp_state mp;
-	bool has_xcrs;
-	uint32_t xsave[1024]; /* as struct kvm_xsave */
-};
-
 /* The same for all: one copy. */
 static struct {
 	struct kvm_irqchip chips[3];
@@ -34,55 +23,54 @@ static struct {
 	struct kvm_msr_entry *msrs;
 } machine;
 
-/* The clock goes on through a reset, and the library's registers are not ours. */
-static bool is_kept(uint32_t index)
-{
-	return index == MSR_TSC || index == MSR_TSC_ADJUST ||
-	       (index >= MSR_HV_FIRST && index <= MSR_HV_LAST);
-}
-
 struct one_msr {
 	uint32_t count, pad; /* as struct kvm_msrs */
 	struct kvm_msr_entry entry;
 };
 
-static int save_msrs(const struct vmm *vmm)
+/* The library's registers are not ours: vmbus_kvm_save(), vmbus_kvm_reset(). */
+static bool is_ours(uint32_t index)
+{
+	return index < MSR_HV_FIRST || index > MSR_HV_LAST;
+}
+
+struct kvm_msr_entry *vmm_vcpu_msrs(struct vmm *vmm, struct vmm_vcpu *vcpu, uint32_t *count)
 {
 	struct kvm_msr_list *const list = calloc(1, sizeof(*list) + MSRS_MAX * sizeof(uint32_t));
+	struct kvm_msr_entry *const msrs = calloc(MSRS_MAX, sizeof(*msrs));
 	struct one_msr one = { .count = 1 };
 	uint32_t i;
 
-	if (!list)
-		return -1;
-	list->nmsrs = MSRS_MAX;
-	machine.msrs = calloc(MSRS_MAX, sizeof(*machine.msrs));
-	if (!machine.msrs || ioctl(vmm->kvm_fd, KVM_GET_MSR_INDEX_LIST, list)) {
+	*count = 0;
+	if (list)
+		list->nmsrs = MSRS_MAX;
+	if (!list || !msrs || ioctl(vmm->kvm_fd, KVM_GET_MSR_INDEX_LIST, list)) {
+		vmm_errno("vCPU %u: reading its MSRs", vcpu->index);
 		free(list);
-		return -1;
+		free(msrs);
+		return NULL;
 	}
 	for (i = 0; i < list->nmsrs; i++) {
 		one.entry.index = list->indices[i];
 		one.entry.data = 0;
-		if (!is_kept(list->indices[i]) && ioctl(vmm->vcpus[0].fd, KVM_GET_MSRS, &one) == 1)
-			machine.msrs[machine.msr_count++] = one.entry;
+		if (is_ours(list->indices[i]) && ioctl(vcpu->fd, KVM_GET_MSRS, &one) == 1)
+			msrs[(*count)++] = one.entry;
 	}
 	free(list);
-	return 0;
+	return msrs;
 }
 
-static int save_vcpu(struct vmm_vcpu *vcpu)
+int vmm_vcpu_get(struct vmm_vcpu *vcpu, struct vmm_vcpu_state *to)
 {
-	struct vmm_pristine *const p = calloc(1, sizeof(*p));
 	const int fd = vcpu->fd;
 
-	vcpu->pristine = p;
-	if (!p || ioctl(fd, KVM_GET_REGS, &p->regs) || ioctl(fd, KVM_GET_SREGS, &p->sregs) ||
-	    ioctl(fd, KVM_GET_LAPIC, &p->lapic) || ioctl(fd, KVM_GET_XSAVE, p->xsave) ||
-	    ioctl(fd, KVM_GET_VCPU_EVENTS, &p->events) || ioctl(fd, KVM_GET_DEBUGREGS, &p->debug) ||
-	    ioctl(fd, KVM_GET_MP_STATE, &p->mp))
+	if (ioctl(fd, KVM_GET_MP_STATE, &to->mp) || ioctl(fd, KVM_GET_REGS, &to->regs) ||
+	    ioctl(fd, KVM_GET_SREGS, &to->sregs) || ioctl(fd, KVM_GET_LAPIC, &to->lapic) ||
+	    ioctl(fd, KVM_GET_XSAVE, to->xsave) || ioctl(fd, KVM_GET_VCPU_EVENTS, &to->events) ||
+	    ioctl(fd, KVM_GET_DEBUGREGS, &to->debug))
 		return -1;
 	/* None at all: a processor without XSAVE, where they cannot be set either. */
-	p->has_xcrs = ioctl(fd, KVM_GET_XCRS, &p->xcrs) == 0 && p->xcrs.nr_xcrs > 0;
+	to->has_xcrs = ioctl(fd, KVM_GET_XCRS, &to->xcrs) == 0 && to->xcrs.nr_xcrs > 0;
 	return 0;
 }
 
@@ -95,45 +83,62 @@ int vmm_pristine_save(struct vmm *vmm)
 		if (ioctl(vmm->vm_fd, KVM_GET_IRQCHIP, &machine.chips[i]))
 			return vmm_errno("reading the interrupt controllers");
 	}
-	for (i = 0; i < vmm->vcpu_count; i++)
-		if (save_vcpu(&vmm->vcpus[i]))
+	for (i = 0; i < vmm->vcpu_count; i++) {
+		vmm->vcpus[i].pristine = calloc(1, sizeof(*vmm->vcpus[i].pristine));
+		if (!vmm->vcpus[i].pristine || vmm_vcpu_get(&vmm->vcpus[i], vmm->vcpus[i].pristine))
 			return vmm_errno("vCPU %u: reading its state", i);
-	if (save_msrs(vmm))
-		return vmm_errno("vCPU 0: reading its MSRs");
-	return 0;
+	}
+	machine.msrs = vmm_vcpu_msrs(vmm, &vmm->vcpus[0], &machine.msr_count);
+	return machine.msrs ? 0 : -1;
 }
 
-static void restore_msrs(const struct vmm_vcpu *vcpu)
+static bool is_clock(uint32_t index)
+{
+	return index == MSR_TSC || index == MSR_TSC_ADJUST;
+}
+
+/* One by one: those that can only be read are refused, and need nothing. */
+static void set_msrs(const struct vmm_vcpu *vcpu, const struct kvm_msr_entry *msrs, uint32_t count,
+		     bool clock)
 {
 	struct one_msr one = { .count = 1 };
 	uint32_t i;
 
-	/* One by one: those that can only be read are refused, and need nothing. */
-	for (i = 0; i < machine.msr_count; i++) {
-		one.entry = machine.msrs[i];
-		if (ioctl(vcpu->fd, KVM_SET_MSRS, &one) != 1)
+	for (i = 0; i < count; i++) {
+		one.entry = msrs[i];
+		if (is_clock(msrs[i].index) == clock && is_ours(msrs[i].index) &&
+		    ioctl(vcpu->fd, KVM_SET_MSRS, &one) != 1)
 			continue;
 	}
 }
 
-static int restore_vcpu(const struct vmm_vcpu *vcpu)
+static int set_state(struct vmm_vcpu *vcpu, const struct vmm_vcpu_state *state,
+		     const struct kvm_msr_entry *msrs, uint32_t count)
 {
-	struct vmm_pristine *const p = vcpu->pristine;
+	struct vmm_vcpu_state s = *state;
 	const int fd = vcpu->fd;
 
 	/* The mode of the local APIC is in the first, its registers in the second. */
-	if (ioctl(fd, KVM_SET_SREGS, &p->sregs) || ioctl(fd, KVM_SET_LAPIC, &p->lapic) ||
-	    ioctl(fd, KVM_SET_XSAVE, p->xsave) ||
-	    (p->has_xcrs && ioctl(fd, KVM_SET_XCRS, &p->xcrs)) ||
-	    ioctl(fd, KVM_SET_DEBUGREGS, &p->debug) || ioctl(fd, KVM_SET_VCPU_EVENTS, &p->events) ||
-	    ioctl(fd, KVM_SET_REGS, &p->regs))
-		return vmm_errno("vCPU %u: putting back the state of a new one", vcpu->index);
-	restore_msrs(vcpu);
-	if (ioctl(fd, KVM_SET_MP_STATE, &p->mp))
-		return vmm_errno("vCPU %u: putting back the state of a new one", vcpu->index);
+	if (ioctl(fd, KVM_SET_SREGS, &s.sregs) || ioctl(fd, KVM_SET_LAPIC, &s.lapic) ||
+	    ioctl(fd, KVM_SET_XSAVE, s.xsave) || (s.has_xcrs && ioctl(fd, KVM_SET_XCRS, &s.xcrs)) ||
+	    ioctl(fd, KVM_SET_DEBUGREGS, &s.debug) || ioctl(fd, KVM_SET_VCPU_EVENTS, &s.events) ||
+	    ioctl(fd, KVM_SET_REGS, &s.regs))
+		return vmm_errno("vCPU %u: putting back its state", vcpu->index);
+	set_msrs(vcpu, msrs, count, false);
+	if (ioctl(fd, KVM_SET_MP_STATE, &s.mp))
+		return vmm_errno("vCPU %u: putting back its state", vcpu->index);
 	return 0;
 }
 
+/* The counter first: deadlines are times of it. */
+int vmm_vcpu_set(struct vmm_vcpu *vcpu, const struct vmm_vcpu_state *state,
+		 const struct kvm_msr_entry *msrs, uint32_t count)
+{
+	set_msrs(vcpu, msrs, count, true);
+	return set_state(vcpu, state, msrs, count);
+}
+
+/* The clock goes on through a reset. */
 int vmm_pristine_restore(struct vmm *vmm)
 {
 	uint32_t i;
@@ -142,7 +147,8 @@ int vmm_pristine_restore(struct vmm *vmm)
 		if (ioctl(vmm->vm_fd, KVM_SET_IRQCHIP, &machine.chips[i]))
 			return vmm_errno("putting back the interrupt controllers");
 	for (i = 0; i < vmm->vcpu_count; i++)
-		if (restore_vcpu(&vmm->vcpus[i]))
+		if (set_state(&vmm->vcpus[i], vmm->vcpus[i].pristine, machine.msrs,
+			      machine.msr_count))
 			return -1;
 	return 0;
 }

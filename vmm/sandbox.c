@@ -109,10 +109,13 @@ int vmm_sandbox_enter(struct vmm *vmm)
 {
 	const bool root = geteuid() == 0;
 	const unsigned int uid = number_of("SUDO_UID"), gid = number_of("SUDO_GID");
+	uint32_t i;
 
 	if (root) {
 		give(vmm->opts.socket, uid, gid);
 		give(vmm->opts.control, uid, gid);
+		for (i = 0; i < vmm->opts.provider_count; i++)
+			give(vmm->opts.providers[i], uid, gid);
 	}
 	name_spaces(root);
 	if (root && drop(uid, gid))

@@ -1,49 +1,132 @@
 /* SPDX-License-Identifier: MIT */
 /* The client of control.c: one line there, the answer to standard output. */
+#define _GNU_SOURCE
 #include "vmm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #define WAIT_SECONDS 10
 
-/* Reads to the end; returns 0 when the last line begins with "ok". */
-static int answer(int fd)
+/* Copies to standard output; *ok: the last line with something in it begins with "ok". */
+static void copy(const char *bytes, size_t count, char first[2], uint32_t *column, bool *ok)
 {
-	char all[65536];
-	size_t used = 0;
-	const char *last;
+	size_t i;
+
+	fwrite(bytes, 1, count, stdout);
+	for (i = 0; i < count; i++) {
+		if (bytes[i] == '\n') {
+			*column = 0;
+			continue;
+		}
+		if (*column < 2) {
+			first[*column] = bytes[i];
+			first[1] = *column ? first[1] : 0;
+			*ok = first[0] == 'o' && first[1] == 'k';
+		}
+		(*column) += *column < 2;
+	}
+}
+
+/* Reads to the end, waiting so long (0: for ever); returns 0 when the last line begins with "ok". */
+static int answer(int fd, int seconds)
+{
+	const struct timeval wait = { .tv_sec = seconds };
+	char some[4096], first[2] = { 0 };
+	uint32_t column = 0;
+	bool ok = false;
 	ssize_t n;
 
-	while (used < sizeof(all) - 1) {
-		n = read(fd, all + used, sizeof(all) - 1 - used);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+	for (;;) {
+		n = read(fd, some, sizeof(some));
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return vmm_errno("no answer within %d seconds", WAIT_SECONDS);
-		if (n == 0)
+		if (n <= 0)
 			break;
-		used += (size_t)n;
+		copy(some, (size_t)n, first, &column, &ok);
 	}
-	all[used] = 0;
-	fputs(all, stdout);
 	fflush(stdout);
-	while (used && all[used - 1] == '\n')
-		all[--used] = 0;
-	last = strrchr(all, '\n');
-	last = last ? last + 1 : all;
-	return strncmp(last, "ok", 2) == 0 ? 0 : -1;
+	if (n < 0)
+		return vmm_errno("no answer within %d seconds", seconds);
+	return ok ? 0 : -1;
+}
+
+/* Files of a saved machine: under other names until it is complete. */
+static int open_files(const char *folder, int files[2])
+{
+	static const char *const names[2] = { "state.new", "memory.new" };
+	int dir, i;
+
+	if (mkdir(folder, 0700) && errno != EEXIST)
+		return vmm_errno("save %s", folder);
+	dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (i = 0; dir >= 0 && i < 2; i++) {
+		files[i] = openat(dir, names[i],
+				  O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (files[i] < 0)
+			break;
+	}
+	if (i < 2)
+		return vmm_errno("save %s", folder);
+	return dir;
+}
+
+/* Never one of the old machine beside one of the new. */
+static int name_files(const char *folder, int dir)
+{
+	if ((unlinkat(dir, "state", 0) && errno != ENOENT) ||
+	    renameat(dir, "memory.new", dir, "memory") ||
+	    renameat(dir, "state.new", dir, "state") || fsync(dir))
+		return vmm_errno("save %s", folder);
+	return 0;
+}
+
+static int send_line(int fd, const char *text, const int *files, uint32_t count)
+{
+	union {
+		struct cmsghdr head;
+		char bytes[CMSG_SPACE(2 * sizeof(int))];
+	} control = { 0 };
+	struct iovec part = { .iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text) };
+	struct msghdr msg = { .msg_iov = &part, .msg_iovlen = 1 };
+
+	if (count) {
+		control.head.cmsg_level = SOL_SOCKET;
+		control.head.cmsg_type = SCM_RIGHTS;
+		control.head.cmsg_len = CMSG_LEN(count * sizeof(int));
+		memcpy(CMSG_DATA(&control.head), files, count * sizeof(int));
+		msg.msg_control = control.bytes;
+		msg.msg_controllen = CMSG_SPACE(count * sizeof(int));
+	}
+	return sendmsg(fd, &msg, MSG_NOSIGNAL) == (ssize_t)part.iov_len ? 0 : -1;
+}
+
+static int send_save(int fd, const char *folder)
+{
+	int files[2] = { -1, -1 }, err = -1;
+	const int dir = open_files(folder, files);
+
+	if (dir >= 0 && (send_line(fd, "save\n", files, 2) || shutdown(fd, SHUT_WR)))
+		vmm_errno("save %s", folder);
+	else if (dir >= 0)
+		err = answer(fd, 0) || name_files(folder, dir);
+	close(files[0]);
+	close(files[1]);
+	close(dir);
+	return err ? -1 : 0;
 }
 
 int vmm_send(const char *path, const char *line)
 {
 	const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	const struct timeval wait = { .tv_sec = WAIT_SECONDS };
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 	char text[256];
 	int n;
@@ -54,14 +137,15 @@ int vmm_send(const char *path, const char *line)
 		return vmm_error("--send: the path or the line is too long");
 	}
 	strcpy(at.sun_path, path);
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
-	if (fd < 0 || connect(fd, (const struct sockaddr *)&at, sizeof(at)) ||
-	    send(fd, text, (size_t)n, MSG_NOSIGNAL) != n || shutdown(fd, SHUT_WR)) {
+	n = -1;
+	if (fd < 0 || connect(fd, (const struct sockaddr *)&at, sizeof(at)))
 		vmm_errno("--send %s: no vmbus-vmm --control listens there", path);
-		close(fd);
-		return -1;
-	}
-	n = answer(fd);
+	else if (strncmp(line, "save ", 5) == 0)
+		n = send_save(fd, line + 5);
+	else if (send_line(fd, text, NULL, 0) || shutdown(fd, SHUT_WR))
+		vmm_errno("--send %s: no vmbus-vmm --control listens there", path);
+	else
+		n = answer(fd, WAIT_SECONDS);
 	close(fd);
 	return n;
 }

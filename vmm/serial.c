@@ -219,6 +219,54 @@ uint32_t vmm_serial_output(struct vmm_serial *serial, uint8_t *to, uint32_t room
 	return n;
 }
 
+void vmm_serial_save(struct vmm_serial *serial, struct vmm_saved_platform *to)
+{
+	uint32_t i;
+
+	pthread_mutex_lock(&serial->lock);
+	to->ier = serial->ier;
+	to->lcr = serial->lcr;
+	to->mcr = serial->mcr;
+	to->scratch = serial->scratch;
+	to->dll = serial->dll;
+	to->dlm = serial->dlm;
+	to->fifo = serial->fifo;
+	to->thr_irq = serial->thr_irq;
+	to->in_count = (uint8_t)serial->in_count;
+	for (i = 0; i < serial->in_count; i++)
+		to->in[i] = serial->in[(serial->in_head + i) % VMM_SERIAL_IN];
+	pthread_mutex_unlock(&serial->lock);
+}
+
+/* Any values will do: the guest could have written them. */
+void vmm_serial_restore(struct vmm_serial *serial, const struct vmm_saved_platform *from)
+{
+	pthread_mutex_lock(&serial->lock);
+	serial->ier = from->ier & 0xFu;
+	serial->lcr = from->lcr;
+	serial->mcr = from->mcr & 0x1Fu;
+	serial->scratch = from->scratch;
+	serial->dll = from->dll;
+	serial->dlm = from->dlm;
+	serial->fifo = from->fifo & 1u;
+	serial->thr_irq = from->thr_irq & 1u;
+	serial->in_head = 0;
+	serial->in_count = from->in_count < VMM_SERIAL_IN ? from->in_count : VMM_SERIAL_IN;
+	memcpy(serial->in, from->in, VMM_SERIAL_IN);
+	update(serial);
+	pthread_mutex_unlock(&serial->lock);
+}
+
+bool vmm_serial_waiting(struct vmm_serial *serial)
+{
+	bool waiting;
+
+	pthread_mutex_lock(&serial->lock);
+	waiting = serial->out_count > 0;
+	pthread_mutex_unlock(&serial->lock);
+	return waiting;
+}
+
 void vmm_serial_reset(struct vmm_serial *serial)
 {
 	pthread_mutex_lock(&serial->lock);

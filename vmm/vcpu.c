@@ -42,6 +42,13 @@ void vmm_ask(struct vmm *vmm, uint32_t ask)
 		return; /* it is readable already */
 }
 
+void vmm_vcpu_reset_register(void *vmm)
+{
+	if (self)
+		self->halted = true;
+	vmm_ask(vmm, VMM_ASK_RESET);
+}
+
 /* Wait until vCPUs may run.  False: the end. */
 static bool may_run(struct vmm_vcpu *vcpu)
 {
@@ -49,6 +56,7 @@ static bool may_run(struct vmm_vcpu *vcpu)
 	bool quit;
 
 	vcpu->run->immediate_exit = 0;
+	vcpu->halted = false;
 	pthread_mutex_lock(&vmm->lock);
 	while (!vmm->go && !vmm->quit) {
 		if (!vcpu->parked) {
@@ -190,6 +198,8 @@ static void run(struct vmm_vcpu *vcpu)
 		else if (err < 0)
 			on = stuck(vcpu, "KVM refused what the bus needs, exit",
 				   vcpu->run->exit_reason);
+		else
+			on = !vcpu->halted;
 	}
 	complete(vcpu);
 }

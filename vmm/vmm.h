@@ -12,12 +12,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <linux/kvm.h>
 
 #include <vmbus/echo.h>
 #include <vmbus/ic.h>
 #include <vmbus/kvm.h>
+#include <vmbus/provider.h>
 #include <vmbus/shm_bus.h>
 
 /* Exit status; vmbus-vmm(1) lists them. */
@@ -30,7 +32,8 @@ enum vmm_end {
 	VMM_TIMEOUT = 5, /* --timeout ran out */
 	VMM_KILLED = 6,	 /* second ctrl-C or SIGTERM, or quit */
 	VMM_STUCK = 7,	 /* KVM cannot go on */
-	VMM_FILTER = 8	 /* the sandbox was violated */
+	VMM_FILTER = 8,	 /* the sandbox was violated */
+	VMM_SAVED = 9	 /* by the command save: it goes on where it is restored */
 };
 
 #define MIB (UINT64_C(1) << 20)
@@ -50,21 +53,25 @@ uint64_t vmm_now_ns(void);
 #define VMM_CPUS_MAX VMBUS_KVM_VPS_MAX
 #define VMM_DEVICES_MAX 64u
 #define VMM_CHANNELS_MAX 2047u
+#define VMM_PROVIDERS_MAX 4u
 
 struct vmm_device {
 	uint32_t count;
 	uint32_t monitor_us;
+	struct vmbus_guid instance; /* all zero: the bus makes one for each */
 };
 
 struct vmm_opts {
 	const char *kernel, *initrd, *append;
-	const char *socket, *control, *send, *send_line, *report, *serial;
+	const char *socket, *control, *send, *send_line, *report, *serial, *restore, *record;
 	uint64_t memory_bytes;
 	uint32_t cpus;
 	enum vmbus_kvm_way way;
 	struct vmm_device devices[VMM_DEVICES_MAX];
 	uint32_t device_count;
-	bool no_ic, no_reboot, huge_pages, no_sandbox, verbose, quiet;
+	const char *providers[VMM_PROVIDERS_MAX];
+	uint32_t provider_count;
+	bool no_ic, no_reboot, shaped, huge_pages, no_sandbox, verbose, quiet;
 	int32_t node; /* -1: any */
 	uint64_t timeout_ns;
 };
@@ -81,6 +88,7 @@ struct vmm_memory {
 	uint8_t *base;
 	uint64_t bytes, low_bytes;
 	int fd;
+	bool huge;
 	uint32_t count;
 	struct vmbus_region regions[2];
 };
@@ -199,6 +207,7 @@ void vmm_serial_write(struct vmm_serial *serial, uint32_t reg, uint8_t value);
 uint32_t vmm_serial_room(struct vmm_serial *serial); /* bytes of input that it takes */
 void vmm_serial_input(struct vmm_serial *serial, const uint8_t *bytes, uint32_t count);
 uint32_t vmm_serial_output(struct vmm_serial *serial, uint8_t *to, uint32_t room);
+bool vmm_serial_waiting(struct vmm_serial *serial); /* there is output */
 
 /* ---- platform.c: ports that are not the bus's ---- */
 enum vmm_port_event {
@@ -215,7 +224,18 @@ struct vmm_platform {
 	uint64_t unclaimed; /* accesses to ports and addresses where nothing is */
 };
 
+/* What of it a saved machine has. */
+struct vmm_saved_platform {
+	uint8_t ier, lcr, mcr, scratch, dll, dlm, fifo, thr_irq;
+	uint8_t cmos_index, in_count, reserved[6];
+	uint8_t in[VMM_SERIAL_IN];
+};
+
 void vmm_platform_init(struct vmm_platform *p);
+void vmm_platform_save(struct vmm_platform *p, struct vmm_saved_platform *to);
+void vmm_platform_restore(struct vmm_platform *p, const struct vmm_saved_platform *from);
+void vmm_serial_save(struct vmm_serial *serial, struct vmm_saved_platform *to);
+void vmm_serial_restore(struct vmm_serial *serial, const struct vmm_saved_platform *from);
 void vmm_platform_unclaimed(struct vmm_platform *p);
 
 /* One access of 1, 2 or 4 bytes. */
@@ -243,6 +263,58 @@ struct vmm_stats {
 	struct vmm_mark *marks[VMM_MARKS_MAX];
 };
 
+/* ---- saved.c: the file of a saved machine ---- */
+struct vmm_saved {
+	uint8_t *buf;
+	size_t used, room;
+	uint32_t sections;
+};
+
+enum vmm_saved_type { /* never another meaning for a number */
+	VMM_SAVED_MACHINE = 1,
+	VMM_SAVED_DEVICE = 2, /* one for each echo device, from 0 on */
+	VMM_SAVED_CPUID = 3,  /* these three: one for each vCPU */
+	VMM_SAVED_VCPU = 4,
+	VMM_SAVED_MSRS = 5,
+	VMM_SAVED_CHIP = 6, /* three: the PICs and the I/O APIC */
+	VMM_SAVED_KVM = 7,  /* vmbus_kvm_save() */
+	VMM_SAVED_BUS = 8   /* vmbus_bus_save() */
+};
+
+struct vmm_saved_machine {
+	uint64_t memory_bytes, clock_ns;
+	uint32_t cpus, vcpu_bytes, tsc_khz, resets, no_ic, reserved;
+	struct vmm_saved_platform platform;
+};
+
+struct vmm_saved_device {
+	uint8_t instance[16];
+	uint32_t monitor_us, reserved;
+};
+
+/* A vCPU as KVM tells it. */
+struct vmm_vcpu_state {
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+	struct kvm_lapic_state lapic;
+	struct kvm_xcrs xcrs;
+	struct kvm_vcpu_events events;
+	struct kvm_debugregs debug;
+	struct kvm_mp_state mp;
+	uint32_t has_xcrs;
+	uint32_t xsave[1024]; /* as struct kvm_xsave */
+};
+
+void *vmm_saved_add(struct vmm_saved *saved, uint32_t type, uint32_t index, size_t bytes);
+const void *vmm_saved_put(struct vmm_saved *saved, uint32_t type, uint32_t index, const void *bytes,
+			  size_t count);
+int vmm_saved_write(struct vmm_saved *saved, int fd);
+const char *vmm_saved_read(struct vmm_saved *saved, int fd); /* NULL, or what is wrong */
+const void *vmm_saved_find(const struct vmm_saved *saved, uint32_t type, uint32_t index,
+			   size_t *bytes);
+void vmm_saved_free(struct vmm_saved *saved);
+int vmm_write_all(int fd, const uint8_t *from, uint64_t bytes, uint64_t offset);
+
 /* ---- the whole ---- */
 struct vmm;
 
@@ -253,7 +325,8 @@ struct vmm_vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool started, parked;
-	struct vmm_pristine *pristine; /* reset.c */
+	bool halted;			 /* it has asked for the end; its thread's */
+	struct vmm_vcpu_state *pristine; /* when it was new; reset.c */
 };
 
 #define VMM_ASK_OFF 1u
@@ -264,6 +337,35 @@ struct vmm_vcpu {
 
 #define VMM_CLIENTS_MAX 4u
 
+enum vmm_out {
+	VMM_OUT_OURS,	/* does not wait */
+	VMM_OUT_SOCKET, /* must be told not to, each time */
+	VMM_OUT_SHARED	/* may wait: others have it too */
+};
+
+/* A name in the file system that is ours to take away, from an empty root too: name.c. */
+struct vmm_name {
+	int folder_fd; /* -1: none */
+	dev_t dev;
+	ino_t ino;
+};
+
+struct vmm_provider {
+	const char *path;
+	struct vmbus_provider_host *host;
+	struct vmm_name name;
+};
+
+struct vmm_client {
+	int fd;
+	bool last;    /* it sends no more: it goes when it has its answer */
+	int files[2]; /* that came with its line, for save; -1: none */
+	uint32_t used;
+	char line[256];
+	char *out; /* answers that it has not taken */
+	size_t out_at, out_used, out_room;
+};
+
 struct vmm {
 	struct vmm_opts opts;
 	struct vmm_memory memory;
@@ -272,7 +374,8 @@ struct vmm {
 	struct vmm_stats stats;
 	int kvm_fd, vm_fd, vm_stats_fd, event_fd, signal_fd, control_fd, report_fd, serial_fd;
 	int status_fd; /* /proc/self/status */
-	int control_dir_fd;
+	struct vmm_name control_name, socket_name;
+	void *record; /* the flight record of the bus, or NULL */
 	uint32_t run_bytes;
 	struct vmm_vcpu vcpus[VMM_CPUS_MAX];
 	uint32_t vcpu_count;
@@ -280,12 +383,11 @@ struct vmm {
 	struct vmbus_bus *bus;
 	struct vmbus_ic *ic;
 	struct vmbus_shm_server *server;
+	struct vmm_provider providers[VMM_PROVIDERS_MAX];
 	struct vmbus_chan *chans[VMM_CHANNELS_MAX]; /* the echo devices */
-	struct {
-		int fd;
-		uint32_t used;
-		char line[256];
-	} clients[VMM_CLIENTS_MAX];
+	uint32_t monitor_us[VMM_CHANNELS_MAX];	    /* and what they were offered with */
+	struct vmm_saved saved;			    /* --restore: what it was read from */
+	struct vmm_client clients[VMM_CLIENTS_MAX];
 	/* Under lock: what vCPUs and the main thread tell each other. */
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
@@ -298,6 +400,7 @@ struct vmm {
 	bool lost;	  /* heartbeats */
 	uint32_t refused; /* VMBUS_IC_* */
 	int out_fd;	  /* the terminal, or -1 */
+	enum vmm_out out_kind;
 	uint32_t pending_at, pending;
 	uint8_t pending_out[4096];
 	enum vmm_end end;
@@ -313,9 +416,22 @@ uint32_t vmm_cpuid_for(struct kvm_cpuid_entry2 *entries, uint32_t count, uint32_
 		       uint32_t cpus);
 int vmm_cpu_boot(struct vmm_vcpu *vcpu); /* registers before the first instruction */
 void vmm_cpu_dump(const struct vmm_vcpu *vcpu);
+int vmm_vcpu_get(struct vmm_vcpu *vcpu, struct vmm_vcpu_state *to);
+int vmm_vcpu_set(struct vmm_vcpu *vcpu, const struct vmm_vcpu_state *state,
+		 const struct kvm_msr_entry *msrs, uint32_t count);
+/* Allocated; NULL: an error that was said. */
+struct kvm_msr_entry *vmm_vcpu_msrs(struct vmm *vmm, struct vmm_vcpu *vcpu, uint32_t *count);
 int vmm_pristine_save(struct vmm *vmm);
 int vmm_pristine_restore(struct vmm *vmm);
 void vmm_pristine_free(struct vmm *vmm);
+
+/* ---- save.c, restore.c: a whole machine ---- */
+int vmm_save(struct vmm *vmm, int state_fd, int memory_fd);
+int vmm_restore_open(struct vmm *vmm); /* options from the state */
+int vmm_restore_memory(struct vmm *vmm);
+int vmm_restore_cpuid(struct vmm_vcpu *vcpu);
+int vmm_restore_devices(struct vmm *vmm);
+int vmm_restore(struct vmm *vmm); /* the rest, when everything is there */
 
 /* ---- partition.c ---- */
 int vmm_partition_create(struct vmm *vmm);
@@ -330,12 +446,22 @@ int vmm_devices_remove(struct vmm *vmm, uint32_t relid);
 void vmm_devices_removed(void *ctx, struct vmbus_chan *chan); /* removed() of the bus */
 int vmm_devices_ask_shutdown(struct vmm *vmm);
 
+/* ---- provider.c: devices of other processes ---- */
+int vmm_providers_open(struct vmm *vmm);
+int vmm_provider_fd(const struct vmm *vmm, uint32_t i); /* -1: none */
+void vmm_provider_dispatch(struct vmm *vmm, uint32_t i);
+void vmm_providers_let_go(struct vmm *vmm); /* of the guest's rings: before memory is emptied */
+void vmm_providers_list(struct vmm *vmm,
+			void (*tell)(void *ctx, const struct vmbus_provider_info *info), void *ctx);
+void vmm_providers_close(struct vmm *vmm);
+
 /* ---- vcpu.c ---- */
 int vmm_vcpus_start(struct vmm *vmm); /* threads, parked */
 void vmm_vcpus_go(struct vmm *vmm);
 void vmm_vcpus_stop(struct vmm *vmm); /* until all are parked */
 void vmm_vcpus_join(struct vmm *vmm);
 void vmm_ask(struct vmm *vmm, uint32_t ask);
+void vmm_vcpu_reset_register(void *vmm); /* reset() of the bus, on a vCPU's thread */
 
 /* ---- bus.c: the main thread's loop ---- */
 int vmm_bus_open(struct vmm *vmm);
@@ -344,6 +470,7 @@ void vmm_bus_close(struct vmm *vmm);
 void vmm_bus_end(struct vmm *vmm, enum vmm_end end);
 void vmm_bus_reset(struct vmm *vmm);
 void vmm_bus_please(struct vmm *vmm); /* shut down: first asks, then ends */
+void vmm_bus_asks(struct vmm *vmm);   /* do what vCPUs ask for */
 
 /* ---- console.c: the terminal ---- */
 int vmm_console_open(struct vmm *vmm);
@@ -354,10 +481,18 @@ void vmm_console_drain(struct vmm *vmm); /* all of it, for two seconds at most *
 void vmm_console_read(struct vmm *vmm);
 void vmm_console_close(struct vmm *vmm);
 
+/* ---- name.c ---- */
+int vmm_name_keep(struct vmm_name *name, const char *path);
+void vmm_name_remove(struct vmm_name *name, const char *path);
+
+/* ---- record.c ---- */
+int vmm_record_open(struct vmm *vmm, struct vmbus_bus_opts *opts);
+void vmm_record_close(struct vmm *vmm); /* after the bus */
+
 /* ---- control.c, send.c ---- */
 int vmm_control_listen(struct vmm *vmm);
 void vmm_control_accept(struct vmm *vmm);
-void vmm_control_read(struct vmm *vmm, uint32_t client);
+void vmm_control_ready(struct vmm *vmm, uint32_t client);
 void vmm_control_close(struct vmm *vmm);
 int vmm_send(const char *path, const char *line);
 
@@ -373,6 +508,7 @@ void vmm_report_write(struct vmm *vmm);
 /* ---- sandbox.c, filter.c or filter_none.c ---- */
 enum vmm_role {
 	VMM_ROLE_BUS,
+	VMM_ROLE_HOST, /* the same, and it serves providers */
 	VMM_ROLE_VCPU
 };
 int vmm_sandbox_enter(struct vmm *vmm);	 /* before there are threads */

@@ -134,6 +134,7 @@ static int synic_moved(struct vmbus_kvm *kvm, uint32_t n)
 	(void)pthread_mutex_unlock(&kvm->lock);
 	if (left)
 		vmbus__kvm_slot_free(kvm, n);
+	vmbus_bus_wake_changed(kvm->bus, n);
 	return 1;
 }
 

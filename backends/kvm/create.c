@@ -307,17 +307,40 @@ static void look_at_limit(const struct vmbus_kvm *kvm)
 	    (unsigned long long)limit.rlim_cur, (unsigned long long)want);
 }
 
+/* Which option it is that is refused. */
+static int wrong(const struct vmbus_kvm_opts *opts, int err, const char *option, int64_t value,
+		 const char *must)
+{
+	say(&opts->bus, VMBUS_LOG_ERROR, "no partition: opts.%s is %lld, must be %s (%s)", option,
+	    (long long)value, must, vmbus_err_name(err));
+	return err;
+}
+
 static int check_opts(const struct vmbus_kvm_opts *opts)
 {
 	const uint32_t vps = opts->vps_max ? opts->vps_max : VPS_DEFAULT;
 	const uint32_t gsi = opts->gsi ? opts->gsi : GSI_DEFAULT;
 
-	if (opts->struct_bytes < sizeof(*opts) || opts->way > VMBUS_KVM_USER || opts->kvm_fd < 0 ||
-	    opts->vm_fd < 0)
+	if (opts->struct_bytes < sizeof(*opts))
+		return VMBUS_E_INVAL; /* then log is not where it should be */
+	if (opts->bus.struct_bytes < sizeof(opts->bus))
 		return VMBUS_E_INVAL;
-	if (vps > VMBUS_KVM_VPS_MAX || opts->port > PORT_LAST || gsi > GSI_LIMIT ||
-	    (!opts->routes && gsi < GSI_IRQCHIP))
-		return VMBUS_E_RANGE;
+	if (opts->way > VMBUS_KVM_USER)
+		return wrong(opts, VMBUS_E_INVAL, "way", (int64_t)opts->way, "0 to 2");
+	if (opts->kvm_fd < 0)
+		return wrong(opts, VMBUS_E_INVAL, "kvm_fd", opts->kvm_fd, "/dev/kvm");
+	if (opts->vm_fd < 0)
+		return wrong(opts, VMBUS_E_INVAL, "vm_fd", opts->vm_fd, "a VM of KVM's");
+	if (vps > VMBUS_KVM_VPS_MAX)
+		return wrong(opts, VMBUS_E_RANGE, "vps_max", vps, "at most 254");
+	if (opts->port > PORT_LAST)
+		return wrong(opts, VMBUS_E_RANGE, "port", opts->port, "at most 0xF800 (63488)");
+	if (gsi > GSI_LIMIT)
+		return wrong(opts, VMBUS_E_RANGE, "gsi", gsi, "at most 65535");
+	if (!opts->routes && gsi < GSI_IRQCHIP)
+		return wrong(
+			opts, VMBUS_E_RANGE, "gsi", gsi,
+			"24 or more: those below are the I/O APIC's, unless opts.routes is set");
 	return 0;
 }
 
@@ -327,9 +350,11 @@ static int check_gsis(struct vmbus_kvm *kvm)
 	const int gsis = cap(kvm, KVM_CAP_IRQ_ROUTING);
 
 	if (vmbus__kvm_ioctl(kvm, kvm->opts.kvm_fd, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION)
-		return VMBUS_E_INVAL;
+		return wrong(&kvm->opts, VMBUS_E_INVAL, "kvm_fd", kvm->opts.kvm_fd,
+			     "/dev/kvm, with version 12 of its interface");
 	if (gsis > 1 && kvm->opts.gsi + 2u * kvm->opts.vps_max > (uint32_t)gsis)
-		return VMBUS_E_RANGE;
+		return wrong(&kvm->opts, VMBUS_E_RANGE, "gsi", kvm->opts.gsi,
+			     "lower: two for each of vps_max do not fit below what KVM has");
 	return 0;
 }
 
@@ -362,7 +387,7 @@ static struct vmbus_kvm *alloc_partition(const struct vmbus_kvm_opts *opts)
 	kvm->epoll_fd = -1;
 	memset(kvm->bound, 0xFF, sizeof(kvm->bound)); /* -1 */
 	for (vp = 0; vp < vps; vp++) {
-		kvm->vp[vp].vcpu_fd = kvm->vp[vp].event_fd = -1;
+		kvm->vp[vp].vcpu_fd = kvm->vp[vp].event_fd = kvm->vp[vp].wake_fd = -1;
 		kvm->vp[vp].message_fd = kvm->vp[vp].resample_fd = -1;
 	}
 	if (pthread_mutex_init(&kvm->lock, NULL)) {

@@ -240,7 +240,7 @@ static int unbind_fd(void *ctx, uint32_t conn_id)
  */
 uint64_t vmbus__kvm_time(struct vmbus_kvm *kvm)
 {
-	const uint64_t last = vmbus__ld64_relaxed(&kvm->clock); /* TIME.read */
+	uint64_t last = vmbus__ld64_relaxed(&kvm->clock); /* TIME.read */
 	struct kvm_clock_data clock;
 	uint64_t now;
 
@@ -248,11 +248,50 @@ uint64_t vmbus__kvm_time(struct vmbus_kvm *kvm)
 	if (vmbus__kvm_ioctl(kvm, kvm->opts.vm_fd, KVM_GET_CLOCK, &clock))
 		return last;
 	now = clock.clock / REFERENCE_NS;
-	if (now <= last)
-		return last;
-	/* If another thread was faster, its time is as good. */
-	(void)vmbus__cas64_acq_rel(&kvm->clock, last, now); /* TIME.keep */
-	return now;
+	/* Another thread may have told a later time meanwhile; each round that fails it is later. */
+	while (now > last) {
+		if (vmbus__cas64_acq_rel(&kvm->clock, last, now)) /* TIME.keep */
+			return now;
+		last = vmbus__ld64_relaxed(&kvm->clock); /* TIME.read */
+	}
+	return last;
+}
+
+/* Whether the guest wants interrupts of its SINT now; in the kernel's way KVM sees to that. */
+static bool is_awake(const struct vmbus_synic *synic)
+{
+	uint64_t control = 0, sint = 0;
+
+	(void)vmbus_synic_msr_read(synic, MSR_SCONTROL, &control);
+	(void)vmbus_synic_msr_read(synic, MSR_SINT0 + VMBUS__KVM_SINT, &sint);
+	return (control & 1u) && !(sint & (SINT_MASKED | SINT_POLLING)) &&
+	       (sint & SINT_VECTOR) >= SINT_VECTOR_MIN;
+}
+
+/*
+ * Another process raises flags by itself: as raise_event(), but that it does not look at the SINT.  A
+ * guest that masks it may get one more interrupt, before we have told, and looks after it has
+ * unmasked it, as it must.  In the kernel's way it asks the bus: vmbus_kvm(7) says why.
+ */
+static int tell_wake(void *ctx, uint32_t n, uint32_t sint, struct vmbus_wake *wake)
+{
+	struct vmbus_kvm *kvm = ctx;
+	uint64_t siefp;
+	uint8_t byte;
+
+	if (n >= kvm->opts.vps_max)
+		return VMBUS_E_RANGE;
+	if (kvm->way == VMBUS_KVM_KERNEL || sint != VMBUS__KVM_SINT ||
+	    !vmbus__ld32_acquire(&kvm->vp[n].here)) /* HERE.look */
+		return VMBUS_E_NOTSUP;
+	siefp = vmbus_synic_siefp(&kvm->vp[n].synic);
+	if (siefp == UINT64_MAX || !is_awake(&kvm->vp[n].synic) ||
+	    vmbus_bus_mem_read(kvm->bus, (vmbus_gpa_t){ siefp }, &byte, 1) ||
+	    vmbus__kvm_wake_fd(kvm, n))
+		return VMBUS_E_NOTSUP;
+	wake->gpa = siefp + sint * (uint64_t)VMBUS__KVM_FLAG_BYTES;
+	wake->fd = kvm->vp[n].wake_fd;
+	return 0;
 }
 
 static uint64_t tell_time(void *ctx)
@@ -274,5 +313,6 @@ const struct vmbus_backend vmbus__kvm_backend = {
 	.bind = bind_fd,
 	.unbind = unbind_fd,
 	.time = tell_time,
+	.wake = tell_wake,
 	.vps = count_vps,
 };

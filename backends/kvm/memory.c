@@ -146,6 +146,7 @@ int vmbus_kvm_mem_add(struct vmbus_kvm *kvm, struct vmbus_region *region)
 	(void)pthread_mutex_unlock(&kvm->lock);
 	for (vp = 0; vp < kvm->opts.vps_max; vp++)
 		vmbus__kvm_slot_free(kvm, vp);
+	vmbus_bus_wake_changed(kvm->bus, VMBUS_VP_NONE);
 	return err;
 }
 
@@ -167,6 +168,7 @@ static struct vmbus__kvm_pin *forget(struct vmbus_kvm *kvm, struct vmbus_region 
 int vmbus_kvm_mem_remove(struct vmbus_kvm *kvm, struct vmbus_region *region)
 {
 	struct vmbus__kvm_pin *pinned;
+	int err;
 
 	(void)pthread_mutex_lock(&kvm->lock);
 	pinned = forget(kvm, region);
@@ -177,7 +179,9 @@ int vmbus_kvm_mem_remove(struct vmbus_kvm *kvm, struct vmbus_region *region)
 		unpin(pinned);
 		(void)pthread_mutex_unlock(&kvm->lock);
 	}
-	return vmbus_bus_mem_remove(kvm->bus, region);
+	err = vmbus_bus_mem_remove(kvm->bus, region);
+	vmbus_bus_wake_changed(kvm->bus, VMBUS_VP_NONE);
+	return err;
 }
 
 int vmbus__kvm_fill_hypercall(struct vmbus_kvm *kvm)

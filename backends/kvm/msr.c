@@ -114,6 +114,12 @@ static int write_hv(struct vmbus_kvm *kvm, uint32_t vp, uint32_t msr, uint64_t v
 	return 0;
 }
 
+/* Whether a register says how events reach the guest. */
+static bool is_of_events(uint32_t msr)
+{
+	return msr == MSR_SCONTROL || msr == MSR_SIEFP || msr == MSR_SINT0 + VMBUS__KVM_SINT;
+}
+
 static int write_msr(struct vmbus_kvm *kvm, uint32_t vp, uint32_t msr, uint64_t value)
 {
 	uint32_t left = 0;
@@ -127,6 +133,8 @@ static int write_msr(struct vmbus_kvm *kvm, uint32_t vp, uint32_t msr, uint64_t 
 	if (err || did != VMBUS_E_NOTSUP) {
 		if (left)
 			vmbus__kvm_slot_free(kvm, vp);
+		if (is_of_events(msr))
+			vmbus_bus_wake_changed(kvm->bus, vp);
 		return did < 0 ? did : 0;
 	}
 	return write_hv(kvm, vp, msr, value);

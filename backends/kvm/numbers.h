@@ -28,6 +28,7 @@
 #define SINT_VECTOR 0xFFu
 #define SINT_VECTOR_MIN 16u
 #define SINT_MASKED ((uint64_t)1 << 16)
+#define SINT_POLLING ((uint64_t)1 << 18)
 
 #define REFERENCE_NS 100u /* one tick of reference time, [HV-TSC] */
 

@@ -26,6 +26,7 @@
 #define VMBUS__KVM_MSR_COUNT 0x200u
 #define VMBUS__KVM_PINS VMBUS_REGIONS_MAX
 #define VMBUS__KVM_CONN_BASE 0x2000u /* of connection ids of channels, [HV-PAGE] */
+#define VMBUS__KVM_FLAG_BYTES 256u   /* of each SINT's flags in their page, [SYNIC-EVENT] */
 #define VMBUS__KVM_CRASHES 16u	     /* reports between two resets */
 
 struct vmbus__kvm_vp {
@@ -33,6 +34,7 @@ struct vmbus__kvm_vp {
 	struct kvm_run *run;
 	int vcpu_fd;
 	int event_fd;	/* irqfd: events, and in the user-space way messages */
+	int wake_fd;	/* irqfd: events that other processes raise; the bus's thread */
 	int message_fd; /* irqfd with resampling; kernel's way */
 	int resample_fd;
 	uint32_t apic_id;
@@ -107,6 +109,7 @@ int vmbus__kvm_route_sint(struct vmbus_kvm *kvm, uint32_t vp, uint32_t msr, uint
 int vmbus__kvm_try_resample(struct vmbus_kvm *kvm);
 int vmbus__kvm_connect(struct vmbus_kvm *kvm, uint32_t vp);
 void vmbus__kvm_disconnect(struct vmbus_kvm *kvm, uint32_t vp);
+int vmbus__kvm_wake_fd(struct vmbus_kvm *kvm, uint32_t vp);
 
 /* memory.c; with the lock. */
 int vmbus__kvm_memory_init(struct vmbus_kvm *kvm);

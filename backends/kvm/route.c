@@ -213,6 +213,25 @@ int vmbus__kvm_connect(struct vmbus_kvm *kvm, uint32_t n)
 	return err;
 }
 
+/*
+ * A second descriptor for events, for other processes: whoever has one can read it, and where the
+ * kernel does not take what is written to an irqfd, can make the next write wait.
+ */
+int vmbus__kvm_wake_fd(struct vmbus_kvm *kvm, uint32_t n)
+{
+	struct vmbus__kvm_vp *vp = &kvm->vp[n];
+
+	if (vp->wake_fd >= 0)
+		return 0;
+	if (make_fd(&vp->wake_fd))
+		return VMBUS_E_SYSTEM;
+	if (listen_to(kvm, event_gsi(kvm, n), vp->wake_fd, -1)) {
+		vmbus__kvm_close(&vp->wake_fd);
+		return VMBUS_E_SYSTEM;
+	}
+	return 0;
+}
+
 void vmbus__kvm_disconnect(struct vmbus_kvm *kvm, uint32_t n)
 {
 	struct vmbus__kvm_vp *vp = &kvm->vp[n];
@@ -221,6 +240,7 @@ void vmbus__kvm_disconnect(struct vmbus_kvm *kvm, uint32_t n)
 
 	stop_listening(kvm, message_gsi(kvm, n), &vp->message_fd);
 	stop_listening(kvm, event_gsi(kvm, n), &vp->event_fd);
+	stop_listening(kvm, event_gsi(kvm, n), &vp->wake_fd);
 	vmbus__kvm_close(&vp->resample_fd);
 	errno = saved;
 }

@@ -129,6 +129,7 @@ int vmbus_kvm_reset(struct vmbus_kvm *kvm)
 	(void)pthread_mutex_lock(&kvm->lock);
 	err = reset_registers(kvm);
 	(void)pthread_mutex_unlock(&kvm->lock);
+	vmbus_bus_wake_changed(kvm->bus, VMBUS_VP_NONE);
 	vmbus_bus_reset(kvm->bus);
 	return err;
 }
@@ -367,5 +368,6 @@ int vmbus_kvm_restore(struct vmbus_kvm *kvm, const void *buf, size_t bytes)
 			vmbus__kvm_nudge(kvm, vp); /* one that was under way may be lost */
 			vmbus__kvm_slot_free(kvm, vp);
 		}
+	vmbus_bus_wake_changed(kvm->bus, VMBUS_VP_NONE);
 	return 0;
 }

@@ -168,8 +168,10 @@ int vmbus_kvm_add_vcpu(struct vmbus_kvm *kvm, uint32_t vp, uint32_t apic_id, int
 		err = add(kvm, vp, vcpu_fd, run);
 	}
 	(void)pthread_mutex_unlock(&kvm->lock);
-	if (!err)
+	if (!err) {
 		vmbus__kvm_slot_free(kvm, vp);
+		vmbus_bus_wake_changed(kvm->bus, vp);
+	}
 	return err;
 }
 
@@ -188,6 +190,8 @@ int vmbus_kvm_remove_vcpu(struct vmbus_kvm *kvm, uint32_t vp)
 		err = 0;
 	}
 	(void)pthread_mutex_unlock(&kvm->lock);
+	if (!err)
+		vmbus_bus_wake_changed(kvm->bus, vp);
 	return err;
 }
 

@@ -46,6 +46,7 @@ struct vmbus_shm_attach {
 	uint32_t target_vp;
 	uint32_t target_sint;
 	uint32_t mailbox; /* page */
+	uint32_t parents; /* that took over from another */
 	struct vmbus__shm_pages pages;
 	void (*log)(void *ctx, const char *line); /* the guest's */
 	void *log_ctx;
@@ -71,6 +72,8 @@ int vmbus__shm_take_wakeups(struct vmbus_shm_attach *attach, uint64_t timeout_ns
 /* Take every message that waits in the socket. */
 void vmbus__shm_take_messages(struct vmbus_shm_attach *attach);
 void vmbus__shm_tell_guest(struct vmbus_shm_attach *attach);
+/* Raise the event flag of a connection; any thread. */
+void vmbus__shm_signal_once(struct vmbus_shm_attach *attach, uint32_t conn_id);
 /* The parent is gone, for a reason; the first one counts. */
 void vmbus__shm_lose_parent(struct vmbus_shm_attach *attach, const char *why);
 

@@ -18,15 +18,18 @@
 #include <unistd.h>
 
 #include <vmbus/shm.h>
+#include <vmbus/tap.h>
 
 #include "base/dirty.h"
 #include "shm/parent.h"
+#include "shm/restart_proto.h"
 
 #define MSR_SCONTROL 0x40000080u /* [SYNIC-MSR] */
 #define MSR_SIEFP 0x40000082u
 #define MSR_SIMP 0x40000083u
 #define MSR_SINT0 0x40000090u
 #define VECTOR0 0x20u
+#define FLAG_BYTES 256u /* of each SINT's flags in their page, [SYNIC-EVENT] */
 
 /* Pages at the start of the memory; the layout is told in WELCOME. */
 #define PAGE_MAILBOX 0u
@@ -82,6 +85,20 @@ static int be_raise(void *ctx, uint32_t vp, uint32_t sint, uint32_t flag)
 	return 0;
 }
 
+/* SynIC pages stay where they are, and no SINT is ever masked: this never changes. */
+static int be_wake(void *ctx, uint32_t vp, uint32_t sint, struct vmbus_wake *wake)
+{
+	struct vmbus_shm_child *const child = ctx;
+
+	if (vp >= child->vps || sint >= VMBUS_SINTS)
+		return VMBUS_E_RANGE;
+	if (child->state == VMBUS_SHM_ENDING)
+		return VMBUS_E_STATE;
+	wake->gpa = vmbus_synic_siefp(&child->synic[vp]) + (uint64_t)sint * FLAG_BYTES;
+	wake->fd = child->wake;
+	return 0;
+}
+
 static int be_bind(void *ctx, uint32_t conn_id, int fd)
 {
 	struct vmbus_shm_child *const child = ctx;
@@ -94,6 +111,8 @@ static int be_bind(void *ctx, uint32_t conn_id, int fd)
 	relid = conn_id - VMBUS_SHM_CONN_BASE;
 	if (child->state == VMBUS_SHM_ENDING)
 		return VMBUS_E_STATE;
+	if (child->mute)
+		return VMBUS_E_AGAIN;
 	msg.u.bind.conn_id = conn_id;
 	err = vmbus__shm_send(child->sock, &msg, &fd, 1);
 	if (!err) /* the new one takes the place of the old one */
@@ -117,7 +136,7 @@ static int be_unbind(void *ctx, uint32_t conn_id)
 	if (!vmbus__shm_bindable(conn_id))
 		return VMBUS_E_RANGE;
 	relid = conn_id - VMBUS_SHM_CONN_BASE;
-	if (child->state == VMBUS_SHM_ENDING)
+	if (child->state == VMBUS_SHM_ENDING || child->mute)
 		return 0;
 	if (vmbus__shm_child_unbind(child, relid) == VMBUS_E_AGAIN) {
 		child->unbind[relid / 64] |= (uint64_t)1 << relid % 64;
@@ -149,6 +168,7 @@ const struct vmbus_backend vmbus__shm_backend = {
 	.bind = be_bind,
 	.unbind = be_unbind,
 	.time = be_time,
+	.wake = be_wake,
 	.vps = be_vps,
 };
 
@@ -184,7 +204,7 @@ uint64_t *vmbus_shm_child_dirty(const struct vmbus_shm_child *child, uint64_t *p
 /* Setting up. */
 
 /* Every register of the SynIC is set here: the child has no way to write one. */
-static void start_vp(struct vmbus_shm_child *child, uint32_t vp)
+static void start_vp(struct vmbus_shm_child *child, uint32_t vp, bool in_use)
 {
 	struct vmbus_synic *const synic = &child->synic[vp];
 	const uint32_t page = PAGE_FIRST_VP + 2 * vp;
@@ -197,22 +217,21 @@ static void start_vp(struct vmbus_shm_child *child, uint32_t vp)
 	(void)vmbus_synic_msr_write(synic, MSR_SIEFP, (gpa + VMBUS_PAGE_BYTES) | 1u, true);
 	for (sint = 0; sint < VMBUS_SINTS; sint++)
 		(void)vmbus_synic_msr_write(synic, MSR_SINT0 + sint, VECTOR0 + sint, true);
+	if (in_use) { /* their content stays */
+		synic->content_p[0] = gpa | 1u;
+		synic->content_p[1] = (gpa + VMBUS_PAGE_BYTES) | 1u;
+	}
 	vmbus_synic_set_pages(synic, page_at(child, page), page_at(child, page + 1), marker(child),
 			      page, page + 1u);
 }
 
-static int make_memory(struct vmbus_shm_child *child, const struct vmbus__shm_hello *hello)
+/* Map the memory of the child, and make its marker and its region. */
+static int map_memory(struct vmbus_shm_child *child)
 {
 	const struct vmbus_shm_server_opts *const opts = &child->server->opts;
-	void *map;
-	int err;
+	void *const map =
+		mmap(NULL, child->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, child->memfd, 0);
 
-	child->bytes = hello->memory;
-	child->memfd = opts->huge_pages ? vmbus__shm_create_huge(&child->bytes)
-					: vmbus_shm_create(child->bytes);
-	if (child->memfd < 0)
-		return child->memfd;
-	map = mmap(NULL, child->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, child->memfd, 0);
 	if (map == MAP_FAILED)
 		return vmbus__shm_errno();
 	child->map = map;
@@ -223,17 +242,28 @@ static int make_memory(struct vmbus_shm_child *child, const struct vmbus__shm_he
 		if (!child->dirty.bitmap)
 			return VMBUS_E_NOMEM;
 	}
-	if (opts->on_node) {
-		err = vmbus__shm_place(map, child->bytes, opts->node);
-		if (err)
-			return err;
-	}
 	child->region = (struct vmbus_region){ .bytes = child->bytes,
 					       .host = map,
 					       .fd = opts->huge_pages ? -1 : child->memfd,
 					       .access = VMBUS_READ_WRITE };
 	child->regions[0] = &child->region;
 	return 0;
+}
+
+static int make_memory(struct vmbus_shm_child *child, const struct vmbus__shm_hello *hello)
+{
+	const struct vmbus_shm_server_opts *const opts = &child->server->opts;
+	int err;
+
+	child->bytes = hello->memory;
+	child->memfd = opts->huge_pages ? vmbus__shm_create_huge(&child->bytes)
+					: vmbus_shm_create(child->bytes);
+	if (child->memfd < 0)
+		return child->memfd;
+	err = map_memory(child);
+	if (!err && opts->on_node)
+		err = vmbus__shm_place(child->map, child->bytes, opts->node);
+	return err;
 }
 
 static int make_vps(struct vmbus_shm_child *child, uint32_t vps)
@@ -246,7 +276,7 @@ static int make_vps(struct vmbus_shm_child *child, uint32_t vps)
 		return VMBUS_E_NOMEM;
 	child->vps = vps;
 	for (vp = 0; vp < vps; vp++)
-		start_vp(child, vp);
+		start_vp(child, vp, false);
 	vmbus__shm_child_wrote_box(child);
 	return vmbus_hcbox_parent_init(&child->box, page_at(child, PAGE_MAILBOX));
 }
@@ -262,14 +292,22 @@ static int make_bus(struct vmbus_shm_child *child)
 		.regions = child->regions,
 		.region_count = 1,
 		.limits = opts->limits,
+		.mirrors_max = opts->mirrors_max,
+		.buf_bytes_max = opts->buf_bytes_max,
 		.dirty = marker(child),
 		.log = opts->log,
 		.log_ctx = opts->ctx,
 		.removed = opts->removed,
 		.removed_ctx = opts->ctx,
+		.record = child->record,
+		.record_bytes = child->record ? (size_t)opts->record_bytes : 0,
 	};
+	int err;
 
-	return vmbus_bus_create(&bus, &child->bus);
+	err = vmbus_bus_create(&bus, &child->bus);
+	if (!err)
+		vmbus_bus_allow_capture(child->bus, opts->allow_capture);
+	return err;
 }
 
 static int watch(struct vmbus_shm_child *child)
@@ -315,9 +353,11 @@ bool vmbus__shm_child_free(struct vmbus_shm_child *child)
 		if (vmbus_bus_end(child->bus))
 			return false;
 	}
+	vmbus__shm_record_end(child);
 	if (child->map)
 		munmap(child->map, child->bytes);
 	vmbus__shm_close(&child->knock);
+	vmbus__shm_close(&child->wake);
 	vmbus__shm_close(&child->memfd);
 	free(child->dirty.bitmap);
 	free(child->synic);
@@ -327,14 +367,19 @@ bool vmbus__shm_child_free(struct vmbus_shm_child *child)
 	return true;
 }
 
-/* The set that the child waits on: it hears our bell but cannot touch it. */
-static int make_listener(int knock)
+/*
+ * The set that the child waits on: it hears our bell but cannot touch it.  Other processes that wake
+ * the child have a bell of their own, since they could fill it, and make its next write wait.
+ */
+static int make_listener(const struct vmbus_shm_child *child)
 {
 	int fd = epoll_create1(EPOLL_CLOEXEC), err;
 
 	if (fd < 0)
 		return vmbus__shm_errno();
-	err = vmbus__shm_epoll_add(fd, knock, EPOLLIN | EPOLLET, 0);
+	err = vmbus__shm_epoll_add(fd, child->knock, EPOLLIN | EPOLLET, 0);
+	if (!err)
+		err = vmbus__shm_epoll_add(fd, child->wake, EPOLLIN | EPOLLET, 1);
 	if (err)
 		vmbus__shm_close(&fd);
 	return err ? err : fd;
@@ -344,7 +389,7 @@ static int send_welcome(struct vmbus_shm_child *child)
 {
 	struct vmbus__shm_msg msg = { .type = VMBUS_SHM_WELCOME };
 	struct vmbus__shm_welcome *const welcome = &msg.u.welcome;
-	int listener = make_listener(child->knock);
+	int listener = make_listener(child);
 	int self = vmbus__shm_pidfd((int32_t)getpid());
 	const int fds[] = { child->memfd, child->doorbell, listener, self };
 	int err;
@@ -390,6 +435,10 @@ static int set_up(struct vmbus_shm_child *child, const struct vmbus__shm_hello *
 	child->knock = vmbus__shm_doorbell();
 	if (child->knock < 0)
 		return child->knock;
+	child->wake = vmbus__shm_doorbell();
+	if (child->wake < 0)
+		return child->wake;
+	vmbus__shm_record_make(child);
 	err = make_memory(child, hello);
 	if (!err)
 		err = make_vps(child, hello->vps);
@@ -418,6 +467,9 @@ static int check_hello(const struct vmbus_shm_server *server, const struct vmbus
 {
 	const struct vmbus_shm_server_opts *const opts = &server->opts;
 
+	if (opts->no_children)
+		return refuse(refused, VMBUS_SHM_CODE_DENIED,
+			      "no children are taken here (no_children)");
 	if (hello->flags & ~VMBUS_SHM_HELLO_HUGE)
 		return refuse(refused, VMBUS_SHM_CODE_MESSAGE, "unknown flags 0x%x", hello->flags);
 	if (hello->vps == 0 || hello->vps > opts->vps_max)
@@ -454,7 +506,7 @@ static struct vmbus_shm_child *new_child(struct vmbus_shm_server *server, int so
 		return NULL;
 	child->server = server;
 	child->sock = sock;
-	child->pidfd = child->doorbell = child->knock = child->memfd = -1;
+	child->pidfd = child->doorbell = child->knock = child->wake = child->memfd = -1;
 	for (slot = 0; server->children[slot]; slot++)
 		;
 	child->slot = slot;
@@ -491,6 +543,8 @@ int vmbus__shm_child_create(struct vmbus_shm_server *server, int sock,
 	}
 	child->state = VMBUS_SHM_ATTACHED;
 	server->attached++;
+	vmbus__shm_providers_add(child);
+	vmbus__shm_record_note(child, VMBUS_RECORD_ATTACHED, child->vps, NULL);
 	vmbus__shm_log(&server->log, VMBUS_LOG_INFO, "%s: attached, process %d, %llu bytes",
 		       child->name, child->pid, (unsigned long long)child->bytes);
 	if (send_welcome(child))
@@ -505,4 +559,149 @@ err_free:
 		vmbus__shm_child_retire(child);
 	}
 	return err;
+}
+
+/* The registers of the SynIC without their effect on the pages, which are in use. */
+static int adopt_vps(struct vmbus_shm_child *child, const struct vmbus__rs_state *state)
+{
+	uint32_t vp;
+
+	child->synic = calloc(state->vps, sizeof(*child->synic));
+	child->waiting = calloc(state->vps, sizeof(*child->waiting));
+	if (!child->synic || !child->waiting)
+		return VMBUS_E_NOMEM;
+	child->vps = state->vps;
+	for (vp = 0; vp < child->vps; vp++)
+		start_vp(child, vp, true);
+	child->box.page_p = (struct vmbus_hcbox *)(void *)page_at(child, PAGE_MAILBOX);
+	child->box.seq_p = state->box_seq;
+	child->box.broken_p = state->box_broken;
+	return 0;
+}
+
+/* Memory that is there, as it is; what was marked in it is not known, so everything is. */
+static int adopt_memory(struct vmbus_shm_child *child)
+{
+	const bool may_be_huge = child->server->opts.huge_pages;
+	bool huge = false;
+	int err = vmbus__shm_check_memory(child->memfd, child->bytes, &huge);
+
+	if (err || (huge && !may_be_huge))
+		return err ? err : VMBUS_E_PERM;
+	err = map_memory(child);
+	if (!err && child->dirty.bitmap)
+		memset(child->dirty.bitmap, 0xFF,
+		       (child->dirty.frames / 64 + 1) * sizeof(*child->dirty.bitmap));
+	return err;
+}
+
+static int adopt(struct vmbus_shm_child *child, const struct vmbus__rs_state *state, int *fds)
+{
+	int *const to[] = { &child->sock, &child->memfd, &child->doorbell, &child->knock,
+			    &child->wake };
+	uint32_t i;
+	int err;
+
+	for (i = 0; i < sizeof(to) / sizeof(to[0]); i++) {
+		*to[i] = fds[i];
+		fds[i] = -1;
+	}
+	child->mute = true;
+	child->bytes = state->memory;
+	memcpy(child->unbind, state->unbind, sizeof(child->unbind));
+	child->pid = peer_pid(child->sock);
+	child->pidfd = child->pid > 0 ? vmbus__shm_pidfd(child->pid) : -1;
+	if (!vmbus__shm_is_doorbell(child->doorbell) || !vmbus__shm_is_doorbell(child->knock) ||
+	    !vmbus__shm_is_doorbell(child->wake))
+		return VMBUS_E_PEER;
+	err = adopt_memory(child);
+	if (!err)
+		err = adopt_vps(child, state);
+	return err ? err : make_bus(child);
+}
+
+int vmbus__shm_child_adopt(struct vmbus_shm_server *server, const struct vmbus__rs_state *state,
+			   int *fds, struct vmbus_shm_child **made)
+{
+	const struct vmbus_shm_server_opts *const opts = &server->opts;
+	struct vmbus__shm_hello hello = { .memory = state->memory,
+					  .vps = state->vps,
+					  .flags = VMBUS_SHM_HELLO_HUGE };
+	struct vmbus__shm_text refused;
+	struct vmbus_shm_child *child;
+	int err;
+
+	memcpy(hello.name, state->name, sizeof(hello.name));
+	err = check_hello(server, &hello, &refused);
+	if (err) {
+		vmbus__shm_log(&server->log, VMBUS_LOG_ERROR, "%s: %s", state->name, refused.text);
+		return err;
+	}
+	child = new_child(server, -1, &hello);
+	err = child ? adopt(child, state, fds) : VMBUS_E_NOMEM;
+	if (!err && opts->attached)
+		err = opts->attached(opts->ctx, child, child->bus);
+	if (err) {
+		if (child) {
+			child->state = VMBUS_SHM_ENDING;
+			server->ending++;
+			vmbus__shm_child_retire(child);
+		}
+		return err;
+	}
+	child->state = VMBUS_SHM_ATTACHED;
+	server->attached++;
+	*made = child;
+	return 0;
+}
+
+/* What was bound to eventfds of the parent before is signalled by flags again. */
+static void unbind_open(void *ctx, const struct vmbus_chan_info *info)
+{
+	struct vmbus_shm_child *const child = ctx;
+	const uint32_t relid = info->conn_id - VMBUS_SHM_CONN_BASE;
+
+	if (vmbus__shm_bindable(info->conn_id))
+		child->unbind[relid / 64] |= (uint64_t)1 << relid % 64;
+}
+
+void vmbus__shm_child_begin(struct vmbus_shm_child *child)
+{
+	const struct vmbus__rs_msg msg = { .type = VMBUS_RS_PARENT };
+	uint8_t bytes[VMBUS_SHM_MSG_MAX];
+	int self = vmbus__shm_pidfd((int32_t)getpid());
+	int err;
+
+	child->mute = false;
+	child->rung = child->box_due = child->bus_due = true;
+	err = vmbus__shm_send_bytes(child->sock, bytes, vmbus__rs_encode(&msg, bytes), &self,
+				    self >= 0);
+	vmbus__shm_close(&self);
+	if (!err)
+		err = watch(child);
+	vmbus_bus_list(child->bus, unbind_open, child);
+	child->unbind_due = true;
+	if (err) {
+		vmbus__shm_child_socket(child, true);
+		return;
+	}
+	(void)vmbus__shm_epoll_mod(child->server->epoll_fd, child->sock,
+				   EPOLLIN | EPOLLRDHUP | EPOLLOUT,
+				   vmbus__shm_tag(VMBUS_SHM_EV_SOCK, child->slot, child->gen));
+	vmbus__shm_providers_add(child);
+	vmbus__shm_log(&child->server->log, VMBUS_LOG_INFO, "%s: taken over, process %d",
+		       child->name, child->pid);
+}
+
+/* Descriptors stay in a set while another process has them: they are taken out before the close. */
+void vmbus__shm_child_disown(struct vmbus_shm_child *child)
+{
+	const int epoll_fd = child->server->epoll_fd;
+
+	vmbus__shm_epoll_del(epoll_fd, child->sock);
+	vmbus__shm_epoll_del(epoll_fd, child->doorbell);
+	vmbus__shm_close(&child->sock);
+	vmbus__shm_close(&child->doorbell);
+	vmbus_bus_let_go(child->bus);
+	vmbus__shm_child_leave(child, "another process goes on with it");
 }

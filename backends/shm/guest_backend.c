@@ -44,6 +44,12 @@ static int set_flag(struct vmbus_shm_attach *attach, uint32_t flag)
 	return 0;
 }
 
+void vmbus__shm_signal_once(struct vmbus_shm_attach *attach, uint32_t conn_id)
+{
+	if (vmbus__shm_bindable(conn_id))
+		(void)set_flag(attach, conn_id - VMBUS_SHM_CONN_BASE);
+}
+
 static int put_message(struct vmbus_shm_attach *attach, const struct vmbus_hc_call *call)
 {
 	const struct vmbus_hc_control control = { .code = VMBUS_HC_POST_MESSAGE };

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "shm/capture.h"
+#include "shm/diag_proto.h"
 #include "shm/parent.h"
 
 #define ROWS_MAX 32u
@@ -66,22 +68,35 @@ struct entry {
 	bool ending;
 };
 
-static int tell_entry(const struct entry *entry, int sock)
+static int tell_entry(const struct entry *entry, struct vmbus__shm_lister *lister, int sock)
 {
 	struct vmbus__shm_msg msg = { .type = VMBUS_SHM_CHILD };
 	struct vmbus__shm_child_line *const line = &msg.u.child;
+	int err;
 
 	line->memory = entry->bytes;
 	line->pid = entry->pid;
 	line->vps = entry->vps;
 	line->state = entry->ending;
 	copy_text(line->name, sizeof(line->name), entry->name);
-	return vmbus__shm_send(sock, &msg, NULL, 0);
+	if (!lister->half) {
+		err = vmbus__shm_send(sock, &msg, NULL, 0);
+		if (err)
+			return err;
+		lister->gen = entry->gen;
+		lister->children++;
+		if (lister->query != VMBUS_DG_DIAG)
+			return 0;
+		lister->half = true; /* the socket may have no room for the second now */
+	}
+	err = vmbus__shm_tell_bus(entry->bus, sock);
+	lister->half = err != 0;
+	return err;
 }
 
 /* Returns how many were told, or an error; fewer than room: there are no more. */
-static int tell_channels(struct vmbus_bus *bus, struct vmbus__shm_lister *lister, int sock,
-			 uint32_t room)
+static int tell_infos(struct vmbus_bus *bus, struct vmbus__shm_lister *lister, int sock,
+		      uint32_t room)
 {
 	struct rows rows = { .first = lister->index, .room = room };
 	struct vmbus__shm_msg msg = { .type = VMBUS_SHM_CHANNEL };
@@ -100,10 +115,23 @@ static int tell_channels(struct vmbus_bus *bus, struct vmbus__shm_lister *lister
 	return (int)rows.count;
 }
 
+static int tell_channels(struct vmbus_bus *bus, struct vmbus__shm_lister *lister, int sock,
+			 uint32_t room)
+{
+	switch (lister->query) {
+	case VMBUS_DG_DIAG:
+		return vmbus__shm_tell_diags(bus, lister, sock, room);
+	case VMBUS_DG_RECORDS:
+		return vmbus__shm_tell_record(bus, lister, sock, room);
+	default:
+		return tell_infos(bus, lister, sock, room);
+	}
+}
+
 static void next_entry(struct vmbus__shm_lister *lister)
 {
 	lister->slot++;
-	lister->named = false;
+	lister->named = lister->half = false;
 	lister->index = 0;
 }
 
@@ -147,7 +175,7 @@ static bool entry_of(const struct vmbus_shm_server *server, const struct vmbus__
 			? child_entry(server->children[lister->slot], entry)
 			: other_entry(&server->others[lister->slot - server->slots], entry);
 
-	return found && (!lister->named || entry->gen == lister->gen);
+	return found && ((!lister->named && !lister->half) || entry->gen == lister->gen);
 }
 
 int vmbus__shm_list_some(struct vmbus_shm_server *server, struct vmbus__shm_lister *lister,
@@ -165,12 +193,10 @@ int vmbus__shm_list_some(struct vmbus_shm_server *server, struct vmbus__shm_list
 		if (rows == 0)
 			return 0;
 		if (!lister->named) {
-			err = tell_entry(&entry, sock);
+			err = tell_entry(&entry, lister, sock);
 			if (err)
 				return err;
 			lister->named = true;
-			lister->gen = entry.gen;
-			lister->children++;
 			rows--;
 			continue;
 		}
@@ -217,6 +243,8 @@ void vmbus_shm_server_remove_bus(struct vmbus_shm_server *server, const struct v
 	uint32_t i;
 
 	for (i = 0; bus && i < VMBUS_SHM_BUSES_MAX; i++)
-		if (server->others[i].bus == bus)
+		if (server->others[i].bus == bus) {
+			vmbus__shm_capture_forget(server, bus);
 			server->others[i].bus = NULL;
+		}
 }

@@ -16,8 +16,10 @@
 
 #define VMBUS_SHM_CONNS_MAX 64u /* connections that said nothing yet, or are being told a list */
 #define VMBUS_SHM_FLAG_WORDS 32u
+#define VMBUS_SHM_CAPTURES_MAX 64u
 #define VMBUS_SHM_BUSES_MAX 64u /* of no child, in listings */
-#define VMBUS_SHM_PATH_MAX 96u	/* of sun_path, so that a name of our own fits too */
+#define VMBUS_SHM_RECORD_PATH 4096u
+#define VMBUS_SHM_PATH_MAX 96u /* of sun_path, so that a name of our own fits too */
 
 /* Which descriptor became ready: data of the epoll set, generation << 32 | kind << 24 | slot. */
 enum vmbus__shm_kind {
@@ -28,7 +30,9 @@ enum vmbus__shm_kind {
 	VMBUS_SHM_EV_SOCK,
 	VMBUS_SHM_EV_PROCESS,
 	VMBUS_SHM_EV_DOORBELL,
-	VMBUS_SHM_EV_BUS
+	VMBUS_SHM_EV_BUS,
+	VMBUS_SHM_EV_CAPTURE,
+	VMBUS_SHM_EV_PROVIDERS
 };
 
 static inline uint64_t vmbus__shm_tag(enum vmbus__shm_kind kind, uint32_t slot, uint32_t gen)
@@ -43,7 +47,9 @@ struct vmbus__shm_lister {
 	uint32_t index; /* of the next channel */
 	uint32_t children;
 	uint32_t channels;
-	bool named; /* its CHILD line is out */
+	bool half;	/* its CHILD line is out, the line of its bus is not */
+	bool named;	/* all before its channels is out */
+	uint32_t query; /* what is wanted: LIST, or a query of diag_proto.h */
 };
 
 /* A bus that is no child's, for listings only. */
@@ -61,6 +67,8 @@ struct vmbus__shm_conn {
 	uint64_t deadline;
 	uint64_t age; /* the lowest is the oldest */
 	bool listing;
+	bool waits; /* said HELLO, and may not attach before the deadline */
+	struct vmbus__shm_hello hello;
 	struct vmbus__shm_lister lister;
 };
 
@@ -81,6 +89,7 @@ struct vmbus_shm_child {
 	int pidfd;
 	int doorbell; /* rung by the child, watched by the server's epoll set */
 	int knock;    /* rung by us, also from threads that dispatch channels */
+	int wake;     /* rung by other processes that serve rings of the child, never by us */
 	int memfd;
 	uint8_t *map;
 	uint64_t bytes;
@@ -99,16 +108,20 @@ struct vmbus_shm_child {
 	bool bus_due;
 	bool kicked;
 	bool unbind_due;
+	bool mute;	/* of another parent still: nothing is sent to it */
 	bool told;	/* detached() was called, or must not be */
 	uint32_t tried; /* the round in which its bus could not be ended yet */
 	char name[VMBUS_SHM_NAME_BYTES];
 	char kick_why[VMBUS_SHM_TEXT_BYTES];
+	void *record; /* the flight record, of opts.record_bytes; NULL: none */
+	char record_name[VMBUS_SHM_NAME_BYTES + 40]; /* of its file; "": it has none */
 };
 
 struct vmbus_shm_server {
 	struct vmbus_shm_server_opts opts;
 	struct vmbus__shm_log log;
 	char *path;
+	char *record_dir;
 	dev_t dev;
 	ino_t ino;
 	int epoll_fd;
@@ -122,12 +135,17 @@ struct vmbus_shm_server {
 	struct vmbus_shm_child **children;
 	uint32_t attached;
 	uint32_t ending;
-	uint32_t cursor; /* whose turn is next */
-	uint32_t round;	 /* of dispatch */
+	uint32_t cursor;       /* whose turn is next */
+	uint32_t round;	       /* of dispatch */
+	uint32_t attach_round; /* in which the last child attached: one in each is enough */
+	uint64_t attach_due;   /* when the rate of attaches would be as it may be, ns */
+	struct vmbus_shm_server_stats stats;
 	uint32_t gen;
 	uint64_t age;
 	struct vmbus__shm_conn conns[VMBUS_SHM_CONNS_MAX];
 	struct vmbus__shm_other others[VMBUS_SHM_BUSES_MAX];
+	struct vmbus__shm_capture *captures[VMBUS_SHM_CAPTURES_MAX];
+	uint32_t capturing;
 };
 
 /* The backend of a child's bus; its context is the child. */
@@ -161,11 +179,45 @@ void vmbus__shm_child_wrote_box(const struct vmbus_shm_child *child);
 /* The page of event flags that it sets for us. */
 void *vmbus__shm_child_flags(const struct vmbus_shm_child *child);
 int vmbus__shm_child_unbind(struct vmbus_shm_child *child, uint32_t relid);
+/* Parent restart: a child of another process's, whose descriptors are taken; it hears nothing yet. */
+struct vmbus__rs_state;
+int vmbus__shm_child_adopt(struct vmbus_shm_server *server, const struct vmbus__rs_state *state,
+			   int *fds, struct vmbus_shm_child **child);
+/* It is ours: tell it, and watch it. */
+void vmbus__shm_child_begin(struct vmbus_shm_child *child);
+/* It is another process's: nothing of it is written, and it is told nothing; it goes. */
+void vmbus__shm_child_disown(struct vmbus_shm_child *child);
+bool vmbus__shm_within_callback(const struct vmbus_shm_server *server);
+int vmbus__shm_listen_by(const struct vmbus_shm_server_opts *opts, int listen_fd,
+			 struct vmbus_shm_server **server);
 /* The server ends: devices are waited for. */
 void vmbus__shm_child_destroy(struct vmbus_shm_child *child);
+/* The same, without a word to the child. */
+void vmbus__shm_child_leave(struct vmbus_shm_child *child, const char *why);
 
 /* Tell up to rows lines.  Returns 1 at the end, 0 when more is to come; AGAIN: no room now. */
 int vmbus__shm_list_some(struct vmbus_shm_server *server, struct vmbus__shm_lister *lister,
 			 int sock, uint32_t rows);
+
+/* diag.c: the lines of one bus; the last two return how many were told, or an error. */
+int vmbus__shm_tell_bus(struct vmbus_bus *bus, int sock);
+int vmbus__shm_tell_diags(struct vmbus_bus *bus, struct vmbus__shm_lister *lister, int sock,
+			  uint32_t room);
+int vmbus__shm_tell_record(struct vmbus_bus *bus, struct vmbus__shm_lister *lister, int sock,
+			   uint32_t room);
+
+/* server_providers.c: device providers; 0, or a code of the protocol with a text. */
+int vmbus__shm_providers_watch(struct vmbus_shm_server *server);
+uint32_t vmbus__shm_providers_event(struct vmbus_shm_server *server);
+uint32_t vmbus__shm_providers_take(struct vmbus_shm_server *server, int sock,
+				   const struct vmbus__shm_record *record, const char **text);
+void vmbus__shm_providers_add(struct vmbus_shm_child *child);
+void vmbus__shm_providers_remove(struct vmbus_shm_child *child);
+
+/* record.c: the flight record of a child. */
+void vmbus__shm_record_make(struct vmbus_shm_child *child);
+void vmbus__shm_record_end(struct vmbus_shm_child *child); /* after the bus */
+void vmbus__shm_record_note(struct vmbus_shm_child *child, uint32_t kind, uint64_t a,
+			    const char *text);
 
 #endif

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "shm/cursor.h"
 #include "shm/sys.h"
 
 #define HEADER_BYTES 16u
@@ -25,85 +26,12 @@ static const uint32_t type_bytes[VMBUS_SHM_TYPES] = {
 	[VMBUS_SHM_UNBIND] = 32,
 };
 
-/* A place in a message, moved on by each member. */
-struct cursor {
-	uint8_t *out;
-	const uint8_t *in;
-	bool bad;
-};
-
-static void put(struct cursor *c, uint64_t v, unsigned int bytes)
-{
-	unsigned int i;
-
-	for (i = 0; i < bytes; i++)
-		*c->out++ = (uint8_t)(v >> (8 * i));
-}
-
-static void put32(struct cursor *c, uint32_t v)
-{
-	put(c, v, 4);
-}
-
-static void put_bytes(struct cursor *c, const void *from, size_t bytes)
-{
-	memcpy(c->out, from, bytes);
-	c->out += bytes;
-}
-
-/* Text up to its end, then zeroes; the last byte is always one. */
-static void put_text(struct cursor *c, const char *text, size_t bytes)
-{
-	const size_t len = strnlen(text, bytes - 1);
-
-	memcpy(c->out, text, len);
-	memset(c->out + len, 0, bytes - len);
-	c->out += bytes;
-}
-
-static uint64_t get(struct cursor *c, unsigned int bytes)
-{
-	uint64_t v = 0;
-	unsigned int i;
-
-	for (i = 0; i < bytes; i++)
-		v |= (uint64_t)*c->in++ << (8 * i);
-	return v;
-}
-
-static uint32_t get32(struct cursor *c)
-{
-	return (uint32_t)get(c, 4);
-}
-
-static void get_bytes(struct cursor *c, void *to, size_t bytes)
-{
-	memcpy(to, c->in, bytes);
-	c->in += bytes;
-}
-
-/* Text for people: it must end, and what a terminal would obey becomes a question mark. */
-static void get_text(struct cursor *c, char *to, size_t bytes)
-{
-	size_t i;
-
-	get_bytes(c, to, bytes);
-	if (!memchr(to, 0, bytes)) {
-		c->bad = true;
-		to[bytes - 1] = 0;
-	}
-	for (i = 0; to[i]; i++)
-		if ((unsigned char)to[i] < 0x20 || (unsigned char)to[i] >= 0x7F)
-			to[i] = '?';
-	memset(to + i, 0, bytes - i);
-}
-
 uint32_t vmbus__shm_msg_bytes(uint32_t type)
 {
 	return type < VMBUS_SHM_TYPES ? type_bytes[type] : 0;
 }
 
-static void put_hello(struct cursor *c, const struct vmbus__shm_hello *m)
+static void put_hello(struct vmbus__cursor *c, const struct vmbus__shm_hello *m)
 {
 	put(c, m->memory, 8);
 	put32(c, m->vps);
@@ -111,7 +39,7 @@ static void put_hello(struct cursor *c, const struct vmbus__shm_hello *m)
 	put_text(c, m->name, sizeof(m->name));
 }
 
-static void get_hello(struct cursor *c, struct vmbus__shm_hello *m)
+static void get_hello(struct vmbus__cursor *c, struct vmbus__shm_hello *m)
 {
 	m->memory = get(c, 8);
 	m->vps = get32(c);
@@ -119,7 +47,7 @@ static void get_hello(struct cursor *c, struct vmbus__shm_hello *m)
 	get_text(c, m->name, sizeof(m->name));
 }
 
-static void put_welcome(struct cursor *c, const struct vmbus__shm_welcome *m)
+static void put_welcome(struct vmbus__cursor *c, const struct vmbus__shm_welcome *m)
 {
 	put(c, m->memory, 8);
 	put32(c, m->vps);
@@ -130,7 +58,7 @@ static void put_welcome(struct cursor *c, const struct vmbus__shm_welcome *m)
 	put32(c, m->heap);
 }
 
-static void get_welcome(struct cursor *c, struct vmbus__shm_welcome *m)
+static void get_welcome(struct vmbus__cursor *c, struct vmbus__shm_welcome *m)
 {
 	m->memory = get(c, 8);
 	m->vps = get32(c);
@@ -141,7 +69,7 @@ static void get_welcome(struct cursor *c, struct vmbus__shm_welcome *m)
 	m->heap = get32(c);
 }
 
-static void put_child(struct cursor *c, const struct vmbus__shm_child_line *m)
+static void put_child(struct vmbus__cursor *c, const struct vmbus__shm_child_line *m)
 {
 	put(c, m->memory, 8);
 	put32(c, (uint32_t)m->pid);
@@ -151,7 +79,7 @@ static void put_child(struct cursor *c, const struct vmbus__shm_child_line *m)
 	put_text(c, m->name, sizeof(m->name));
 }
 
-static void get_child(struct cursor *c, struct vmbus__shm_child_line *m)
+static void get_child(struct vmbus__cursor *c, struct vmbus__shm_child_line *m)
 {
 	m->memory = get(c, 8);
 	m->pid = (int32_t)get32(c);
@@ -161,7 +89,7 @@ static void get_child(struct cursor *c, struct vmbus__shm_child_line *m)
 	get_text(c, m->name, sizeof(m->name));
 }
 
-static void put_channel(struct cursor *c, const struct vmbus__shm_channel_line *m)
+static void put_channel(struct vmbus__cursor *c, const struct vmbus__shm_channel_line *m)
 {
 	put_bytes(c, m->class_id.b, sizeof(m->class_id.b));
 	put_bytes(c, m->instance_id.b, sizeof(m->instance_id.b));
@@ -178,7 +106,7 @@ static void put_channel(struct cursor *c, const struct vmbus__shm_channel_line *
 	put_text(c, m->state, sizeof(m->state));
 }
 
-static void get_channel(struct cursor *c, struct vmbus__shm_channel_line *m)
+static void get_channel(struct vmbus__cursor *c, struct vmbus__shm_channel_line *m)
 {
 	get_bytes(c, m->class_id.b, sizeof(m->class_id.b));
 	get_bytes(c, m->instance_id.b, sizeof(m->instance_id.b));
@@ -198,7 +126,7 @@ static void get_channel(struct cursor *c, struct vmbus__shm_channel_line *m)
 uint32_t vmbus__shm_encode(const struct vmbus__shm_msg *msg, uint8_t out[VMBUS_SHM_MSG_MAX])
 {
 	const uint32_t bytes = vmbus__shm_msg_bytes(msg->type);
-	struct cursor c = { .out = out };
+	struct vmbus__cursor c = { .out = out };
 
 	memset(out, 0, VMBUS_SHM_MSG_MAX);
 	put32(&c, VMBUS_SHM_MAGIC);
@@ -239,7 +167,7 @@ uint32_t vmbus__shm_encode(const struct vmbus__shm_msg *msg, uint8_t out[VMBUS_S
 	return bytes;
 }
 
-static void decode_body(struct cursor *c, struct vmbus__shm_msg *msg)
+static void decode_body(struct vmbus__cursor *c, struct vmbus__shm_msg *msg)
 {
 	switch (msg->type) {
 	case VMBUS_SHM_HELLO:
@@ -275,7 +203,7 @@ static void decode_body(struct cursor *c, struct vmbus__shm_msg *msg)
 
 int vmbus__shm_decode(const uint8_t *bytes, size_t len, struct vmbus__shm_msg *msg)
 {
-	struct cursor c = { .in = bytes };
+	struct vmbus__cursor c = { .in = bytes };
 	uint32_t version, told;
 
 	memset(msg, 0, sizeof(*msg));
@@ -328,14 +256,16 @@ int vmbus__shm_recv(int sock, struct vmbus__shm_record *record)
 			      .msg_iovlen = 1,
 			      .msg_control = &control,
 			      .msg_controllen = sizeof(control) };
+	bool reset = false;
 	ssize_t n;
 
 	record->len = 0;
 	record->fd_count = 0;
 	record->cut = false;
+	/* A peer that closed with something unread: told once, before what it said last. */
 	do
 		n = recvmsg(sock, &hdr, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	while (n < 0 && (errno == EINTR || (errno == ECONNRESET && !reset && (reset = true))));
 	if (n < 0) {
 		if (errno == EAGAIN || errno == EWOULDBLOCK)
 			return 0;
@@ -361,14 +291,14 @@ void vmbus__shm_record_close(struct vmbus__shm_record *record)
 	record->fd_count = 0;
 }
 
-int vmbus__shm_send(int sock, const struct vmbus__shm_msg *msg, const int *fds, int fd_count)
+int vmbus__shm_send_bytes(int sock, const uint8_t *bytes, uint32_t len, const int *fds,
+			  int fd_count)
 {
 	union {
 		struct cmsghdr align;
 		char room[CMSG_SPACE(sizeof(int) * 8)];
 	} control;
-	uint8_t bytes[VMBUS_SHM_MSG_MAX];
-	struct iovec iov = { bytes, vmbus__shm_encode(msg, bytes) };
+	struct iovec iov = { (void *)(uintptr_t)bytes, len };
 	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
 	ssize_t n;
 
@@ -395,6 +325,13 @@ int vmbus__shm_send(int sock, const struct vmbus__shm_msg *msg, const int *fds, 
 		return VMBUS_E_AGAIN;
 	return errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN ? VMBUS_E_PEER
 									  : vmbus__shm_errno();
+}
+
+int vmbus__shm_send(int sock, const struct vmbus__shm_msg *msg, const int *fds, int fd_count)
+{
+	uint8_t bytes[VMBUS_SHM_MSG_MAX];
+
+	return vmbus__shm_send_bytes(sock, bytes, vmbus__shm_encode(msg, bytes), fds, fd_count);
 }
 
 void vmbus__shm_send_text(int sock, uint32_t type, uint32_t code, const char *text)

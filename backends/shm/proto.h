@@ -13,8 +13,8 @@
 #define VMBUS_SHM_VERSION 1u
 #define VMBUS_SHM_NAME_BYTES 64u
 #define VMBUS_SHM_TEXT_BYTES 120u
-#define VMBUS_SHM_MSG_MAX 512u /* room for a message; the longest has 256 bytes */
-#define VMBUS_SHM_FDS_MAX 253  /* that one message can carry, whatever we expect */
+#define VMBUS_SHM_MSG_MAX 1024u /* room for a message of any kind */
+#define VMBUS_SHM_FDS_MAX 253	/* that one message can carry, whatever we expect */
 #define VMBUS_SHM_RELIDS 2048u
 #define VMBUS_SHM_CONN_BASE 0x2000u /* connection id of relid 0: relid + (SINT << 12) */
 #define VMBUS_SHM_CONTROL_BIT 0u    /* event flag to the parent: look at slots and mailbox */
@@ -44,7 +44,10 @@ enum vmbus__shm_code {
 	VMBUS_SHM_CODE_DENIED = 6,  /* the embedder does not want it */
 	VMBUS_SHM_CODE_SYSTEM = 7,  /* the parent's system refused */
 	VMBUS_SHM_CODE_HUGE = 8,    /* memory is of huge pages, and the child does not allow it */
-	VMBUS_SHM_CODE_KICKED = 9   /* thrown out */
+	VMBUS_SHM_CODE_KICKED = 9,  /* thrown out */
+	VMBUS_SHM_CODE_TAKEN = 10,  /* there is a provider of this class and name */
+	VMBUS_SHM_CODE_OVER = 11,   /* another provider took over */
+	VMBUS_SHM_CODE_UNKNOWN = 12 /* no channel like that, or a number past its limit */
 };
 
 #define VMBUS_SHM_HELLO_HUGE 0x1u    /* HELLO: huge pages are fine */
@@ -162,6 +165,10 @@ void vmbus__shm_record_close(struct vmbus__shm_record *record);
 
 /* Send one message without waiting.  Errors: AGAIN (no room), PEER (closed), the system's. */
 int vmbus__shm_send(int sock, const struct vmbus__shm_msg *msg, const int *fds, int fd_count);
+
+/* The same of bytes that were encoded. */
+int vmbus__shm_send_bytes(int sock, const uint8_t *bytes, uint32_t len, const int *fds,
+			  int fd_count);
 
 /* Send REFUSED or BYE; what cannot be sent is lost. */
 void vmbus__shm_send_text(int sock, uint32_t type, uint32_t code, const char *text);

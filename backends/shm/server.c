@@ -17,7 +17,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shm/diag_proto.h"
+#include "shm/capture.h"
+#include "shm/diag_proto.h"
 #include "shm/parent.h"
+#include "shm/provider_proto.h"
 
 #define EVENTS_PER_CALL 64
 #define ACCEPTS_PER_CALL 8
@@ -26,6 +30,10 @@
 #define LIST_NS 10000000000u /* to take a whole listing */
 #define DEAF_NS 200000000u   /* before we accept again after descriptors ran out */
 #define CHILDREN_LIMIT 4096u
+#define RECORD_LIMIT ((uint64_t)64 << 20)
+#define ATTACH_RATE 32u	     /* in a second */
+#define ATTACHES_AT_ONCE 64u /* and children_max, if that is more */
+#define SECOND_NS 1000000000u
 
 static uint64_t earliest(const struct vmbus_shm_server *server)
 {
@@ -61,7 +69,7 @@ static void drop_conn(struct vmbus_shm_server *server, struct vmbus__shm_conn *c
 {
 	vmbus__shm_epoll_del(server->epoll_fd, conn->fd);
 	vmbus__shm_close(&conn->fd);
-	conn->listing = false;
+	conn->listing = conn->waits = false;
 }
 
 static void refuse_conn(struct vmbus_shm_server *server, struct vmbus__shm_conn *conn,
@@ -86,7 +94,9 @@ static struct vmbus__shm_conn *place_for_conn(struct vmbus_shm_server *server)
 		if (conn->age < oldest->age)
 			oldest = conn;
 	}
-	refuse_conn(server, oldest, VMBUS_SHM_CODE_FULL, "too many connections that say nothing");
+	server->stats.quota_conns++;
+	refuse_conn(server, oldest, VMBUS_SHM_CODE_FULL,
+		    "too many connections that are no child yet");
 	return oldest;
 }
 
@@ -121,6 +131,7 @@ static uint32_t accept_some(struct vmbus_shm_server *server)
 				       "%s: cannot accept: %s; raise ulimit -n", server->path,
 				       strerror(errno));
 			watch_listener(server, false);
+			server->stats.no_descriptors++;
 		}
 		break;
 	}
@@ -144,22 +155,82 @@ static const char *wrong_record(const struct vmbus__shm_record *record, int err)
 	}
 }
 
-static void hello(struct vmbus_shm_server *server, struct vmbus__shm_conn *conn,
-		  const struct vmbus__shm_hello *msg)
+/*
+ * Whether one more child may attach now: all that there may be at once, then so many in a second.  To
+ * make a child costs as much as thousands of packets, and others wait for it.  If not, when.
+ */
+static bool may_attach(struct vmbus_shm_server *server, uint64_t *when)
 {
-	struct vmbus__shm_text refused = { .code = VMBUS_SHM_CODE_SYSTEM };
-	const int sock = conn->fd;
+	const uint64_t each = SECOND_NS / server->opts.attach_rate_max;
+	const uint32_t at_once = server->opts.children_max > ATTACHES_AT_ONCE
+					 ? server->opts.children_max
+					 : ATTACHES_AT_ONCE;
+	const uint64_t early = each * at_once;
+	const uint64_t now = vmbus__shm_now_ns();
 
-	vmbus__shm_epoll_del(server->epoll_fd, sock);
-	if (vmbus__shm_child_create(server, sock, msg, &refused))
-		refuse_conn(server, conn, refused.code, refused.text);
-	else
-		conn->fd = -1; /* the child's now */
+	if (server->attach_due < now)
+		server->attach_due = now;
+	if (server->attach_due > now + early) {
+		*when = server->attach_due - early;
+		return false;
+	}
+	server->attach_due += each;
+	return true;
 }
 
-static void begin_list(struct vmbus_shm_server *server, struct vmbus__shm_conn *conn)
+/* Returns whether it was for a quota. */
+static bool count_refusal(struct vmbus_shm_server_stats *stats, uint32_t code)
 {
-	const struct vmbus__shm_lister start = { 0 };
+	switch (code) {
+	case VMBUS_SHM_CODE_FULL:
+		stats->quota_children++;
+		return true;
+	case VMBUS_SHM_CODE_MEMORY:
+		stats->quota_memory++;
+		return true;
+	case VMBUS_SHM_CODE_VPS:
+		stats->quota_vps++;
+		return true;
+	default:
+		stats->refused++;
+		return false;
+	}
+}
+
+/* It wants to be a child: now, or when it is its time. */
+static void hello(struct vmbus_shm_server *server, struct vmbus__shm_conn *conn)
+{
+	struct vmbus__shm_text refused = { .code = VMBUS_SHM_CODE_SYSTEM };
+	const uint32_t place = (uint32_t)(conn - server->conns);
+	const int sock = conn->fd;
+	uint64_t when = 0;
+
+	if (!may_attach(server, &when)) {
+		server->stats.quota_attach += !conn->waits;
+		conn->waits = true;
+		conn->deadline = when;
+		(void)vmbus__shm_epoll_mod(server->epoll_fd, sock, EPOLLRDHUP,
+					   vmbus__shm_tag(VMBUS_SHM_EV_CONN, place, conn->gen));
+		set_timer(server);
+		return;
+	}
+	conn->waits = false;
+	server->attach_round = server->round;
+	vmbus__shm_epoll_del(server->epoll_fd, sock);
+	if (vmbus__shm_child_create(server, sock, &conn->hello, &refused)) {
+		if (count_refusal(&server->stats, refused.code)) /* nothing was made yet */
+			server->attach_due -= SECOND_NS / server->opts.attach_rate_max;
+		refuse_conn(server, conn, refused.code, refused.text);
+	} else {
+		server->stats.attached++;
+		conn->fd = -1; /* the child's now */
+	}
+}
+
+static void begin_list(struct vmbus_shm_server *server, struct vmbus__shm_conn *conn,
+		       uint32_t query)
+{
+	const struct vmbus__shm_lister start = { .query = query };
 
 	conn->listing = true;
 	conn->lister = start;
@@ -169,11 +240,42 @@ static void begin_list(struct vmbus_shm_server *server, struct vmbus__shm_conn *
 		vmbus__shm_tag(VMBUS_SHM_EV_CONN, (uint32_t)(conn - server->conns), conn->gen));
 }
 
+/* It wants to see a channel. */
+static void capture(struct vmbus_shm_server *server, struct vmbus__shm_conn *conn,
+		    const struct vmbus__shm_record *record)
+{
+	struct vmbus__shm_text refused = { .code = VMBUS_SHM_CODE_MESSAGE };
+	struct vmbus__cp_msg msg;
+	const int sock = conn->fd;
+
+	vmbus__shm_epoll_del(server->epoll_fd, sock);
+	if (vmbus__cp_decode(record->bytes, record->len, &msg))
+		refuse_conn(server, conn, refused.code, "a text without an end");
+	else if (vmbus__shm_capture_begin(server, sock, &msg.u.capture, &refused))
+		refuse_conn(server, conn, refused.code, refused.text);
+	else
+		conn->fd = -1; /* the capture's now */
+}
+
+/* It has a device for our children. */
+static void provide(struct vmbus_shm_server *server, struct vmbus__shm_conn *conn,
+		    const struct vmbus__shm_record *record)
+{
+	const char *text;
+	const uint32_t code = vmbus__shm_providers_take(server, conn->fd, record, &text);
+
+	if (code)
+		refuse_conn(server, conn, code, text);
+	else
+		conn->fd = -1; /* the provider host's now */
+}
+
 static void read_conn(struct vmbus_shm_server *server, struct vmbus__shm_conn *conn)
 {
 	struct vmbus__shm_record record;
 	struct vmbus__shm_msg msg;
 	int err, got = vmbus__shm_recv(conn->fd, &record);
+	uint32_t query;
 
 	if (got == 0)
 		return;
@@ -181,15 +283,28 @@ static void read_conn(struct vmbus_shm_server *server, struct vmbus__shm_conn *c
 		drop_conn(server, conn);
 		return;
 	}
-	err = vmbus__shm_decode(record.bytes, record.len, &msg);
+	query = vmbus__dg_type_of(record.bytes, record.len);
+	if (!query)
+		query = vmbus__cp_type_of(record.bytes, record.len);
+	if (!query && !record.cut && !record.fd_count &&
+	    vmbus__pv_is_ours(record.bytes, record.len)) {
+		provide(server, conn, &record);
+		return;
+	}
+	err = query ? 0 : vmbus__shm_decode(record.bytes, record.len, &msg);
 	if (err || record.cut || record.fd_count)
 		refuse_conn(server, conn,
 			    err == VMBUS_E_NOTSUP ? VMBUS_SHM_CODE_VERSION : VMBUS_SHM_CODE_MESSAGE,
 			    wrong_record(&record, err));
-	else if (msg.type == VMBUS_SHM_HELLO)
-		hello(server, conn, &msg.u.hello);
-	else if (msg.type == VMBUS_SHM_LIST)
-		begin_list(server, conn);
+	else if (query == VMBUS_DG_DIAG || query == VMBUS_DG_RECORDS)
+		begin_list(server, conn, query);
+	else if (query == VMBUS_CP_CAPTURE)
+		capture(server, conn, &record);
+	else if (!query && msg.type == VMBUS_SHM_HELLO) {
+		conn->hello = msg.u.hello;
+		hello(server, conn);
+	} else if (!query && msg.type == VMBUS_SHM_LIST)
+		begin_list(server, conn, VMBUS_SHM_LIST);
 	else
 		refuse_conn(server, conn, VMBUS_SHM_CODE_MESSAGE, "neither HELLO nor LIST");
 	vmbus__shm_record_close(&record);
@@ -200,8 +315,10 @@ static void conn_event(struct vmbus_shm_server *server, struct vmbus__shm_conn *
 {
 	int told;
 
-	if (!conn->listing) {
-		read_conn(server, conn);
+	if (!conn->listing && !conn->waits) {
+		/* A child was made a moment ago: the others have a turn before the next. */
+		if (server->attach_round != server->round)
+			read_conn(server, conn);
 		return;
 	}
 	if (events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) {
@@ -225,6 +342,12 @@ static void timer_event(struct vmbus_shm_server *server)
 
 		if (conn->fd < 0 || conn->deadline > now)
 			continue;
+		if (conn->waits) {
+			if (server->attach_round != server->round)
+				hello(server, conn);
+			continue;
+		}
+		server->stats.quota_conns++;
 		refuse_conn(server, conn, VMBUS_SHM_CODE_MESSAGE,
 			    conn->listing ? "the listing was not taken in time"
 					  : "no HELLO in time");
@@ -277,6 +400,12 @@ static uint32_t take_events(struct vmbus_shm_server *server, const struct epoll_
 			break;
 		case VMBUS_SHM_EV_AGAIN:
 			break;
+		case VMBUS_SHM_EV_PROVIDERS:
+			done += vmbus__shm_providers_event(server);
+			break;
+		case VMBUS_SHM_EV_CAPTURE:
+			vmbus__shm_capture_event(server, slot, gen);
+			break;
 		case VMBUS_SHM_EV_CONN:
 			if (server->conns[slot].fd >= 0 && server->conns[slot].gen == gen) {
 				conn_event(server, &server->conns[slot], events[i].events);
@@ -307,8 +436,10 @@ static uint32_t take_turns(struct vmbus_shm_server *server, uint32_t budget)
 			continue;
 		}
 		idle = 0;
+		server->stats.turns++;
 		done += vmbus__shm_child_turn(child, share);
 	}
+	server->stats.units += done;
 	return done;
 }
 
@@ -369,6 +500,15 @@ int vmbus_shm_server_run(struct vmbus_shm_server *server, uint64_t timeout_ns)
 	return enter(server, server->opts.budget, timeout_ns);
 }
 
+void vmbus_shm_server_stats(const struct vmbus_shm_server *server,
+			    struct vmbus_shm_server_stats *stats)
+{
+	*stats = server->stats;
+	stats->children = server->attached;
+	stats->ending = server->ending;
+	stats->log_dropped = server->log.dropped_ever;
+}
+
 int vmbus_shm_server_fd(const struct vmbus_shm_server *server)
 {
 	return server->epoll_fd;
@@ -407,9 +547,20 @@ static int check_opts(const struct vmbus_shm_server_opts *opts, struct vmbus__sh
 	if (opts->children_max > CHILDREN_LIMIT)
 		return wrong(why, VMBUS_E_RANGE, "children_max is %u, must be at most %u",
 			     opts->children_max, CHILDREN_LIMIT);
+	if (opts->captures_max > VMBUS_SHM_CAPTURES_MAX)
+		return wrong(why, VMBUS_E_RANGE, "captures_max is %u, must be at most %u",
+			     opts->captures_max, VMBUS_SHM_CAPTURES_MAX);
 	if (opts->budget > INT32_MAX)
 		return wrong(why, VMBUS_E_RANGE, "budget is %u, must be at most %d", opts->budget,
 			     INT32_MAX);
+	if (opts->record_dir && (!opts->record_bytes || strlen(opts->record_dir) > 3800))
+		return wrong(why, VMBUS_E_RANGE,
+			     "record_dir needs record_bytes, and at most 3800 bytes");
+	if (opts->record_bytes &&
+	    (opts->record_bytes < VMBUS_RECORD_BYTES_MIN || opts->record_bytes > RECORD_LIMIT))
+		return wrong(why, VMBUS_E_RANGE, "record_bytes is %llu, must be 0 or %u to %llu",
+			     (unsigned long long)opts->record_bytes, VMBUS_RECORD_BYTES_MIN,
+			     (unsigned long long)RECORD_LIMIT);
 	if (opts->mode > 0777u)
 		return wrong(why, VMBUS_E_RANGE, "mode is 0%o, must be at most 0777", opts->mode);
 	if (!opts->path[0] || strlen(opts->path) > VMBUS_SHM_PATH_MAX)
@@ -429,6 +580,14 @@ static void take_opts(struct vmbus_shm_server *server, const struct vmbus_shm_se
 	own->memory_bytes_max = own->memory_bytes_max ? own->memory_bytes_max : (uint64_t)1 << 30;
 	own->vps_max = own->vps_max ? own->vps_max : 16u;
 	own->budget = own->budget ? own->budget : 256u;
+	own->records_max = own->records_max ? own->records_max : 64u;
+	own->records_bytes_max =
+		own->records_bytes_max ? own->records_bytes_max : (uint64_t)64 << 20;
+	own->captures_max = own->captures_max ? own->captures_max : 16u;
+	own->records_max = own->records_max ? own->records_max : 64u;
+	own->records_bytes_max =
+		own->records_bytes_max ? own->records_bytes_max : (uint64_t)64 << 20;
+	own->attach_rate_max = own->attach_rate_max ? own->attach_rate_max : ATTACH_RATE;
 	server->log.fn = opts->log;
 	server->log.ctx = opts->ctx;
 	server->slots = own->children_max * 2;
@@ -448,8 +607,9 @@ static int open_fds(struct vmbus_shm_server *server)
 	server->again_fd = vmbus__shm_doorbell();
 	if (server->again_fd < 0)
 		return server->again_fd;
-	server->listen_fd =
-		vmbus__shm_listen_at(server->path, server->opts.mode, &server->dev, &server->ino);
+	if (server->listen_fd < 0)
+		server->listen_fd = vmbus__shm_listen_at(server->path, server->opts.mode,
+							 &server->dev, &server->ino);
 	if (server->listen_fd < 0)
 		return server->listen_fd;
 	err = vmbus__shm_epoll_add(server->epoll_fd, server->listen_fd, EPOLLIN,
@@ -460,7 +620,7 @@ static int open_fds(struct vmbus_shm_server *server)
 	if (!err)
 		err = vmbus__shm_epoll_add(server->epoll_fd, server->again_fd, EPOLLIN,
 					   vmbus__shm_tag(VMBUS_SHM_EV_AGAIN, 0, 0));
-	return err;
+	return err ? err : vmbus__shm_providers_watch(server);
 }
 
 /* Tell people why there is no server; errno stays. */
@@ -476,7 +636,9 @@ static void tell_failure(struct vmbus__shm_log *log, const char *path, int err)
 		       vmbus_err_name(err));
 }
 
-int vmbus_shm_listen(const struct vmbus_shm_server_opts *opts, struct vmbus_shm_server **server)
+/* A server that listens by a socket of another process's, or by one of its own. */
+int vmbus__shm_listen_by(const struct vmbus_shm_server_opts *opts, int listen_fd,
+			 struct vmbus_shm_server **server)
 {
 	struct vmbus__shm_text why = { 0 };
 	struct vmbus__shm_log log = { 0 };
@@ -498,13 +660,20 @@ int vmbus_shm_listen(const struct vmbus_shm_server_opts *opts, struct vmbus_shm_
 	if (!made)
 		return VMBUS_E_NOMEM;
 	take_opts(made, opts);
+	made->listen_fd = listen_fd;
 	made->path = strdup(opts->path);
 	made->opts.path = made->path;
+	made->record_dir = opts->record_dir ? strdup(opts->record_dir) : NULL;
+	made->opts.record_dir = made->record_dir;
 	made->children = calloc(made->slots, sizeof(*made->children));
-	err = made->path && made->children ? open_fds(made) : VMBUS_E_NOMEM;
+	err = made->path && made->children && (made->record_dir || !opts->record_dir)
+		      ? open_fds(made)
+		      : VMBUS_E_NOMEM;
 	if (err) {
 		saved = errno;
 		tell_failure(&log, opts->path, err);
+		if (listen_fd >= 0)
+			made->listen_fd = -1; /* the caller's still */
 		vmbus_shm_server_destroy(made);
 		errno = saved;
 		return err;
@@ -513,8 +682,13 @@ int vmbus_shm_listen(const struct vmbus_shm_server_opts *opts, struct vmbus_shm_
 	return 0;
 }
 
+int vmbus_shm_listen(const struct vmbus_shm_server_opts *opts, struct vmbus_shm_server **server)
+{
+	return vmbus__shm_listen_by(opts, -1, server);
+}
+
 /* Whether this thread is within a callback of the server or of a child's bus. */
-static bool within_callback(const struct vmbus_shm_server *server)
+bool vmbus__shm_within_callback(const struct vmbus_shm_server *server)
 {
 	uint32_t i;
 
@@ -528,7 +702,7 @@ void vmbus_shm_server_destroy(struct vmbus_shm_server *server)
 {
 	uint32_t i;
 
-	if (!server || within_callback(server))
+	if (!server || vmbus__shm_within_callback(server))
 		return;
 	server->calling = true;
 	if (server->listen_fd >= 0)
@@ -537,6 +711,7 @@ void vmbus_shm_server_destroy(struct vmbus_shm_server *server)
 	for (i = 0; server->children && i < server->slots; i++)
 		if (server->children[i])
 			vmbus__shm_child_destroy(server->children[i]);
+	vmbus__shm_capture_forget(server, NULL);
 	for (i = 0; i < VMBUS_SHM_CONNS_MAX; i++)
 		if (server->conns[i].fd >= 0)
 			drop_conn(server, &server->conns[i]);
@@ -545,5 +720,6 @@ void vmbus_shm_server_destroy(struct vmbus_shm_server *server)
 	vmbus__shm_close(&server->epoll_fd);
 	free(server->children);
 	free(server->path);
+	free(server->record_dir);
 	free(server);
 }

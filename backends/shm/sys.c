@@ -256,6 +256,7 @@ void vmbus__shm_log(struct vmbus__shm_log *log, enum vmbus_log_level level, cons
 	}
 	if (log->lines >= LINES_PER_SECOND) {
 		log->dropped++;
+		log->dropped_ever++;
 		return;
 	}
 	va_start(args, format);

@@ -71,6 +71,7 @@ struct vmbus__shm_log {
 	uint64_t second;
 	uint32_t lines;
 	uint32_t dropped;
+	uint64_t dropped_ever;
 };
 void vmbus__shm_log(struct vmbus__shm_log *log, enum vmbus_log_level level, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -30,11 +30,14 @@ static void end_child(struct vmbus_shm_child *child, enum vmbus_shm_end why, con
 	if (child->state == VMBUS_SHM_ATTACHED) {
 		server->attached--;
 		server->ending++;
+		server->stats.ended[why]++;
 	}
 	child->state = VMBUS_SHM_ENDING;
 	child->why = why;
+	vmbus__shm_record_note(child, VMBUS_RECORD_ENDED, why, reason);
 	child->rung = child->box_due = child->kicked = false; /* whatever it wanted last */
 	vmbus__shm_child_silence(child);
+	vmbus__shm_providers_remove(child);
 	vmbus_bus_reset(child->bus);
 	child->bus_due = true;
 }
@@ -274,12 +277,18 @@ uint32_t vmbus__shm_child_turn(struct vmbus_shm_child *child, uint32_t budget)
 
 void vmbus__shm_child_destroy(struct vmbus_shm_child *child)
 {
-	struct vmbus_shm_server *const server = child->server;
+	static const char why[] = "the parent ends";
 
 	if (child->state == VMBUS_SHM_ATTACHED)
-		vmbus__shm_send_text(child->sock, VMBUS_SHM_BYE, VMBUS_SHM_CODE_NONE,
-				     "the parent ends");
-	end_child(child, VMBUS_SHM_LEFT, "the parent ends");
+		vmbus__shm_send_text(child->sock, VMBUS_SHM_BYE, VMBUS_SHM_CODE_NONE, why);
+	vmbus__shm_child_leave(child, why);
+}
+
+void vmbus__shm_child_leave(struct vmbus_shm_child *child, const char *why)
+{
+	struct vmbus_shm_server *const server = child->server;
+
+	end_child(child, VMBUS_SHM_LEFT, why);
 	vmbus_bus_close(child->bus);
 	if (!child->told && server->opts.detached)
 		server->opts.detached(server->opts.ctx, child, child->why);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "shm/attached.h"
+#include "shm/restart_proto.h"
 
 #define MESSAGES_PER_CALL 4096 /* more than that is not a parent but a flood */
 
@@ -46,10 +47,38 @@ static void bind_channel(struct vmbus_shm_attach *attach, uint32_t conn_id, int 
 	vmbus__shm_close(&old);
 }
 
+/* Another process is the parent from now on: its end is ours to see, not that of the one before. */
+static void take_parent(struct vmbus_shm_attach *attach, struct vmbus__shm_record *record)
+{
+	int pidfd = -1;
+
+	if (record->fd_count > 1) {
+		vmbus__shm_lose_parent(attach, "it sent a message that a parent does not send");
+		return;
+	}
+	if (record->fd_count == 1) {
+		pidfd = record->fds[0];
+		record->fds[0] = -1;
+	}
+	vmbus__shm_epoll_del(attach->epoll_fd, attach->pidfd);
+	vmbus__shm_close(&attach->pidfd);
+	attach->pidfd = pidfd;
+	attach->parents++;
+	/* An event of the one before may be among those that were taken already: they are numbered. */
+	if (pidfd >= 0 &&
+	    vmbus__shm_epoll_add(attach->epoll_fd, pidfd, EPOLLIN,
+				 VMBUS_SHM_WAKE_PROCESS | (uint64_t)attach->parents << 8))
+		vmbus__shm_close(&attach->pidfd); /* then the socket tells */
+}
+
 static void take_message(struct vmbus_shm_attach *attach, struct vmbus__shm_record *record)
 {
 	struct vmbus__shm_msg msg;
 
+	if (!record->cut && vmbus__rs_type_of(record->bytes, record->len) == VMBUS_RS_PARENT) {
+		take_parent(attach, record);
+		return;
+	}
 	if (record->cut || vmbus__shm_decode(record->bytes, record->len, &msg)) {
 		vmbus__shm_lose_parent(attach, "it sent a message that cannot be read");
 		return;
@@ -60,6 +89,8 @@ static void take_message(struct vmbus_shm_attach *attach, struct vmbus__shm_reco
 		record->fds[0] = -1;
 	} else if (msg.type == VMBUS_SHM_UNBIND && record->fd_count == 0) {
 		bind_channel(attach, msg.u.bind.conn_id, -1);
+		/* A signal may have gone to who does not listen any more. */
+		vmbus__shm_signal_once(attach, msg.u.bind.conn_id);
 	} else if (msg.type == VMBUS_SHM_BYE) {
 		vmbus__shm_lose_parent(attach, msg.u.text.text[0] ? msg.u.text.text
 								  : "it ended the connection");
@@ -92,13 +123,14 @@ int vmbus__shm_take_wakeups(struct vmbus_shm_attach *attach, uint64_t timeout_ns
 	int i;
 
 	for (i = 0; i < n; i++) {
-		switch (events[i].data.u64) {
+		switch (events[i].data.u64 & 0xFFu) {
 		case VMBUS_SHM_WAKE_SOCK:
 			vmbus__shm_take_messages(attach);
 			break;
 		case VMBUS_SHM_WAKE_PROCESS:
 			vmbus__shm_take_messages(attach); /* its last word */
-			vmbus__shm_lose_parent(attach, "its process has ended");
+			if (events[i].data.u64 >> 8 == attach->parents)
+				vmbus__shm_lose_parent(attach, "its process has ended");
 			break;
 		case VMBUS_SHM_WAKE_LISTENER:
 			if (epoll_wait(attach->listener, &heard, 1, 0) < 0 && errno != EINTR)

@@ -156,7 +156,8 @@ static int part_close(struct vmbus_chan *chan)
 		.struct_bytes = sizeof(struct vmbus_vsp), .name = (text), .class_id = class,       \
 		.offer_flags = VMBUS_OFFER_ENUMERATE | VMBUS_OFFER_PIPE,                           \
 		.max_payload = PAYLOAD_MAX, .flags = VMBUS_VSP_READ_WHILE_FULL, .open = part_open, \
-		.packets = part_packets, .writable = part_writable, .close = part_close            \
+		.packets = part_packets, .writable = part_writable, .close = part_close,           \
+		.save = vmbus__ic_save, .restore = vmbus__ic_restore                               \
 	}
 
 static const struct vmbus_vsp part_vsps[VMBUS__IC_PARTS] = {

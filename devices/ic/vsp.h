@@ -60,6 +60,10 @@ uint64_t vmbus__ic_now(void);
 void vmbus__ic_tell(struct vmbus__ic_part *part, enum vmbus_ic_event event, uint64_t value);
 void vmbus__ic_want(struct vmbus_ic *ic, uint64_t at); /* the timer at that time, or earlier */
 
+/* vsp_state.c */
+int vmbus__ic_save(struct vmbus_chan *chan, void *buf, size_t bytes);
+int vmbus__ic_restore(struct vmbus_chan *chan, const void *buf, size_t bytes);
+
 /* vsp_msg.c.  What sends returns 0, or an error of vmbus_chan_send(), and nothing was sent. */
 int vmbus__ic_ask(struct vmbus__ic_part *part);
 int vmbus__ic_send_shutdown(struct vmbus__ic_part *part, uint32_t flags, uint32_t timeout_s,

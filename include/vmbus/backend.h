@@ -15,9 +15,22 @@ extern "C" {
 #endif
 
 /*
+ * How to signal a child: set the flag, bit n of 2048 little-endian, at gpa + n / 8 by an atomic OR that
+ * releases; if it was clear, write 1 to fd.  Nothing else is to be looked at.  Who takes over from a
+ * process that may have died between the two writes fd whatever the flag was.  The page is the child's
+ * memory, and no dirty bitmap is marked for what is written there.
+ */
+struct vmbus_wake {
+	uint64_t gpa; /* of the 256 bytes of flags, in the child's memory */
+	int fd;	      /* the backend's; valid as long as the rest */
+	uint32_t reserved;
+};
+
+/*
  * The parent's side, of one child.  The table is kept by the bus; ctx is backend_ctx of
  * struct vmbus_bus_opts.  No function may block, wait for the child, or call the bus back but for
- * the three that any thread may call, vmbus_bus_post_message(), _signal_event() and _slot_free().
+ * those that any thread may call, vmbus_bus_post_message(), _signal_event(), _slot_free() and
+ * _wake_changed().
  */
 struct vmbus_backend {
 	size_t struct_bytes; /* sizeof(struct vmbus_backend) */
@@ -68,6 +81,18 @@ struct vmbus_backend {
 
 	/* Reference time: units of 100 ns that never go back.  May be NULL.  Threads: any. */
 	uint64_t (*time)(void *ctx);
+
+	/*
+	 * How another process raises event flags of (vp, sint) by itself: where their page is, and
+	 * an eventfd that interrupts the VP, of which nobody here depends on a write being quick.  When
+	 * either changes, or becomes possible or impossible, vmbus_bus_wake_changed() follows.  A
+	 * flag that was set in the meantime may be lost with its page, so who is told of a change
+	 * signals every channel of the VP once the new way.  NULL, or any error: another process
+	 * cannot now, and has the bus do it.
+	 *
+	 * Threads: the one that dispatches the bus.
+	 */
+	int (*wake)(void *ctx, uint32_t vp, uint32_t sint, struct vmbus_wake *wake);
 
 	/*
 	 * How many VPs there are now: messages and events for others are not given to the backend.

@@ -106,7 +106,8 @@ enum vmbus_fault_field {
 	VMBUS_FAULT_RANGE_COUNT,       /* zero, or more ranges than the header holds */
 	VMBUS_FAULT_RANGE_BYTES,       /* a range of no or too many bytes */
 	VMBUS_FAULT_RANGE_OFFSET,      /* a range that starts past its first page */
-	VMBUS_FAULT_RANGE_PFNS	       /* page numbers missing */
+	VMBUS_FAULT_RANGE_PFNS,	       /* page numbers missing */
+	VMBUS_FAULT_RESUME_INDEX       /* an index of ours is not what we had left there */
 };
 
 /* The first violation by a peer; kept until the object is set up anew. */

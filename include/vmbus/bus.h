@@ -10,7 +10,9 @@
 #define VMBUS_BUS_H
 
 #include <vmbus/backend.h>
+#include <vmbus/foreign.h>
 #include <vmbus/hypercall.h>
+#include <vmbus/save.h>
 #include <vmbus/srv.h>
 #include <vmbus/vsp.h>
 
@@ -35,7 +37,11 @@ struct vmbus_bus_opts {
 	uint32_t mirrors_max; /* [4096] rings mapped twice at once; others get split windows */
 	struct vmbus_srv_opts limits;	 /* struct_bytes 0: all defaults; list_* must be NULL */
 	const struct vmbus_dirty *dirty; /* NULL, or the marker of all pages we write; kept */
-	/* A line of text; at most 10 a second come through, then one tells how many did not. */
+	/*
+	 * A line of text; at most 10 a second come through, then one tells how many did not.  Comes
+	 * from within calls of the thread that creates, dispatches, changes or destroys the bus;
+	 * may not call the bus.
+	 */
 	void (*log)(void *ctx, enum vmbus_log_level level, const char *line);
 	void *log_ctx;
 	/* The channel is gone for good; its pointer has no meaning after this call.  May be NULL. */
@@ -53,8 +59,15 @@ struct vmbus_bus_opts {
 	void (*offered)(void *ctx, struct vmbus_chan *sub);
 	void *events_ctx; /* of tl_connect and offered */
 	bool bind_all; /* bind() the signals of every open channel, not only of those with own_fd */
-	uint8_t reserved1[7];
-	uint64_t reserved[4];
+	uint8_t reserved1[3];
+	uint32_t posts_max;	/* [64] messages of the child that wait; at most 64 */
+	uint32_t log_lines_max; /* [10] lines of the log in a second */
+	uint32_t reserved2;
+	uint64_t buf_bytes_max; /* [64 MiB] of buffers for packets that are larger than 4 KiB */
+	/* NULL, or where the flight recorder of diag.h writes: aligned to 64 bytes, zeroed; kept. */
+	void *record;
+	size_t record_bytes; /* VMBUS_RECORD_BYTES_MIN to 1 GiB */
+	uint64_t reserved[2];
 };
 
 struct vmbus_bus_stats {
@@ -66,9 +79,16 @@ struct vmbus_bus_stats {
 	uint64_t raised;	  /* event flags for the child */
 	uint64_t faults;	  /* channels that the child broke */
 	uint64_t mirrored;	  /* rings mapped twice now */
-	uint64_t dispatches;
-	uint64_t log_dropped;
-	uint64_t reserved[8];
+	uint64_t dispatches, log_dropped;
+	/* What the child wanted and was refused for a quota, or did not get in full: QUOTAS. */
+	uint64_t offers_refused;  /* limits.chans_max, or monitor ids; sub-channels too */
+	uint64_t opens_refused;	  /* rings too large, or otherwise not as they must be */
+	uint64_t lists_refused;	  /* page lists that name what is no memory, or no memory of ours */
+	uint64_t mirrors_refused; /* mirrors_max: rings in split windows that could be doubled */
+	uint64_t bufs_refused;	  /* buf_bytes_max, or no memory: the channel was broken */
+	uint64_t charged;	  /* units of work beyond one for each message, packet and look */
+	uint64_t debt;		  /* units done now that no budget has paid for yet */
+	uint64_t reserved[1];
 };
 
 /* What to offer beyond what the VSP says. */
@@ -92,8 +112,8 @@ struct vmbus_offer_opts {
  * bus	  on success, the bus.
  *
  * Errors: INVAL   a size is wrong, backend, post or raise is missing, limits name list_get or are
- *		   set without limits.struct_bytes, or the regions overlap
- *	   RANGE   a limit is out of bounds, or a region is not page-aligned
+ *		   set without limits.struct_bytes, the regions overlap, or record is not aligned
+ *	   RANGE   a limit or record_bytes is out of bounds, or a region is not page-aligned
  *	   NOMEM   out of memory
  *	   SYSTEM  no descriptor is left (RLIMIT_NOFILE); a bus has 3
  * Effect: none on error.
@@ -102,8 +122,8 @@ struct vmbus_offer_opts {
 VMBUS_API int vmbus_bus_create(const struct vmbus_bus_opts *opts, struct vmbus_bus **bus);
 
 /*
- * End everything: close() of every open device, then removed() for every channel.  The child is told
- * nothing.
+ * End everything: close() of every device that is open or opening, then removed() for every channel.
+ * The child is told nothing.
  *
  * close() of a channel without own_fd is called on this thread.  With own_fd its thread is told, and
  * calls close() if it dispatches the channel within 100 ms; else this thread does, and never while
@@ -166,6 +186,10 @@ VMBUS_API int vmbus_bus_fd(const struct vmbus_bus *bus);
  * Do work: answer the child, run timers, call devices.  Never blocks, whatever the child does.
  *
  * budget  units of work, messages and packets, at most; 0 does nothing.
+ *
+ * What costs more than a message, such as an open of large rings or what a device sends of its own
+ * accord, counts for more units; those that the budget does not cover are a debt, which the budgets
+ * of the next calls pay first.
  *
  * Returns the units done, 0 when there was nothing to do.  When the budget is spent the descriptor
  * stays readable.

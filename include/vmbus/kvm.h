@@ -230,8 +230,10 @@ VMBUS_API int vmbus_kvm_handle_exit(struct vmbus_kvm *kvm, uint32_t vp);
  * resets the vCPUs.
  *
  * Errors: SYSTEM  KVM refused; errno tells why
- * Effect: as vmbus_bus_reset().
- * Threads: no vCPU runs, and none runs before this has returned.
+ * Effect: as vmbus_bus_reset(): devices close in the dispatches that follow, and their rings lie in the
+ * guest's memory until then.
+ * Threads: no vCPU runs, none before vmbus_kvm_dispatch() has returned 0, and the memory stays as it is
+ * until then.
  */
 VMBUS_API int vmbus_kvm_reset(struct vmbus_kvm *kvm);
 

@@ -30,7 +30,7 @@ struct vmbus_region {
 	uint64_t gpa;	 /* multiple of 4096 */
 	uint64_t bytes;	 /* multiple of 4096 */
 	void *host;	 /* where we have it mapped */
-	int fd;		 /* the memfd that it comes from, or -1 */
+	int fd;		 /* the memfd that it comes from, or -1; 0 is a descriptor too: set it */
 	uint32_t access; /* enum vmbus_access: what we may do */
 	uint64_t fd_offset;
 	uint64_t pins_p;

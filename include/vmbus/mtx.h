@@ -59,12 +59,13 @@ struct vmbus_ring_mtx {
  *
  * mtx	  caller's storage, aligned to 64 bytes.
  * mem	  copied.
- * opts	  signal and its context, or NULL; any thread may call it.
+ * opts	  signal and its context, or NULL; any thread may call it.  No resume and no note.
  * slots  caller's storage for unfinished and unpublished claims; kept.
  * count  slots: a power of two, 2 to 65,536, at least as many as there are threads.  A call that
  *	  finds none free says FULL.
  *
- * Errors: INVAL  mem or opts was not set up, a pointer is missing or not aligned
+ * Errors: INVAL  mem or opts was not set up or asks for what is not there, a pointer is missing or
+ *		  not aligned
  *	   RANGE  count is no power of two or out of bounds
  *	   PEER	  an index in the control page is impossible; the ring is broken
  * Effect: as vmbus_ring_tx_init().

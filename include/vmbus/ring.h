@@ -53,6 +53,8 @@ struct vmbus_ring_mem_opts {
 
 /* Tells the other side to look; called by the ring at most once a batch. */
 typedef void vmbus_ring_signal_fn(void *ctx);
+/* Told right before an index of ours is stored in the control page: what it is and will be. */
+typedef void vmbus_ring_note_fn(void *ctx, uint32_t before, uint32_t after);
 
 /* Counters; read by vmbus_ring_tx_stats() and its kin. */
 struct vmbus_ring_stats {
@@ -85,7 +87,9 @@ struct vmbus_ring_tx {
 	void *signal_ctx_p;
 	struct vmbus_ring_stats stats_p;
 	struct vmbus_fault fault_p;
-	uint64_t reserved_p[4];
+	vmbus_ring_note_fn *note_p;
+	void *note_ctx_p;
+	uint64_t reserved_p[2];
 };
 
 /* The receiving end, for one thread at a time.  Set up by vmbus_ring_rx_init(). */
@@ -109,7 +113,9 @@ struct vmbus_ring_rx {
 	void *signal_ctx_p;
 	struct vmbus_ring_stats stats_p;
 	struct vmbus_fault fault_p;
-	uint64_t reserved_p[4];
+	vmbus_ring_note_fn *note_p;
+	void *note_ctx_p;
+	uint64_t reserved_p[2];
 };
 
 /* Options of the end's init calls; zero what you do not need. */
@@ -119,6 +125,13 @@ struct vmbus_ring_opts {
 	void *signal_ctx;
 	void *buf;	    /* receiver: private memory that packets are copied to; kept */
 	uint32_t buf_bytes; /* its size: see VMBUS_RING_RX_BUF_MIN */
+	/* Go on where another end stopped: our index in the control page must be `index`. */
+	bool resume;
+	uint8_t reserved[3];
+	uint32_t index;
+	uint32_t next;		  /* receiver: where to read on; what lies before it is done */
+	vmbus_ring_note_fn *note; /* NULL: nobody wants to know */
+	void *note_ctx;
 };
 
 #define VMBUS_RING_RX_BUF_MIN 4096u /* smallest buffer of a receiver */
@@ -127,8 +140,6 @@ struct vmbus_ring_opts {
  * Limits of a ring of size data bytes: the largest packet that we send, min(size - 16, 524288) ring
  * bytes; the largest that we take from a peer, min(size - 8, 524288); and the buffer with which a
  * receiver can take each of those.
- *
- * size	  data bytes of the ring.
  *
  * Effect: none.
  * Threads: any.
@@ -172,7 +183,7 @@ VMBUS_API void vmbus_ring_mem_clear(struct vmbus_ring_mem *mem);
  * opts	  signal and its context; NULL for none.
  *
  * Errors: INVAL  mem or opts was not set up
- *	   PEER	  an index in the control page is impossible; the ring is broken
+ *	   PEER	  an index is impossible, or not that of a resume; the ring is broken
  * Effect: sets the feature bit and clears the pending size in the control page.
  * Threads: one at a time per ring end, here and in all calls on it.
  * Source: [RING-INIT] in vmbus_wire(7).
@@ -281,9 +292,9 @@ VMBUS_API const struct vmbus_fault *vmbus_ring_tx_fault(const struct vmbus_ring_
  * mem	  copied.
  * opts	  buffer (needed), signal and its context.
  *
- * Errors: INVAL  mem or opts was not set up, or there is no buffer
+ * Errors: INVAL  mem or opts was not set up, there is no buffer, or next is no index
  *	   RANGE  the buffer is smaller than VMBUS_RING_RX_BUF_MIN
- *	   PEER	  an index in the control page is impossible; the ring is broken
+ *	   PEER	  an index is impossible, or not that of a resume; the ring is broken
  * Effect: masks the peer's signals until vmbus_ring_rx_arm().
  * Threads: one at a time per ring end, here and in all calls on it.
  * Source: [RING-INIT] in vmbus_wire(7).

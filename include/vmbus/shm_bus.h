@@ -10,7 +10,9 @@
 #define VMBUS_SHM_BUS_H
 
 #include <vmbus/bus.h>
+#include <vmbus/diag.h>
 #include <vmbus/guest.h>
+#include <vmbus/shm_query.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -20,8 +22,9 @@ extern "C" {
  * A parent that serves children which are processes.  It listens on a Unix socket; who may connect
  * to the socket may become a child.  No thread: poll the descriptor and dispatch.
  */
-struct vmbus_shm_server; /* opaque */
-struct vmbus_shm_child;	 /* opaque: a child as the parent sees it */
+struct vmbus_provider_host; /* provider.h */
+struct vmbus_shm_server;    /* opaque */
+struct vmbus_shm_child;	    /* opaque: a child as the parent sees it */
 
 enum vmbus_shm_end {
 	VMBUS_SHM_LEFT = 0, /* the child detached, or the server was destroyed */
@@ -37,11 +40,11 @@ struct vmbus_shm_server_opts {
 	uint32_t children_max;	   /* [64] attached at once, up to 4096 */
 	uint64_t memory_bytes_max; /* [1 GiB] that one child may ask for */
 	uint32_t vps_max;	   /* [16] virtual processors that one child may ask for */
-	uint32_t budget; /* [256] units of work for one child before the next has its turn */
-	bool on_node;	 /* place the children's memory on a NUMA node */
-	bool huge_pages; /* vmbus_shm(7) says what that means for parent and children */
-	bool dirty;	 /* mark the pages that we write: vmbus_shm_child_dirty() */
-	uint8_t reserved[1];
+	uint32_t budget;  /* [256] units of work for one child before the next has its turn */
+	bool on_node;	  /* place the children's memory on a NUMA node */
+	bool huge_pages;  /* vmbus_shm(7) says what that means for parent and children */
+	bool dirty;	  /* mark the pages that we write: vmbus_shm_child_dirty() */
+	bool no_children; /* refuse all of them, before anything is made for one: only listings */
 	uint32_t node;
 	struct vmbus_srv_opts limits; /* of each child's bus; struct_bytes 0: defaults */
 	/*
@@ -61,7 +64,47 @@ struct vmbus_shm_server_opts {
 	void *ctx;
 	/* A line of text, at most ten a second from the server and from each bus.  May be NULL. */
 	void (*log)(void *ctx, enum vmbus_log_level level, const char *line);
-	uint64_t reserved2[4];
+	/* [32] children that may attach in a second, after the first 64, or children_max; others wait. */
+	uint32_t attach_rate_max;
+	uint32_t mirrors_max;	/* of each child's bus, as in vmbus_bus_opts */
+	uint64_t buf_bytes_max; /* of each child's bus, as in vmbus_bus_opts */
+	/*
+	 * Bytes of a flight record of each child, 0: none.  With record_dir it is the file
+	 * DIR/CHILDNAME-PID.vmbusrec, removed when the child leaves in order and kept when it dies or
+	 * breaks the rules, and when this process dies: see vmbus_shm_listen(3).
+	 */
+	uint64_t record_bytes;
+	const char *record_dir;	    /* NULL: in memory, for vmbus_shm_records() only; copied */
+	uint64_t records_bytes_max; /* [64 MiB] of files in it; the oldest are removed */
+	uint32_t records_max;	    /* [64] files in it; the oldest are removed */
+	uint32_t captures_max;	    /* [16] captures at once, up to 64 */
+	bool allow_capture;	    /* who may connect may see packets: vmbus_capture(7) */
+	uint8_t reserved3[7];
+	/*
+	 * NULL, or device providers: who connects to the socket may attach as one, unless the host
+	 * refuses; its devices are offered to every child; the server dispatches it.  Kept, and
+	 * destroyed after the server.  vmbus_provider(7).
+	 */
+	struct vmbus_provider_host *providers;
+};
+
+/* Counters of a server, from its beginning; those of a child's bus are vmbus_bus_stats(). */
+struct vmbus_shm_server_stats {
+	uint64_t attached;
+	uint64_t ended[3];	 /* by enum vmbus_shm_end */
+	uint64_t children;	 /* now */
+	uint64_t ending;	 /* now: gone, but a device is still closing */
+	uint64_t quota_children; /* refused: children_max */
+	uint64_t quota_memory;	 /* refused: memory_bytes_max, or too little for its own pages */
+	uint64_t quota_vps;	 /* refused: vps_max */
+	uint64_t quota_conns;	 /* thrown out: 64 connections that say nothing, or no time left */
+	uint64_t quota_attach;	 /* made to wait: attach_rate_max */
+	uint64_t refused;	 /* for any other reason: no descriptor, no memory, the embedder */
+	uint64_t no_descriptors; /* times that no connection could be accepted */
+	uint64_t turns;		 /* of children */
+	uint64_t units;		 /* of work, in turns */
+	uint64_t log_dropped;	 /* lines */
+	uint64_t reserved[8];
 };
 
 /*
@@ -163,6 +206,15 @@ VMBUS_API int vmbus_shm_server_add_bus(struct vmbus_shm_server *server, struct v
  */
 VMBUS_API void vmbus_shm_server_remove_bus(struct vmbus_shm_server *server,
 					   const struct vmbus_bus *bus);
+
+/*
+ * The counters of a server.
+ *
+ * Effect: none.
+ * Threads: the one that dispatches the server, callbacks included.
+ */
+VMBUS_API void vmbus_shm_server_stats(const struct vmbus_shm_server *server,
+				      struct vmbus_shm_server_stats *stats);
 
 /*
  * The bus of a child; valid until detached() has returned.
@@ -334,46 +386,6 @@ VMBUS_API int vmbus_shm_attach_wait(struct vmbus_shm_attach *attach, uint64_t ti
  * Threads: the one that dispatches the attachment.
  */
 VMBUS_API const char *vmbus_shm_attach_why(const struct vmbus_shm_attach *attach);
-
-/* A child, as a listing tells of it. */
-struct vmbus_shm_child_info {
-	const char *name;
-	int32_t pid;
-	uint32_t vps;
-	uint64_t memory_bytes;
-	bool ending; /* it is gone, but devices are still closing */
-	uint8_t reserved[7];
-};
-
-/* What to call for each line of a listing; either may be NULL. */
-struct vmbus_shm_list_ops {
-	size_t struct_bytes; /* sizeof(struct vmbus_shm_list_ops) */
-	void (*child)(void *ctx, const struct vmbus_shm_child_info *info);
-	/* A channel of the child told last.  Fault and ring statistics are not told: they are 0. */
-	void (*channel)(void *ctx, const struct vmbus_chan_info *info);
-};
-
-/*
- * Ask a parent about its children and their channels, as vmbusctl(1) does.  Who may connect to the
- * socket may ask.  Names are the parent's words, made printable.
- *
- * path	       of the parent's socket, 1 to 107 bytes.
- * timeout_ns  for the whole listing; 0: 5 s.
- * ops, ctx    called back within the call; what info points to is valid for the callback.
- *
- * Returns the number of channels.
- * Errors: INVAL   ops was not set up
- *	   RANGE   path is empty or too long
- *	   AGAIN   no complete answer in time
- *	   PEER    the answer makes no sense, or ends early
- *	   PERM    not allowed, or the parent refused
- *	   NOTSUP  the parent speaks another version of the socket protocol
- *	   NOMEM, SYSTEM  a system call failed; errno tells why
- * Effect: none but the callbacks; on error some may have been called.
- * Threads: any.
- */
-VMBUS_API int vmbus_shm_list(const char *path, uint64_t timeout_ns,
-			     const struct vmbus_shm_list_ops *ops, void *ctx);
 
 #ifdef __cplusplus
 }

@@ -30,7 +30,8 @@ struct vmbus_srv_opts {
 	uint32_t features;		/* [0] VMBUS_FEATURE_* that we may agree to (6.0) */
 	uint32_t message_conn; /* [VMBUS_CONN_MESSAGE] id told to children of 5.0 and later */
 	uint32_t tl_max;       /* [16] hv_sock connect requests in flight */
-	uint32_t reserved[4];
+	uint32_t hash_seed;    /* [0] a number that the child cannot guess; any; bus.h takes one */
+	uint32_t reserved[3];
 	/* Memory for page lists: qwords of 8 bytes.  list_get may say NULL: the list is refused. */
 	uint64_t *(*list_get)(void *ctx, uint32_t qwords);
 	void (*list_put)(void *ctx, uint64_t *list, uint32_t qwords);

@@ -19,6 +19,14 @@ extern "C" {
 struct vmbus_chan; /* a channel that is offered to one child; opaque */
 
 #define VMBUS_VSP_READ_WHILE_FULL 1u /* deliver packets also while a send waits for room */
+/*
+ * The device can go on where a process that died, or gave way, left off: vmbus_provider(7).  When
+ * packets() returns, each packet is done with, completed, or kept by vmbus_chan_pend(); all state
+ * that matters is in the channel's journal.  What is sent in a callback is published at its end.
+ */
+#define VMBUS_VSP_RESUMABLE 2u
+/* The rings are served elsewhere, see <vmbus/foreign.h>: no packets(), and nothing can be sent. */
+#define VMBUS_VSP_FOREIGN 4u
 
 /*
  * A provider.  All callbacks of one channel come from the thread that dispatches it, one at a time.
@@ -41,7 +49,9 @@ struct vmbus_vsp {
 	uint32_t flags;		 /* VMBUS_VSP_* */
 	/*
 	 * The child opens the channel: 0, or an error, and the child is told that it failed.
-	 * Sending is allowed from here on.
+	 * Sending is allowed from here on.  AGAIN: not yet; vmbus_chan_open_done() follows, and
+	 * until then nothing is delivered and nothing can be sent; what was sent in open() goes out
+	 * then.  close() may come instead, and ends the opening.
 	 */
 	int (*open)(struct vmbus_chan *chan, void *ctx);
 	/*
@@ -59,10 +69,45 @@ struct vmbus_vsp {
 	 * and page lists stay mapped until then.  No callback follows.
 	 */
 	int (*close)(struct vmbus_chan *chan);
-	/* For later parts of the library; NULL. */
+	/*
+	 * Write what the device must know to go on with this open channel, into at most bytes of
+	 * buf; nothing is in a callback.  Returns the bytes written, 0 and up.  RANGE: they are too
+	 * few; AGAIN: not now.  NULL: there is nothing to save.  vmbus_save(7).
+	 */
 	int (*save)(struct vmbus_chan *chan, void *buf, size_t bytes);
+	/*
+	 * In the place of open(): go on from what save() wrote.  The bytes are as hostile as a
+	 * packet.  0, or an error, and the channel fails.  NULL: open() is called.
+	 */
 	int (*restore)(struct vmbus_chan *chan, const void *buf, size_t bytes);
-	void *reserved_p[4];
+	uint32_t save_bytes_max; /* of save(); 0: 64 KiB */
+	/*
+	 * RESUMABLE: requests kept at once [64], bytes of payload and page ranges of each [1024],
+	 * bytes of own words [0].
+	 */
+	uint32_t pending_max;
+	uint32_t pending_bytes;
+	uint32_t own_bytes;
+	/* FOREIGN: the target VP of the channel, or the way to wake it, has changed.  May be NULL. */
+	void (*modified)(struct vmbus_chan *chan);
+	/*
+	 * FOREIGN: a page list was accepted, also before the open: ranges as vmbus_sgl_from_ranges()
+	 * takes them, which stay until it is gone, or the channel is removed.  May be NULL.
+	 */
+	void (*gpadl)(struct vmbus_chan *chan, uint32_t gpadl, const uint64_t *qwords,
+		      uint32_t count, uint32_t ranges);
+	/*
+	 * FOREIGN: it is torn down, that of the rings after the close.  0, or AGAIN: it is in use, and
+	 * vmbus_chan_gpadl_done() follows.  Not called when the bus ends.  May be NULL.
+	 */
+	int (*gpadl_gone)(struct vmbus_chan *chan, uint32_t gpadl);
+	/* FOREIGN: a signal came by the bus; NULL: it writes the descriptor of vmbus_chan_bind(). */
+	void (*signalled)(struct vmbus_chan *chan);
+	/* FOREIGN: a sub-channel was offered, with the primary's ctx.  May be NULL. */
+	void (*offered)(struct vmbus_chan *sub);
+	/* FOREIGN: the channel, or sub-channel, is gone for good: its last callback.  May be NULL. */
+	void (*removed)(struct vmbus_chan *chan);
+	void *reserved_p[1];
 };
 
 /* Why a channel broke, or which limits it has. */
@@ -129,7 +174,8 @@ VMBUS_API int vmbus_chan_complete(struct vmbus_chan *chan, uint64_t id, const vo
  * Publish now what was sent within this callback.
  *
  * Errors: FAULT, STATE  as for vmbus_chan_send()
- * Effect: as at the end of the callback.
+ * Effect: as at the end of the callback.  None within a callback of a channel with a journal: it is
+ *	  published whole.
  * Threads: the one that dispatches the channel.
  */
 VMBUS_API int vmbus_chan_flush(struct vmbus_chan *chan);
@@ -260,6 +306,93 @@ VMBUS_API int vmbus_chan_offer_subchannels(struct vmbus_chan *chan, uint32_t cou
  * Threads: the one that dispatches the channel.
  */
 VMBUS_API struct vmbus_chan *vmbus_chan_primary(struct vmbus_chan *chan);
+
+/*
+ * open() said AGAIN: now it is open, or refused.  Once for each such open(), also from within it,
+ * unless close() was called instead.
+ *
+ * err  0, or why not: there is nothing to close then.
+ *
+ * Effect: the child hears of it.  With 0, and a channel that broke or failed meanwhile: close().  None
+ * when no open() waits, as after close().
+ * Threads: the one that dispatches the channel.
+ */
+VMBUS_API void vmbus_chan_open_done(struct vmbus_chan *chan, int err);
+
+/*
+ * Bytes of journal that a channel of this device needs.
+ *
+ * Returns 0 when it is not RESUMABLE, or a limit is out of bounds (pending_max 4096, pending_bytes
+ * 1 MiB, own_bytes 64 KiB, 256 MiB in all).
+ * Effect: none.
+ * Threads: any.
+ */
+VMBUS_API size_t vmbus_journal_bytes(const struct vmbus_vsp *vsp);
+
+/*
+ * Give a channel of a RESUMABLE device its journal, in memory that outlives this process and that
+ * the child cannot reach.  If it tells of an open channel, the next open goes on from it, or fails.
+ *
+ * mem	  aligned to 64 bytes, vmbus_journal_bytes() of them, zero at first; kept until the next call,
+ *	  or removed().  What it tells is checked, and not trusted.  NULL: none.  A channel that is
+ *	  open and has a journal is then let go of: another process goes on with it, nothing is
+ *	  delivered or sent here any more, and close() follows when the channel is closed.
+ *
+ * Errors: STATE  the channel is not closed, and mem is not NULL; or within a callback of it
+ *	   INVAL  the device is not RESUMABLE, or mem is not aligned
+ *	   RANGE  bytes is too small
+ *	   NOMEM  out of memory
+ *	   FAULT  it is let go of, but was broken: the journal tells of a closed channel
+ * Effect: none on error but FAULT.  Threads: that of the bus; the channel is not dispatched meanwhile.
+ */
+VMBUS_API int vmbus_chan_set_journal(struct vmbus_chan *chan, void *mem, size_t bytes);
+
+/*
+ * In open() and later: whether this opening went on from a journal, so that nothing is to be sent
+ * or offered anew.
+ *
+ * Effect: none.
+ * Threads: the one that dispatches the channel.
+ */
+VMBUS_API bool vmbus_chan_resumed(const struct vmbus_chan *chan);
+
+/*
+ * In packets(): this request is under way beyond the callback.  Without a journal it does nothing.
+ * With one it is kept, payload and page ranges and all, until vmbus_chan_complete() of its id is
+ * published, or vmbus_chan_pend_done(); when the channel goes on in another process it is delivered
+ * again, before anything new, in the order of these calls.  One that is delivered again is kept if
+ * this is called again; what is not, and not completed, is done with.  There is always room: no
+ * more packets are delivered than can be kept.
+ *
+ * pkt	  one of those that packets() was given, itself and not a copy.
+ *
+ * Errors: RANGE  payload and header, which holds the page ranges, are larger than pending_bytes
+ *	   INVAL  the packet is none of this callback's
+ * Effect: a copy, none on error.
+ * Threads: the one that dispatches the channel.
+ */
+VMBUS_API int vmbus_chan_pend(struct vmbus_chan *chan, const struct vmbus_packet *pkt);
+
+/*
+ * A request that was pended is done with, without a completion: the oldest of that id, of those that
+ * want no completion if there is one.
+ *
+ * Effect: it is not delivered again.  In a callback, from its end on, together with what it sends;
+ *	   elsewhere at once.  None for an id that is not pended.
+ * Threads: the one that dispatches the channel.
+ */
+VMBUS_API void vmbus_chan_pend_done(struct vmbus_chan *chan, uint64_t id);
+
+/*
+ * The device's own words in the journal: own_bytes of its VSP, zero at an opening that went on from
+ * nothing.  What is written there stays, whatever becomes of the callback: one aligned word is
+ * written whole or not at all, more are not.
+ *
+ * Returns them, aligned to 64 bytes; NULL without a journal, or with own_bytes 0.
+ * Effect: none.
+ * Threads: the one that dispatches the channel, while it is open.
+ */
+VMBUS_API void *vmbus_chan_own(struct vmbus_chan *chan);
 
 #ifdef __cplusplus
 }

@@ -42,6 +42,7 @@ static const char *const fields[] = {
 	[VMBUS_FAULT_RANGE_BYTES] = "range byte count",
 	[VMBUS_FAULT_RANGE_OFFSET] = "range byte offset",
 	[VMBUS_FAULT_RANGE_PFNS] = "range page numbers",
+	[VMBUS_FAULT_RESUME_INDEX] = "index of ours at resume",
 };
 
 enum vmbus_err_class vmbus_err_class(int err)
@@ -114,6 +115,8 @@ static const char *relation(uint32_t field)
 	case VMBUS_FAULT_WRITE_INDEX_BACK:
 	case VMBUS_FAULT_READ_INDEX_BACK:
 		return ", may not pass ";
+	case VMBUS_FAULT_RESUME_INDEX:
+		return ", must be ";
 	default:
 		return ", must be at most ";
 	}

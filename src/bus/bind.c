@@ -22,7 +22,8 @@ void vmbus__bind(struct vmbus_chan *chan)
 	const struct vmbus_backend *backend = bus->opts.backend;
 	const int epoll_fd = chan->own_fd ? chan->wait_fd : bus->epoll_fd;
 
-	if (!backend->bind || !(chan->own_fd || bus->opts.bind_all) || epoll_fd < 0)
+	if (!backend->bind || !(chan->own_fd || bus->opts.bind_all) || epoll_fd < 0 ||
+	    chan->foreign)
 		return;
 	chan->bound_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (chan->bound_fd < 0)
@@ -41,6 +42,7 @@ void vmbus__unbind(struct vmbus_chan *chan)
 	struct vmbus_bus *bus = chan->bus;
 	const int epoll_fd = chan->own_fd ? chan->wait_fd : bus->epoll_fd;
 
+	vmbus__foreign_unbind(chan);
 	if (chan->bound_fd < 0)
 		return;
 	(void)bus->opts.backend->unbind(bus->opts.backend_ctx, chan->conn_id);
@@ -66,6 +68,7 @@ void vmbus__take_bound(struct vmbus_bus *bus)
 		if (slot >= VMBUS__RELIDS)
 			continue;
 		vmbus__add64_relaxed(&bus->signals, 1); /* COUNT.add */
+		vmbus__note_bound(bus, (uint32_t)slot);
 		vmbus__local_add(bus, (uint32_t)slot / 64u, (uint64_t)1 << (slot % 64u));
 	}
 }

@@ -11,13 +11,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/random.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 #define MIRRORS_DEFAULT 4096u
-#define MESSAGES_AT_ONCE 8u  /* before the channels have their turn again */
+#define MESSAGES_AT_ONCE 8u /* before the channels have their turn again */
+#define POSTS_MAX_DEFAULT VMBUS__INBOX
+#define BUF_BYTES_DEFAULT ((uint64_t)64 << 20)
+#define LOG_LINES_DEFAULT 10u
 #define WATCH_OWN UINT64_MAX /* kick and timer, which need no look at the epoll */
+
+/* What a channel has moved; bulk is bytes in units of work. */
+struct moved {
+	uint64_t packets;
+	uint64_t bulk;
+};
 
 /* Memory for page lists, for the machine; its quotas bound it. */
 static uint64_t *list_get(void *ctx, uint32_t qwords)
@@ -52,6 +62,15 @@ static bool opts_ok(const struct vmbus_bus_opts *opts)
 	       limits_ok(&opts->limits) && (opts->region_count == 0 || opts->regions);
 }
 
+/* A number that the child cannot guess; 0 where the system has none to give yet. */
+static uint32_t seed(void)
+{
+	uint32_t value = 0;
+
+	(void)!getrandom(&value, sizeof(value), GRND_NONBLOCK);
+	return value;
+}
+
 static int make_machine(struct vmbus_bus *bus)
 {
 	struct vmbus_srv_opts *limits = &bus->opts.limits;
@@ -59,6 +78,8 @@ static int make_machine(struct vmbus_bus *bus)
 
 	if (limits->struct_bytes == 0)
 		*limits = (struct vmbus_srv_opts){ .struct_bytes = sizeof(*limits) };
+	if (!limits->hash_seed)
+		limits->hash_seed = seed();
 	limits->list_get = list_get;
 	limits->list_put = list_put;
 	if (limits->chans_max > VMBUS_RELID_MAX)
@@ -132,6 +153,8 @@ int vmbus_bus_create(const struct vmbus_bus_opts *opts, struct vmbus_bus **made)
 
 	if (!opts_ok(opts) || !made)
 		return VMBUS_E_INVAL;
+	if (opts->posts_max > VMBUS__INBOX)
+		return VMBUS_E_RANGE;
 	bus = calloc(1, sizeof(*bus));
 	if (!bus)
 		return VMBUS_E_NOMEM;
@@ -144,7 +167,15 @@ int vmbus_bus_create(const struct vmbus_bus_opts *opts, struct vmbus_bus **made)
 	(void)snprintf(bus->name, sizeof(bus->name), "%s", opts->name ? opts->name : "child");
 	if (!bus->opts.mirrors_max)
 		bus->opts.mirrors_max = MIRRORS_DEFAULT;
-	err = make_descriptors(bus);
+	if (!bus->opts.posts_max)
+		bus->opts.posts_max = POSTS_MAX_DEFAULT;
+	if (!bus->opts.buf_bytes_max)
+		bus->opts.buf_bytes_max = BUF_BYTES_DEFAULT;
+	if (!bus->opts.log_lines_max)
+		bus->opts.log_lines_max = LOG_LINES_DEFAULT;
+	err = vmbus__record_init(bus);
+	if (!err)
+		err = make_descriptors(bus);
 	if (!err)
 		err = make_map(bus);
 	if (!err)
@@ -189,8 +220,26 @@ static void take_events(struct vmbus_bus *bus)
 		while (vmbus__inbox_peek(bus))
 			vmbus__inbox_drop(bus);
 		vmbus_srv_disconnect(bus->srv);
+		vmbus__charge(bus, bus->chans_max / VMBUS__LOOKS_PER_UNIT);
+		vmbus__note_reset(bus);
 		vmbus__log(bus, VMBUS_LOG_INFO, "reset");
 	}
+	if (events & VMBUS__EV_FOREIGN)
+		vmbus__foreign_events(bus);
+	if (events & VMBUS__EV_RESTORE)
+		vmbus__restore_run(bus);
+}
+
+/* A contact, or an unload, goes through all channels. */
+static uint32_t cost_of(const struct vmbus_bus *bus, const struct vmbus__message *message)
+{
+	uint32_t type = 0;
+
+	if (message->bytes >= sizeof(type))
+		memcpy(&type, message->payload, sizeof(type));
+	return type == VMBUS_CTL_CONTACT || type == VMBUS_CTL_UNLOAD
+		       ? bus->chans_max / VMBUS__LOOKS_PER_UNIT
+		       : 0;
 }
 
 /* Messages of the child to the machine. */
@@ -199,7 +248,7 @@ static uint32_t messages(struct vmbus_bus *bus, uint32_t budget)
 	const struct vmbus__message *message;
 	uint32_t done = 0;
 
-	while (done < budget && !bus->held && (message = vmbus__inbox_peek(bus))) {
+	while (done + bus->charge < budget && !bus->held && (message = vmbus__inbox_peek(bus))) {
 		const int err = vmbus_srv_message(bus->srv, message->conn_id, message->payload,
 						  message->bytes);
 
@@ -207,7 +256,10 @@ static uint32_t messages(struct vmbus_bus *bus, uint32_t budget)
 			bus->held = true;
 			break;
 		}
+		vmbus__charge(bus, cost_of(bus, message));
+		vmbus__note_message(bus, message, err);
 		vmbus__inbox_drop(bus);
+		vmbus__note_refusal(bus);
 		vmbus__log_refusal(bus);
 		done++;
 	}
@@ -226,16 +278,41 @@ static void take_ready(struct vmbus_bus *bus)
 	}
 }
 
+/* What a channel has moved so far: packets, and bytes in units. */
+static struct moved moved_by(const struct vmbus_chan *chan)
+{
+	return (struct moved){ chan->tx.stats_p.packets,
+			       (chan->tx.stats_p.bytes + chan->rx.stats_p.bytes) /
+				       VMBUS__BYTES_PER_UNIT };
+}
+
+/* What a turn cost beyond the packets that were delivered: sent ones, and large ones. */
+static void charge_turn(struct vmbus_bus *bus, const struct vmbus_chan *chan, struct moved was,
+			uint32_t done)
+{
+	const struct moved is = moved_by(chan);
+	const uint64_t sent = is.packets > was.packets ? is.packets - was.packets : 0;
+	const uint64_t bulk = is.bulk > was.bulk ? is.bulk - was.bulk : 0;
+	const uint64_t cost = sent > bulk ? sent : bulk;
+
+	if (VMBUS_UNLIKELY(cost > done))
+		vmbus__charge(bus, cost - done);
+}
+
 /* One turn for a channel; returns the units it took, at least 1. */
 static uint32_t turn(struct vmbus_bus *bus, uint32_t slot, uint32_t budget)
 {
 	struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+	struct moved was;
 	bool again = false;
 	uint32_t done = 0;
 
 	vmbus__local_remove(bus, slot);
-	if (chan && !chan->own_fd)
+	if (chan && !chan->own_fd) {
+		was = moved_by(chan);
 		done = vmbus__chan_turn(chan, budget, true, &again);
+		charge_turn(bus, chan, was, done);
+	}
 	if (again)
 		vmbus__local_add(bus, slot / 64u, (uint64_t)1 << (slot % 64u));
 	return done ? done : 1;
@@ -267,7 +344,7 @@ static uint32_t channels(struct vmbus_bus *bus, uint32_t budget)
 	uint32_t slot, done = 0;
 
 	take_ready(bus);
-	for (slot = next_ready(bus, from); slot < VMBUS__RELIDS && done < budget;
+	for (slot = next_ready(bus, from); slot < VMBUS__RELIDS && done + bus->charge < budget;
 	     slot = next_ready(bus, slot + 1u)) {
 		done += turn(bus, slot, budget - done);
 		bus->turn = slot + 1u;
@@ -287,8 +364,10 @@ static uint32_t channels(struct vmbus_bus *bus, uint32_t budget)
 /* What the child asks for, and what becomes of it. */
 static uint32_t control(struct vmbus_bus *bus, uint32_t budget)
 {
-	uint32_t done = vmbus__answers(bus);
+	uint32_t done;
 
+	vmbus__end_openings(bus);
+	done = vmbus__answers(bus, budget);
 	if (done < budget)
 		done += vmbus__actions(bus, budget - done);
 	if (done < budget)
@@ -319,9 +398,43 @@ static void settle(struct vmbus_bus *bus, bool spent)
 		vmbus__kick(&bus->kick);
 }
 
+/* Take what this call cost beyond its units, and what is owed, off the budget; returns how much. */
+static uint32_t pay(struct vmbus_bus *bus, uint32_t budget)
+{
+	uint64_t due = bus->debt + bus->charge;
+	uint32_t paid;
+
+	if (VMBUS_LIKELY(due == 0))
+		return 0;
+	bus->charged += bus->charge;
+	bus->charge = 0;
+	paid = due < budget ? (uint32_t)due : budget;
+	bus->debt = due - paid;
+	return paid;
+}
+
+/* Control and channels, each first in turn, until the budget is spent or nothing is left. */
+static uint32_t work(struct vmbus_bus *bus, uint32_t budget)
+{
+	uint32_t done = 0, some, left;
+
+	do {
+		left = budget - done;
+		/* Whoever was second last time is first, so that a budget of 1 reaches all. */
+		bus->first = !bus->first;
+		some = bus->first ? control(bus, left) : channels(bus, left);
+		if (some + bus->charge < left)
+			some += bus->first ? channels(bus, left - some) : control(bus, left - some);
+		some = some < left ? some : left;
+		some += pay(bus, left - some);
+		done += some;
+	} while (some && done < budget);
+	return done;
+}
+
 int vmbus_bus_dispatch(struct vmbus_bus *bus, uint32_t budget)
 {
-	uint32_t done, some;
+	uint32_t done;
 
 	if (budget == 0)
 		return 0;
@@ -332,19 +445,12 @@ int vmbus_bus_dispatch(struct vmbus_bus *bus, uint32_t budget)
 	vmbus__st64_relaxed(&bus->holder, vmbus__self()); /* HOLD.enter */
 	bus->dispatches++;
 	take_events(bus);
-	done = vmbus__timer_run(bus);
+	vmbus__charge(bus, vmbus__timer_run(bus));
 	vmbus__take_bound(bus);
-	do {
-		/* Whoever was second last time is first, so that a budget of 1 reaches all. */
-		bus->first = !bus->first;
-		some = bus->first ? control(bus, budget) : channels(bus, budget);
-		if (some < budget)
-			some += bus->first ? channels(bus, budget - some)
-					   : control(bus, budget - some);
-		done += some;
-		budget -= some < budget ? some : budget;
-	} while (some && budget);
-	settle(bus, budget == 0);
+	done = pay(bus, budget);
+	if (done < budget)
+		done += work(bus, budget - done);
+	settle(bus, done >= budget);
 	vmbus__st64_relaxed(&bus->holder, 0); /* HOLD.enter */
 	return (int)done;
 }
@@ -361,6 +467,13 @@ void vmbus_bus_stats(const struct vmbus_bus *bus, struct vmbus_bus_stats *stats)
 		.mirrored = bus->mirrors,
 		.dispatches = bus->dispatches,
 		.log_dropped = bus->log_dropped,
+		.offers_refused = bus->offers_refused,
+		.opens_refused = bus->opens_refused,
+		.lists_refused = bus->lists_refused,
+		.mirrors_refused = bus->mirrors_refused,
+		.bufs_refused = vmbus__ld64_relaxed(&bus->bufs_refused), /* COUNT.read */
+		.charged = bus->charged + bus->charge,
+		.debt = bus->debt,
 	};
 	vmbus_srv_stats(bus->srv, &stats->srv);
 }

@@ -20,6 +20,7 @@
 
 #include "base/atomic.h"
 #include "base/contract.h"
+#include "bus/note.h"
 #include "bus/rcu.h"
 
 #define VMBUS__RELIDS 2048u
@@ -53,7 +54,9 @@ struct vmbus__rings {
 	void *mirror[2];
 	size_t mirror_bytes[2];
 	struct vmbus_ring_mem mem[2]; /* from the child, to the child */
-	bool mapped;
+	uint32_t total;		      /* pages of both rings, control pages included */
+	uint32_t down_page;	      /* where the one to the child begins */
+	bool mapped;		      /* or pinned, of a FOREIGN channel */
 };
 
 /* A page list of a channel that the child was told is accepted. */
@@ -66,6 +69,7 @@ struct vmbus__list {
 	uint32_t ranges;
 	uint32_t id;
 	bool ring_users;	     /* the open channel's rings are this list */
+	bool foreign_user;	     /* gpadl_gone() said AGAIN */
 	bool going;		     /* GPADL_DOWN came, views are still held */
 	struct vmbus_region counter; /* counts views by its pins; no memory */
 };
@@ -75,6 +79,8 @@ struct vmbus__list {
 #define VMBUS__CMD_CLOSE 0x2u
 #define VMBUS__CMD_MODIFY 0x4u
 #define VMBUS__CMD_UNSTICK 0x8u
+#define VMBUS__CMD_RESTORE 0x400u
+#define VMBUS__CMD_TAP 0x800u
 /* Answers and wishes of a channel's thread, or of any other, to the bus; bits. */
 #define VMBUS__ANS_OPENED 0x1u
 #define VMBUS__ANS_CLOSED 0x2u /* close() returned */
@@ -83,6 +89,8 @@ struct vmbus__list {
 #define VMBUS__ANS_FAULT 0x10u
 #define VMBUS__ANS_REVOKE 0x20u
 #define VMBUS__ANS_SUBS 0x40u
+#define VMBUS__ANS_TAP 0x800u	/* a tap was taken, or let go of */
+#define VMBUS__ANS_BROKE 0x100u /* an open that succeeded ends at once; CLOSED is with it */
 
 /* What a channel is for the bus thread. */
 enum vmbus__local {
@@ -91,6 +99,18 @@ enum vmbus__local {
 	VMBUS__OPEN,
 	VMBUS__CLOSING
 };
+
+/* What a channel is for its own thread. */
+enum vmbus__stage {
+	VMBUS__SHUT = 0,
+	VMBUS__IN_OPEN, /* of the device */
+	VMBUS__SAID,	/* the same, and vmbus_chan_open_done() was called within it */
+	VMBUS__WAITS,	/* open() said AGAIN */
+	VMBUS__SERVED
+};
+
+struct vmbus__journal; /* journal.h */
+struct vmbus__restore; /* save.h */
 
 struct vmbus_chan {
 	/* The channel's thread. */
@@ -105,11 +125,19 @@ struct vmbus_chan {
 	bool armed;	  /* the child will signal packets */
 	bool more;	  /* own_fd: the last dispatch left work */
 	bool failed;	  /* broken: close() is due, or was called */
+	bool let_go;	  /* another process goes on with it: the rings are not ours any more */
 	bool tlnpi;	  /* constant */
+	bool foreign;	  /* constant: rings are served elsewhere */
+	enum vmbus__stage stage;
+	int open_said; /* SAID: the error */
 	struct vmbus_ring_rx rx;
 	struct vmbus_ring_tx tx;
+	struct vmbus__journal *journal; /* NULL: none */
+	struct vmbus__tap *tap;		/* NULL: none */
+	struct vmbus__restore *from;	/* NULL, or what a restored channel goes on from */
 	void *buf;
 	uint32_t buf_bytes;
+	uint32_t buf_counted; /* of them, what was taken from buf_bytes_max */
 	uint32_t event_flag;
 	uint32_t target_sint;
 	uint32_t target_vp;
@@ -124,7 +152,12 @@ struct vmbus_chan {
 	vmbus__a32 closing; /* 1: close() was called, close_done() was not */
 	vmbus__a64 holder;  /* own_fd: the thread that dispatches it now, or VMBUS__SEIZED, or 0 */
 	vmbus__a64 subs_wanted;
-	vmbus__a64 shown[16];	  /* counters of both rings, for listings */
+	vmbus__a64 tap_next; /* what its thread shall have as tap, and has */
+	vmbus__a64 tap_held;
+	vmbus__a64 shown[16];	/* counters of both rings, for listings */
+	vmbus__a64 accepted_at; /* the child was first seen to use the rings, 0: not yet */
+	vmbus__a64 raised;	/* flags for the child, and the last time, for snapshots */
+	vmbus__a64 raised_at;
 	struct vmbus_region sgls; /* counts lists that the device holds, by its pins */
 
 	/* The bus thread; open_err and the rings' mem are handed over by the commands. */
@@ -147,18 +180,24 @@ struct vmbus_chan {
 	bool released; /* the machine has forgotten it */
 	bool gone;     /* removed */
 	bool waits;    /* for pins to go */
+	bool resuming; /* it was open in the state that was restored, and is not yet */
 	int bound_fd;  /* what the child's signals are bound to while open, or -1; never read */
+	int sink_fd;   /* FOREIGN: of its owner, for the child's signals, or -1 */
+	bool sunk;     /* FOREIGN: the backend writes sink_fd */
 	uint64_t unstick_at;
 	uint64_t accept_by;
 	uint64_t opens;
 	uint32_t monitor; /* VMBUS_MONITOR_NONE, or its id */
 	uint32_t monitor_us;
 	struct vmbus_srv_ref ring_list;
+	uint32_t ring_gpadl; /* what the child calls it */
 	struct vmbus_offer offer;
 	struct vmbus__rings rings;
 	uint8_t open_data[120];
 	bool faulted;
 	struct vmbus_fault last_fault;
+	struct vmbus__chan_times times;
+	struct vmbus__tap *tap_own;
 	struct vmbus_chan *next; /* in the graveyard */
 
 	/*
@@ -166,6 +205,8 @@ struct vmbus_chan {
 	 * It stays as it is when the storage becomes another channel of the same bus.
 	 */
 	struct vmbus_bus *bus;
+	vmbus__a64 signals; /* from the child, of all whose storage this was; and the last time */
+	vmbus__a64 signal_at;
 	bool own_fd;
 	struct vmbus__kick kick; /* own_fd: what the bus writes */
 	int wait_fd;		 /* own_fd: an epoll over kick and, while open, bound_fd; or -1 */
@@ -183,6 +224,7 @@ struct vmbus_bus {
 	/* Any thread. */
 	vmbus__a64 holder;		      /* the thread that is in a call now, or 0 */
 	vmbus__a64 events;		      /* VMBUS__EV_* */
+	vmbus__a64 woken;		      /* bit n: wake() of a VP n modulo 64 has changed */
 	vmbus__a64 visitors;		      /* threads that tell of an answer and have not left */
 	struct vmbus__slots ready;	      /* channels to look at */
 	struct vmbus__slots answers;	      /* channels that have answered */
@@ -194,6 +236,8 @@ struct vmbus_bus {
 	vmbus__a64 posts;
 	vmbus__a64 posts_refused;
 	vmbus__a64 raised;
+	vmbus__a64 buf_bytes; /* of buffers that channels had to make larger */
+	vmbus__a64 bufs_refused;
 	vmbus__a64 mem; /* struct vmbus_mem *, freed after a grace period */
 	pthread_mutex_t mem_lock;
 	pthread_mutex_t lists_lock; /* lists; never on the path of packets */
@@ -208,17 +252,28 @@ struct vmbus_bus {
 	uint32_t mirrors;
 	uint32_t waiting; /* channels and lists that wait for pins to go */
 	uint32_t bound;	  /* channels without own_fd whose signals come to the epoll */
+	uint32_t opening; /* channels that are OPENING */
+	uint32_t foreign; /* channels that are FOREIGN and not closed */
 	bool blocked;	  /* the child's message slot is taken */
 	bool held;	  /* the machine takes no message before its replies are posted */
 	uint32_t timed;	  /* channels with a time of theirs */
 	bool sending;	  /* out is to be posted */
 	bool ending;
 	bool removed; /* every channel was */
+	bool restored;
+	bool allow_capture;
 	struct vmbus_srv_action out;
 	uint64_t timer_at; /* when the timer is set to, 0: not at all */
 	uint64_t offers;   /* made so far, for instance ids */
 	uint64_t faults;
 	uint64_t dispatches;
+	uint64_t charge; /* units of this call beyond one for each message, packet and look */
+	uint64_t debt;	 /* of it, what no budget has paid for yet */
+	uint64_t charged;
+	uint64_t offers_refused;
+	uint64_t opens_refused;
+	uint64_t lists_refused;
+	uint64_t mirrors_refused;
 	uint64_t monitors[VMBUS__MONITORS / 64u]; /* ids in use */
 	struct vmbus_chan *monitored[VMBUS__MONITORS];
 	uint64_t monitor_page; /* the child's, 0: none */
@@ -230,10 +285,14 @@ struct vmbus_bus {
 	uint32_t log_count;
 	uint64_t log_held; /* not told yet */
 	uint64_t log_dropped;
+	struct vmbus__recorder recorder;
+	struct vmbus__bus_times times;
 };
 
-#define VMBUS__EV_SLOT 0x1u  /* a message slot is free */
-#define VMBUS__EV_RESET 0x2u /* the child is gone */
+#define VMBUS__EV_SLOT 0x1u	/* a message slot is free */
+#define VMBUS__EV_RESET 0x2u	/* the child is gone */
+#define VMBUS__EV_FOREIGN 0x4u	/* woken is not 0, or a page list is done with */
+#define VMBUS__EV_RESTORE 0x10u /* restored channels go on */
 
 /* kick.c: descriptors, sets of slots. */
 int vmbus__kick_init(struct vmbus__kick *kick);
@@ -263,6 +322,30 @@ static inline void vmbus__local_remove(struct vmbus_bus *bus, uint32_t slot)
 		bus->local_words &= ~((uint64_t)1 << (slot / 64u));
 }
 
+/*
+ * Work of the child's making that is more than one unit.  A unit is about what a small packet costs;
+ * the numbers are coarse, so that a child gains nothing by asking for what is dear.
+ */
+#define VMBUS__COST_OPEN 64u	    /* mappings of the rings */
+#define VMBUS__PAGES_PER_UNIT 4u    /* pinned and named */
+#define VMBUS__CHECKS_PER_UNIT 8u   /* pages looked up */
+#define VMBUS__LOOKS_PER_UNIT 32u   /* entries of a list or table gone through */
+#define VMBUS__BYTES_PER_UNIT 2048u /* of packets */
+static inline void vmbus__charge(struct vmbus_bus *bus, uint64_t units)
+{
+	bus->charge += units;
+}
+
+/* window.c: rings from page lists; bus thread. */
+struct vmbus__refusal {
+	const char *step;
+	uint64_t value;
+	uint64_t limit;
+};
+int vmbus__rings_map(struct vmbus_chan *chan, struct vmbus_srv_ref list, uint32_t down_page,
+		     struct vmbus__refusal *why);
+void vmbus__rings_unmap(struct vmbus_chan *chan);
+
 /* inbox.c: what the child posts and signals. */
 struct vmbus__message {
 	uint32_t conn_id;
@@ -274,6 +357,8 @@ void vmbus__inbox_fini(struct vmbus_bus *bus);
 const struct vmbus__message *vmbus__inbox_peek(struct vmbus_bus *bus);
 void vmbus__inbox_drop(struct vmbus_bus *bus);
 bool vmbus__inbox_any(struct vmbus_bus *bus);
+typedef void vmbus__message_fn(void *ctx, const struct vmbus__message *message);
+uint32_t vmbus__inbox_each(struct vmbus_bus *bus, vmbus__message_fn *fn, void *ctx);
 struct vmbus_chan *vmbus__chan_at(struct vmbus_bus *bus, uint32_t slot);
 void vmbus__chan_look(struct vmbus_chan *chan, uint32_t slot);
 
@@ -286,6 +371,7 @@ int vmbus__conn_find(struct vmbus_bus *bus, uint32_t conn_id);
 uint32_t vmbus__chan_turn(struct vmbus_chan *chan, uint32_t budget, bool sleep, bool *again);
 int vmbus__chan_publish(struct vmbus_chan *chan);
 void vmbus__chan_note(struct vmbus_chan *chan, const struct vmbus_fault *fault, const char *why);
+void vmbus__chan_give_bytes(struct vmbus_chan *chan);
 
 /* life.c: opening and closing; on the channel's thread. */
 void vmbus__chan_commands(struct vmbus_chan *chan);
@@ -293,6 +379,9 @@ void vmbus__chan_break(struct vmbus_chan *chan);
 void vmbus__chan_command(struct vmbus_chan *chan, uint64_t cmd); /* the bus thread's */
 void vmbus__chan_answer(struct vmbus_chan *chan, uint64_t ans);	 /* any thread's */
 void vmbus__chan_show(struct vmbus_chan *chan);
+void vmbus__chan_raise(struct vmbus_chan *chan);
+void vmbus__chan_idle(struct vmbus_chan *chan);
+void vmbus__restore_free(struct vmbus_chan *chan);
 
 /* bus.c */
 void vmbus__bus_free(struct vmbus_bus *bus);
@@ -304,14 +393,25 @@ bool vmbus__bus_visited(const struct vmbus_bus *bus);
 
 /* control.c: the machine's actions and the channels' answers; bus thread. */
 uint32_t vmbus__actions(struct vmbus_bus *bus, uint32_t budget);
-uint32_t vmbus__answers(struct vmbus_bus *bus);
+uint32_t vmbus__answers(struct vmbus_bus *bus, uint32_t budget);
 void vmbus__chan_try_finish(struct vmbus_chan *chan);
 void vmbus__chan_end(struct vmbus_chan *chan);
+void vmbus__chan_set_local(struct vmbus_chan *chan, enum vmbus__local local);
+int vmbus__restore_rings(struct vmbus_chan *chan, const struct vmbus_srv_action *action,
+			 struct vmbus__refusal *why);
+void vmbus__restore_cancel(struct vmbus_chan *chan);
+void vmbus__end_openings(struct vmbus_bus *bus);
 
 /* bind.c: signals that come past the bus. */
 void vmbus__bind(struct vmbus_chan *chan);
 void vmbus__unbind(struct vmbus_chan *chan);
 void vmbus__take_bound(struct vmbus_bus *bus);
+
+/* foreign.c: channels whose rings another process serves; bus thread. */
+void vmbus__foreign_signal(struct vmbus_chan *chan);
+void vmbus__foreign_unbind(struct vmbus_chan *chan);
+void vmbus__foreign_events(struct vmbus_bus *bus);
+void vmbus__foreign_dirty(const struct vmbus_chan *chan);
 
 /* offers.c; bus thread. */
 int vmbus__offer_subs(struct vmbus_chan *primary, uint32_t count);
@@ -322,16 +422,15 @@ void vmbus__forget_sub(struct vmbus_chan *chan);
 void vmbus__chan_remove(struct vmbus_chan *chan);
 void vmbus__reap(struct vmbus_bus *bus);
 void vmbus__graveyard_free(struct vmbus_bus *bus);
+void vmbus__chan_displace(struct vmbus_chan *chan);
+void vmbus__chan_place(struct vmbus_chan *chan, struct vmbus_srv_ref ref);
+void vmbus__chan_bury_at(struct vmbus_chan *chan, uint32_t slot);
+int vmbus__offer_again(struct vmbus_chan *chan);
+struct vmbus_chan *vmbus__sub_again(struct vmbus_chan *primary);
+void vmbus__sub_offered(struct vmbus_chan *chan);
 
-/* window.c: rings from page lists; bus thread. */
-struct vmbus__refusal {
-	const char *step;
-	uint64_t value;
-	uint64_t limit;
-};
-int vmbus__rings_map(struct vmbus_chan *chan, struct vmbus_srv_ref list, uint32_t down_page,
-		     struct vmbus__refusal *why);
-void vmbus__rings_unmap(struct vmbus_chan *chan);
+/* restore.c; bus thread. */
+void vmbus__restore_run(struct vmbus_bus *bus);
 
 /* memory.c: the memory map, page lists. */
 const struct vmbus_mem *vmbus__mem(struct vmbus_bus *bus);
@@ -349,6 +448,16 @@ void vmbus__chan_at_time(struct vmbus_chan *chan, uint64_t *at, uint64_t delay);
 void vmbus__chan_no_time(struct vmbus_chan *chan, uint64_t *at);
 void vmbus__wait_for_pins(struct vmbus_bus *bus);
 void vmbus__monitor_changed(struct vmbus_bus *bus);
+
+/* tap.c; on the channel's thread, and the last two on that of the bus. */
+void vmbus__tap_opened(struct vmbus_chan *chan, bool already);
+void vmbus__tap_closed(struct vmbus_chan *chan, int err);
+void vmbus__tap_received(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n);
+void vmbus__tap_sent(struct vmbus_chan *chan, const struct vmbus_msg *msg, uint32_t n);
+void vmbus__tap_publish(struct vmbus_chan *chan);
+void vmbus__tap_take(struct vmbus_chan *chan);
+void vmbus__tap_answered(struct vmbus_chan *chan);
+void vmbus__tap_drop(struct vmbus_chan *chan);
 
 /* log.c; bus thread. */
 void vmbus__log(struct vmbus_bus *bus, enum vmbus_log_level level, const char *format, ...)

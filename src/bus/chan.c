@@ -7,6 +7,7 @@
  * A channel is asleep when the child will signal it: it is armed for packets, or for room.
  */
 #include "bus/bus.h"
+#include "bus/journal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +18,7 @@
 #define DIRECT_MIN 8u /* messages that are worth a publication of their own */
 #define SPANS_MAX (VMBUS_PKT_RING_BYTES_MAX / VMBUS_PAGE_BYTES + 2u)
 
-/* Publish what was sent in a callback. */
-int vmbus__chan_publish(struct vmbus_chan *chan)
+static VMBUS_INLINE int commit(struct vmbus_chan *chan)
 {
 	int sent;
 
@@ -27,6 +27,27 @@ int vmbus__chan_publish(struct vmbus_chan *chan)
 	chan->batch = 0;
 	sent = vmbus_ring_tx_commit(&chan->tx);
 	return sent < 0 ? sent : 0;
+}
+
+/* The same with somebody who takes notes. */
+static VMBUS_NOINLINE int commit_noted(struct vmbus_chan *chan)
+{
+	const int err = chan->journal ? vmbus__journal_commit(chan) : commit(chan);
+
+	if (chan->tap)
+		vmbus__tap_publish(chan);
+	return err;
+}
+
+static VMBUS_INLINE bool noted(const struct vmbus_chan *chan)
+{
+	return ((uintptr_t)chan->journal | (uintptr_t)chan->tap) != 0;
+}
+
+/* Publish what was sent in a callback. */
+int vmbus__chan_publish(struct vmbus_chan *chan)
+{
+	return VMBUS_LIKELY(!noted(chan)) ? commit(chan) : commit_noted(chan);
 }
 
 /* Break the channel because of what a ring, or the device, says; close() follows from the turn. */
@@ -178,11 +199,15 @@ static VMBUS_INLINE int join(struct vmbus_chan *chan, uint32_t type, uint64_t id
 /* Publish at once: outside of callbacks, and where the batch is large enough by itself. */
 static int send_now(struct vmbus_chan *chan, const struct vmbus_msg *msg, uint32_t n)
 {
-	int sent = vmbus__chan_publish(chan);
+	int sent = chan->journal ? 0 : vmbus__chan_publish(chan);
 
 	if (sent < 0)
 		return refused(chan, msg, sent);
 	sent = vmbus_ring_tx_put(&chan->tx, msg, n);
+	if (VMBUS_UNLIKELY(chan->tap && sent > 0)) {
+		vmbus__tap_sent(chan, msg, (uint32_t)sent);
+		vmbus__tap_publish(chan);
+	}
 	if (VMBUS_LIKELY(sent == (int)n))
 		return sent;
 	if (sent < 0)
@@ -205,7 +230,7 @@ int vmbus_chan_send(struct vmbus_chan *chan, const struct vmbus_msg *msg, uint32
 
 	if (VMBUS_UNLIKELY(!chan->live || chan->failed))
 		return unable(chan);
-	if (n >= DIRECT_MIN || !chan->in_callback)
+	if (!chan->in_callback || (n >= DIRECT_MIN && !chan->journal))
 		return send_now(chan, msg, n);
 	for (i = 0; i < n; i++) {
 		const int err = join_any(chan, &msg[i]);
@@ -214,8 +239,33 @@ int vmbus_chan_send(struct vmbus_chan *chan, const struct vmbus_msg *msg, uint32
 			(void)refused(chan, &msg[i], err);
 			return i ? (int)i : err;
 		}
+		if (VMBUS_UNLIKELY(chan->tap != NULL))
+			vmbus__tap_sent(chan, &msg[i], 1);
 	}
 	return (int)n;
+}
+
+/* A completion outside of callbacks; a request that was pended ends with its publication. */
+static VMBUS_NOINLINE int complete_now(struct vmbus_chan *chan, const struct vmbus_msg *msg)
+{
+	struct vmbus__journal *const j = chan->journal;
+	const bool kept = j && vmbus__journal_done(j, msg->id, true) != VMBUS__SLOT_NONE;
+	const int sent = send_now(chan, msg, 1);
+
+	if (kept && sent == 1)
+		vmbus__journal_settle(j);
+	else if (kept)
+		vmbus__journal_undo(j);
+	return sent == 1 ? 0 : sent;
+}
+
+/* A completion joined the batch. */
+static VMBUS_NOINLINE void note_completion(struct vmbus_chan *chan, const struct vmbus_msg *msg)
+{
+	if (chan->journal)
+		(void)vmbus__journal_done(chan->journal, msg->id, true);
+	if (chan->tap)
+		vmbus__tap_sent(chan, msg, 1);
 }
 
 int vmbus_chan_complete(struct vmbus_chan *chan, uint64_t id, const void *data, uint32_t len)
@@ -227,13 +277,13 @@ int vmbus_chan_complete(struct vmbus_chan *chan, uint64_t id, const void *data, 
 
 	if (VMBUS_UNLIKELY(!chan->live || chan->failed))
 		return unable(chan);
-	if (VMBUS_UNLIKELY(!chan->in_callback)) {
-		err = send_now(chan, &msg, 1);
-		return err == 1 ? 0 : err;
-	}
+	if (VMBUS_UNLIKELY(!chan->in_callback))
+		return complete_now(chan, &msg);
 	if (VMBUS_UNLIKELY(len && !data))
 		return VMBUS_E_INVAL;
 	err = join(chan, VMBUS_PKT_COMPLETION, id, data, len);
+	if (VMBUS_UNLIKELY(noted(chan)) && !err)
+		note_completion(chan, &msg);
 	return VMBUS_LIKELY(!err) ? 0 : refused(chan, &msg, err);
 }
 
@@ -242,8 +292,10 @@ int vmbus_chan_flush(struct vmbus_chan *chan)
 	const struct vmbus_msg none = { 0 };
 	int err;
 
-	if (!chan->live)
+	if (!chan->live || chan->let_go)
 		return VMBUS_E_STATE;
+	if (chan->journal && chan->in_callback)
+		return 0; /* with the rest of the callback, or not at all */
 	err = vmbus__chan_publish(chan);
 	return err ? refused(chan, &none, err) : 0;
 }
@@ -259,7 +311,7 @@ void vmbus_chan_each(struct vmbus_chan *chan, const struct vmbus_packet *pkt, ui
 
 void vmbus_chan_fail(struct vmbus_chan *chan, const char *why)
 {
-	if (!chan->live)
+	if (chan->stage == VMBUS__SHUT)
 		return;
 	vmbus__chan_note(chan, NULL, why);
 	if (!chan->in_callback)
@@ -296,18 +348,48 @@ static bool check_lengths(struct vmbus_chan *chan, const struct vmbus_packet *pk
 	return true;
 }
 
+/* Bytes of buffers go back to the quota of the bus; on any thread. */
+static void give_bytes(struct vmbus_bus *bus, uint32_t bytes)
+{
+	if (bytes)
+		vmbus__add64_relaxed(&bus->buf_bytes, UINT64_MAX - (bytes - 1u)); /* COUNT.add */
+}
+
+/* Take bytes of a buffer from the quota of the bus; on any thread. */
+static bool take_bytes(struct vmbus_bus *bus, uint32_t bytes)
+{
+	vmbus__add64_relaxed(&bus->buf_bytes, bytes);			     /* COUNT.add */
+	if (vmbus__ld64_relaxed(&bus->buf_bytes) <= bus->opts.buf_bytes_max) /* COUNT.read */
+		return true;
+	give_bytes(bus, bytes);
+	vmbus__add64_relaxed(&bus->bufs_refused, 1); /* COUNT.add */
+	return false;
+}
+
+/* The buffer that a channel has goes; the first one of an opening is not counted. */
+void vmbus__chan_give_bytes(struct vmbus_chan *chan)
+{
+	give_bytes(chan->bus, chan->buf_counted);
+	chan->buf_counted = 0;
+}
+
 static VMBUS_NOINLINE bool grow_buf(struct vmbus_chan *chan)
 {
 	const uint32_t need = (vmbus_ring_rx_need(&chan->rx) + 63u) / 64u * 64u;
+	struct vmbus_bus *const bus = chan->bus;
 	void *buf;
 
-	if (need > vmbus_ring_rx_buf_bytes(chan->rx.mem_p.size_p) + 63u)
+	if (need > vmbus_ring_rx_buf_bytes(chan->rx.mem_p.size_p) + 63u || !take_bytes(bus, need))
 		return false;
 	buf = aligned_alloc(64, need);
 	if (!buf || vmbus_ring_rx_set_buf(&chan->rx, buf, need)) {
 		free(buf);
+		give_bytes(bus, need);
+		vmbus__add64_relaxed(&bus->bufs_refused, 1); /* COUNT.add */
 		return false;
 	}
+	vmbus__chan_give_bytes(chan);
+	chan->buf_counted = need;
 	free(chan->buf);
 	chan->buf = buf;
 	chan->buf_bytes = need;
@@ -317,11 +399,14 @@ static VMBUS_NOINLINE bool grow_buf(struct vmbus_chan *chan)
 /* A receive that brought no packets: sleep, a larger buffer, or the end. */
 static void not_received(struct vmbus_chan *chan, int got, bool sleep, bool *again)
 {
+	if (got == VMBUS_E_AGAIN)
+		return; /* until a request of the journal's is done */
 	if (got == 0) {
 		if (!sleep)
 			return;
 		got = vmbus_ring_rx_arm(&chan->rx);
 		chan->armed = got == VMBUS_RING_SLEEP;
+		vmbus__note_dry(chan);
 		*again = got == VMBUS_RING_READY;
 	} else if (got == VMBUS_E_RANGE && grow_buf(chan)) {
 		*again = true;
@@ -371,18 +456,24 @@ uint32_t vmbus__chan_turn(struct vmbus_chan *chan, uint32_t budget, bool sleep, 
 	int got;
 
 	*again = false;
-	if (VMBUS_UNLIKELY(!chan->live))
+	if (VMBUS_UNLIKELY(!chan->live)) {
+		vmbus__chan_idle(chan);
 		return 0;
+	}
 	if (chan->armed) {
 		chan->armed = false;
 		vmbus_ring_rx_disarm(&chan->rx);
 	}
 	if (VMBUS_LIKELY(!chan->failed) && (VMBUS_LIKELY(!chan->need) || try_room(chan, again))) {
-		got = vmbus_ring_rx_get(&chan->rx, pkt,
-					budget < VMBUS__BATCH ? budget : VMBUS__BATCH);
+		const uint32_t most = budget < VMBUS__BATCH ? budget : VMBUS__BATCH;
+
+		got = VMBUS_LIKELY(!chan->journal) ? vmbus_ring_rx_get(&chan->rx, pkt, most)
+						   : vmbus__journal_get(chan, pkt, most);
 		if (VMBUS_UNLIKELY(got <= 0)) {
 			not_received(chan, got, sleep, again);
 		} else if (check_lengths(chan, pkt, (uint32_t)got)) {
+			if (VMBUS_UNLIKELY(chan->tap != NULL))
+				vmbus__tap_received(chan, pkt, (uint32_t)got);
 			chan->in_callback = true;
 			chan->vsp->packets(chan, pkt, (uint32_t)got);
 			leave_callback(chan);
@@ -392,7 +483,8 @@ uint32_t vmbus__chan_turn(struct vmbus_chan *chan, uint32_t budget, bool sleep, 
 	}
 	if (VMBUS_UNLIKELY(chan->failed)) {
 		*again = false;
-		vmbus__chan_break(chan);
+		if (!chan->let_go)
+			vmbus__chan_break(chan);
 	}
 	return done;
 }

@@ -7,6 +7,8 @@
  */
 #include "bus/bus.h"
 
+#include <vmbus/srv_save.h>
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +19,19 @@ static struct vmbus_chan *chan_of(struct vmbus_bus *bus, struct vmbus_srv_ref re
 	struct vmbus_chan *chan = vmbus__chan_at(bus, ref.slot);
 
 	return chan && chan->ref.gen == ref.gen ? chan : NULL;
+}
+
+void vmbus__chan_set_local(struct vmbus_chan *chan, enum vmbus__local local)
+{
+	struct vmbus_bus *bus = chan->bus;
+
+	bus->opening -= chan->local == VMBUS__OPENING;
+	bus->opening += local == VMBUS__OPENING;
+	if (chan->foreign) {
+		bus->foreign -= chan->local != VMBUS__CLOSED;
+		bus->foreign += local != VMBUS__CLOSED;
+	}
+	chan->local = local;
 }
 
 static bool vp_exists(const struct vmbus_bus *bus, uint32_t vp)
@@ -55,6 +70,8 @@ static void refuse_open(struct vmbus_chan *chan, const struct vmbus__refusal *wh
 		vmbus__log(chan->bus, VMBUS_LOG_ERROR, "channel %u (%s): open refused: %s: %s",
 			   chan->relid, chan->vsp->name, why->step, vmbus_err_name(err));
 	chan->open_asked = false;
+	chan->bus->opens_refused++;
+	vmbus__note_not_opened(chan, why, err);
 	(void)vmbus_srv_opened(chan->bus->srv, chan->ref, VMBUS_STATUS_FAILED);
 }
 
@@ -89,6 +106,38 @@ static int prepare_open(struct vmbus_chan *chan, const struct vmbus_srv_action *
 	return err;
 }
 
+/* Rings of a channel that was open in the state that is restored. */
+int vmbus__restore_rings(struct vmbus_chan *chan, const struct vmbus_srv_action *action,
+			 struct vmbus__refusal *why)
+{
+	const int err = prepare_open(chan, action, why);
+
+	if (err)
+		return err;
+	vmbus__chan_no_time(chan, &chan->accept_by);
+	vmbus__list_use(chan, true);
+	vmbus__chan_set_local(chan, VMBUS__OPENING);
+	chan->got = 0;
+	chan->resuming = true;
+	return 0;
+}
+
+/* It does not go on: the child sees it withdrawn, and offered again. */
+static void not_resumed(struct vmbus_chan *chan)
+{
+	struct vmbus_srv_action action;
+
+	if (!chan->resuming)
+		return;
+	chan->resuming = false;
+	if (chan->revoked || vmbus_srv_open_info(chan->bus->srv, chan->ref, &action) != 1)
+		return;
+	if (chan->sub_index || chan->tlnpi)
+		vmbus__revoke(chan);
+	else
+		(void)vmbus_srv_reoffer(chan->bus->srv, chan->ref);
+}
+
 static void act_open(struct vmbus_bus *bus, const struct vmbus_srv_action *a)
 {
 	struct vmbus_chan *chan = chan_of(bus, a->chan);
@@ -108,9 +157,20 @@ static void act_open(struct vmbus_bus *bus, const struct vmbus_srv_action *a)
 	}
 	vmbus__chan_no_time(chan, &chan->accept_by);
 	vmbus__list_use(chan, true);
-	chan->local = VMBUS__OPENING;
+	vmbus__chan_set_local(chan, VMBUS__OPENING);
 	chan->got = 0;
 	vmbus__chan_command(chan, VMBUS__CMD_OPEN);
+}
+
+/* A command to close that its thread did not take before the device had ended must not end the next. */
+static void forget_close(struct vmbus_chan *chan)
+{
+	uint64_t cmd = vmbus__ld64_relaxed(&chan->cmd); /* BITS.take */
+
+	while ((cmd & VMBUS__CMD_CLOSE) &&
+	       !vmbus__cas64_acq_rel(&chan->cmd, cmd,
+				     cmd & ~(uint64_t)VMBUS__CMD_CLOSE)) /* BITS.take */
+		cmd = vmbus__ld64_relaxed(&chan->cmd);			 /* BITS.take */
 }
 
 /* The rings go, and the machine hears of it. */
@@ -118,14 +178,23 @@ static void finish(struct vmbus_chan *chan)
 {
 	struct vmbus_bus *bus = chan->bus;
 
+	forget_close(chan);
 	unbind_events(chan);
+	if (chan->foreign)
+		vmbus__foreign_dirty(chan);
 	vmbus__rings_unmap(chan);
 	vmbus__list_use(chan, false);
-	chan->local = VMBUS__CLOSED;
+	vmbus__note_step(chan, VMBUS_STEP_CLOSED, VMBUS_RECORD_CLOSED);
+	vmbus__chan_set_local(chan, VMBUS__CLOSED);
 	chan->got = 0;
 	vmbus__chan_no_time(chan, &chan->unstick_at);
 	if (bus->waiting)
 		vmbus__lists_poll(bus);
+	not_resumed(chan);
+	if (chan->open_asked) { /* it was refused, or ended before it was open */
+		chan->open_asked = false;
+		(void)vmbus_srv_opened(bus->srv, chan->ref, VMBUS_STATUS_FAILED);
+	}
 	if (chan->close_asked) {
 		chan->close_asked = false;
 		(void)vmbus_srv_closed(bus->srv, chan->ref);
@@ -151,12 +220,23 @@ void vmbus__chan_try_finish(struct vmbus_chan *chan)
 		bus->waiting--;
 	}
 	finish(chan);
-	vmbus__log(bus, VMBUS_LOG_INFO, "channel %u (%s): closed", chan->relid, chan->vsp->name);
+	vmbus__log(bus, VMBUS_LOG_INFO, "channel %u (%s): %s", chan->relid, chan->vsp->name,
+		   chan->let_go ? "let go of, for another process" : "closed");
 	if (chan->released) {
 		vmbus__chan_remove(chan);
 		return;
 	}
 	vmbus__revoke_subs(chan);
+}
+
+/* A channel that was to go on from a saved state ends before it has. */
+void vmbus__restore_cancel(struct vmbus_chan *chan)
+{
+	vmbus__restore_free(chan);
+	chan->resuming = false;
+	if (chan->local != VMBUS__CLOSED)
+		finish(chan);
+	vmbus__rings_unmap(chan);
 }
 
 /* Have a channel closed, if it is not, and tell the machine if it asked. */
@@ -171,7 +251,7 @@ void vmbus__chan_end(struct vmbus_chan *chan)
 		break;
 	case VMBUS__OPENING:
 	case VMBUS__OPEN:
-		chan->local = VMBUS__CLOSING;
+		vmbus__chan_set_local(chan, VMBUS__CLOSING);
 		if (chan->monitor != VMBUS_MONITOR_NONE)
 			vmbus__monitor_changed(chan->bus);
 		vmbus__chan_command(chan, VMBUS__CMD_CLOSE);
@@ -179,6 +259,27 @@ void vmbus__chan_end(struct vmbus_chan *chan)
 	case VMBUS__CLOSING:
 	default:
 		break;
+	}
+}
+
+/*
+ * The child is gone while devices are opening: it will not have them closed, and the machine waits for
+ * each to be open before it does.  Some may take long, so they are closed now.
+ */
+void vmbus__end_openings(struct vmbus_bus *bus)
+{
+	uint32_t slot;
+
+	if (!bus->opening || vmbus_srv_version(bus->srv))
+		return;
+	for (slot = 0; slot < bus->chans_max; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+		struct vmbus_srv_info info;
+
+		if (chan && chan->local == VMBUS__OPENING &&
+		    vmbus_srv_info(bus->srv, slot, &info) == 1 &&
+		    info.state == VMBUS_SRV_OPENING_RELEASE)
+			vmbus__chan_end(chan);
 	}
 }
 
@@ -199,10 +300,13 @@ static void act_gpadl(struct vmbus_bus *bus, const struct vmbus_srv_action *a)
 	struct vmbus_chan *chan = chan_of(bus, a->chan);
 	const int err = chan ? vmbus__list_ready(bus, chan, a) : VMBUS_E_STATE;
 
-	if (err)
+	vmbus__note_gpadl(chan, a, err);
+	if (err) {
+		bus->lists_refused++;
 		vmbus__log(bus, VMBUS_LOG_ERROR,
 			   "channel %u: page list %u refused: a page is no memory of the child's",
 			   a->relid, a->gpadl);
+	}
 	(void)vmbus_srv_gpadl_ready(bus->srv, a->list, err ? VMBUS_STATUS_FAILED : VMBUS_STATUS_OK);
 }
 
@@ -273,6 +377,7 @@ static void act_connection(struct vmbus_bus *bus, const struct vmbus_srv_action 
 
 static void act(struct vmbus_bus *bus, const struct vmbus_srv_action *a)
 {
+	vmbus__note_action(bus, a);
 	switch (a->act) {
 	case VMBUS_SRV_OPEN:
 		act_open(bus, a);
@@ -311,6 +416,7 @@ static bool post(struct vmbus_bus *bus)
 		err = bus->opts.backend->post(bus->opts.backend_ctx, out->target_vp,
 					      out->target_sint, VMBUS_MSG_TYPE_CTL, out->bytes,
 					      out->len);
+	vmbus__note_posted(bus, err);
 	if (err == VMBUS_E_AGAIN) {
 		bus->blocked = true;
 		return false;
@@ -337,7 +443,7 @@ uint32_t vmbus__actions(struct vmbus_bus *bus, uint32_t budget)
 	struct vmbus_srv_action action;
 	uint32_t done = 0;
 
-	while (done < budget) {
+	while (done + bus->charge < budget) {
 		if (bus->sending && !bus->blocked && post(bus))
 			continue;
 		if (!next_action(bus, &action))
@@ -359,6 +465,7 @@ static void opened(struct vmbus_chan *chan)
 	struct vmbus_bus *bus = chan->bus;
 	const int err = chan->open_err;
 
+	vmbus__note_opened(chan, err);
 	if (err) {
 		vmbus__log(bus, VMBUS_LOG_ERROR, "channel %u (%s): open failed: %s: %s",
 			   chan->relid, chan->vsp->name, vmbus_err_name(err),
@@ -366,10 +473,13 @@ static void opened(struct vmbus_chan *chan)
 		finish(chan);
 		if (chan->released)
 			vmbus__chan_remove(chan);
+		else
+			vmbus__revoke_subs(chan); /* that it offered in open() */
 	} else {
-		chan->opens++;
+		chan->opens += !chan->resuming;
+		chan->resuming = false;
 		if (chan->local == VMBUS__OPENING)
-			chan->local = VMBUS__OPEN;
+			vmbus__chan_set_local(chan, VMBUS__OPEN);
 		vmbus__chan_at_time(chan, &chan->unstick_at, UNSTICK_NS);
 		vmbus__log(bus, VMBUS_LOG_INFO, "channel %u (%s): open", chan->relid,
 			   chan->vsp->name);
@@ -379,9 +489,16 @@ static void opened(struct vmbus_chan *chan)
 	}
 	if (chan->open_asked) {
 		chan->open_asked = false;
-		(void)vmbus_srv_opened(bus->srv, chan->ref,
-				       err ? VMBUS_STATUS_FAILED : VMBUS_STATUS_OK);
+		(void)vmbus_srv_opened(bus->srv, chan->ref, VMBUS_STATUS_OK);
 	}
+}
+
+/* The device was open, or about to be, and is closed again: the child is told that it failed. */
+static void broke(struct vmbus_chan *chan)
+{
+	vmbus__log(chan->bus, VMBUS_LOG_ERROR, "channel %u (%s): open failed: %s", chan->relid,
+		   chan->vsp->name, chan->why);
+	vmbus__chan_set_local(chan, VMBUS__CLOSING);
 }
 
 static void faulted(struct vmbus_chan *chan)
@@ -391,7 +508,8 @@ static void faulted(struct vmbus_chan *chan)
 	bus->faults++;
 	chan->faulted = true;
 	chan->last_fault = chan->fault;
-	chan->local = VMBUS__CLOSING;
+	vmbus__note_fault(chan);
+	vmbus__chan_set_local(chan, VMBUS__CLOSING);
 	vmbus__log(bus, VMBUS_LOG_ERROR, "channel %u (%s): broken by the child: %s", chan->relid,
 		   chan->vsp->name, chan->why);
 	if (chan->monitor != VMBUS_MONITOR_NONE)
@@ -410,10 +528,14 @@ static void answer(struct vmbus_chan *chan)
 	const uint64_t ans = vmbus__take(&chan->ans);
 
 	chan->got |= (uint32_t)ans & (VMBUS__ANS_CLOSED | VMBUS__ANS_DONE);
+	if (ans & VMBUS__ANS_TAP)
+		vmbus__tap_answered(chan);
 	if (ans & VMBUS__ANS_OPENED)
 		opened(chan);
 	if (chan->gone)
 		return;
+	if (ans & VMBUS__ANS_BROKE)
+		broke(chan);
 	if (ans & VMBUS__ANS_MODIFIED)
 		(void)vmbus_srv_modified(chan->bus->srv, chan->ref, VMBUS_STATUS_OK);
 	if (ans & VMBUS__ANS_FAULT)
@@ -425,13 +547,16 @@ static void answer(struct vmbus_chan *chan)
 	vmbus__chan_try_finish(chan);
 }
 
-/* Take the channels' answers to the machine.  Returns how many channels had one. */
-uint32_t vmbus__answers(struct vmbus_bus *bus)
+/*
+ * Take the channels' answers to the machine.  Returns how many channels had one, which is up to 63
+ * more than the budget.
+ */
+uint32_t vmbus__answers(struct vmbus_bus *bus, uint32_t budget)
 {
 	uint64_t words = vmbus__take(&bus->answers.words);
 	uint32_t done = 0;
 
-	for (; words; words &= words - 1u) {
+	for (; words && done < budget; words &= words - 1u) {
 		const uint32_t word = (uint32_t)__builtin_ctzll(words);
 		uint64_t bits = vmbus__slots_take_word(&bus->answers, word);
 
@@ -445,5 +570,7 @@ uint32_t vmbus__answers(struct vmbus_bus *bus)
 			done++;
 		}
 	}
+	if (words)
+		vmbus__or64_release(&bus->answers.words, words); /* BITS.add */
 	return done;
 }

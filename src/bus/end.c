@@ -62,7 +62,8 @@ static bool any_waits(struct vmbus_bus *bus)
 	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
 		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
 
-		if (chan && chan->own_fd && vmbus__ld64_relaxed(&chan->cmd)) /* BITS.take */
+		if (chan && chan->own_fd &&
+		    (vmbus__ld64_relaxed(&chan->cmd) & ~(uint64_t)VMBUS__CMD_TAP)) /* BITS.take */
 			return true;
 	}
 	return false;
@@ -76,7 +77,7 @@ static void close_one(struct vmbus_bus *bus, uint32_t slot)
 	while (chan && chan->local != VMBUS__CLOSED) {
 		if (seize(chan))
 			vmbus__chan_commands(chan);
-		(void)vmbus__answers(bus);
+		(void)vmbus__answers(bus, UINT32_MAX);
 		if (vmbus__chan_at(bus, slot) != chan)
 			return;
 		vmbus__chan_try_finish(chan);
@@ -95,7 +96,7 @@ void vmbus_bus_close(struct vmbus_bus *bus)
 	if (bus->ending)
 		return;
 	vmbus__st64_relaxed(&bus->holder, vmbus__self()); /* HOLD.enter */
-	(void)vmbus__answers(bus);
+	(void)vmbus__answers(bus, UINT32_MAX);
 	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
 		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
 
@@ -103,11 +104,28 @@ void vmbus_bus_close(struct vmbus_bus *bus)
 			vmbus__chan_end(chan);
 	}
 	for (end = vmbus__now() + COME_NS; any_waits(bus) && vmbus__now() < end; wait_ms())
-		(void)vmbus__answers(bus);
+		(void)vmbus__answers(bus, UINT32_MAX);
 	bus->ending = true;
 	for (slot = 0; slot < VMBUS__RELIDS; slot++)
 		close_one(bus, slot);
 	vmbus__st64_relaxed(&bus->holder, 0); /* HOLD.enter */
+}
+
+/* What another process goes on with is not touched by what follows here. */
+void vmbus_bus_let_go(struct vmbus_bus *bus)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (!chan)
+			continue;
+		chan->let_go = true;
+		chan->live = false;
+		chan->batch = 0;
+		chan->need = 0;
+	}
 }
 
 /* Whether a thread still tells of an answer. */

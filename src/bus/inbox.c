@@ -39,7 +39,8 @@ int vmbus__inbox_init(struct vmbus_bus *bus)
 	__cds_wfcq_init(&inbox->head, &inbox->tail);
 	for (n = 0; n < VMBUS__INBOX; n++)
 		inbox->nodes[n].index = n;
-	vmbus__st64_relaxed(&inbox->free, UINT64_MAX); /* NODE.take */
+	vmbus__st64_relaxed(&inbox->free, /* NODE.take */
+			    UINT64_MAX >> (VMBUS__INBOX - bus->opts.posts_max));
 	bus->inbox = inbox;
 	return 0;
 }
@@ -135,6 +136,28 @@ bool vmbus__inbox_any(struct vmbus_bus *bus)
 	return bus->inbox->first || !cds_wfcq_empty(&bus->inbox->head, &bus->inbox->tail);
 }
 
+/* Look at all messages, the oldest first; nobody posts meanwhile.  Returns how many. */
+uint32_t vmbus__inbox_each(struct vmbus_bus *bus, vmbus__message_fn *fn, void *ctx)
+{
+	struct vmbus__inbox *inbox = bus->inbox;
+	struct cds_wfcq_node *queue;
+	uint32_t n = 0;
+
+	if (inbox->first) {
+		fn(ctx, &inbox->first->message);
+		n++;
+	}
+	queue = __cds_wfcq_first_blocking(&inbox->head, &inbox->tail);
+	for (; queue && n < VMBUS__INBOX; n++) {
+		struct node *node = (struct node *)(void *)queue;
+
+		(void)vmbus__ld32_acquire(&node->filled); /* POST.take */
+		fn(ctx, &node->message);
+		queue = __cds_wfcq_next_blocking(&inbox->head, &inbox->tail, queue);
+	}
+	return n;
+}
+
 /* The channel in a slot; within a read-side section, or on the bus thread. */
 struct vmbus_chan *vmbus__chan_at(struct vmbus_bus *bus, uint32_t slot)
 {
@@ -154,8 +177,10 @@ uint32_t vmbus_bus_signal_event(struct vmbus_bus *bus, uint32_t conn_id, uint32_
 	vmbus__rcu_enter();
 	slot = vmbus__conn_find(bus, conn_id);
 	chan = slot < 0 ? NULL : vmbus__chan_at(bus, (uint32_t)slot);
-	if (chan)
+	if (chan) {
+		vmbus__note_signal(chan);
 		vmbus__chan_look(chan, (uint32_t)slot);
+	}
 	vmbus__rcu_leave(bus);
 	vmbus__add64_relaxed(chan ? &bus->signals : &bus->signals_unknown, 1); /* COUNT.add */
 	return chan ? VMBUS_HC_OK : VMBUS_HC_CONNECTION_ID;

@@ -21,11 +21,19 @@ static uint32_t state_of(const struct vmbus_chan *chan)
 	}
 }
 
+/* Data bytes of both rings of an open channel, the one from the child first. */
+static uint32_t ring_bytes(const struct vmbus_chan *chan, uint32_t which)
+{
+	const struct vmbus__rings *r = &chan->rings;
+
+	if (!r->mapped)
+		return 0;
+	return ((which ? r->total - r->down_page : r->down_page) - 1u) * VMBUS_PAGE_BYTES;
+}
+
 /* What does not change while the channel is offered, and what the bus thread knows. */
 static void fill(const struct vmbus_chan *chan, struct vmbus_chan_info *info)
 {
-	const bool open = chan->rings.mapped;
-
 	*info = (struct vmbus_chan_info){
 		.class_id = chan->offer.class_id,
 		.instance_id = chan->offer.instance_id,
@@ -34,8 +42,8 @@ static void fill(const struct vmbus_chan *chan, struct vmbus_chan_info *info)
 		.sub_index = chan->sub_index,
 		.conn_id = chan->conn_id ? chan->conn_id : chan->offer_conn,
 		.target_vp = chan->vp,
-		.send_bytes = open ? chan->rings.mem[1].size_p : 0,
-		.recv_bytes = open ? chan->rings.mem[0].size_p : 0,
+		.send_bytes = ring_bytes(chan, 1),
+		.recv_bytes = ring_bytes(chan, 0),
 		.subchannels = chan->subs,
 		.mirrored = chan->rings.mirror[0] && chan->rings.mirror[1],
 		.faulted = chan->faulted,

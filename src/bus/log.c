@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Lines of text for people.  Whatever the child does, at most LINES_MAX come through in a second;
+ * Lines of text for people.  Whatever the child does, at most log_lines_max come through in a second;
  * the next line that does is preceded by one that tells how many did not.
  */
 #include "bus/bus.h"
 
 #include <stdio.h>
 
-#define LINES_MAX 10u
 #define WINDOW_NS 1000000000u
 #define LINE_BYTES 320u
 
@@ -42,7 +41,7 @@ static bool admit(struct vmbus_bus *bus)
 		bus->log_window = now;
 		bus->log_count = 0;
 	}
-	return bus->log_count < LINES_MAX;
+	return bus->log_count < bus->opts.log_lines_max;
 }
 
 void vmbus__log(struct vmbus_bus *bus, enum vmbus_log_level level, const char *format, ...)

@@ -131,10 +131,14 @@ static struct vmbus__list *find_list(struct vmbus_chan *chan, uint32_t id)
 {
 	struct vmbus__list *list;
 
-	for (list = chan->bus->lists[chan->slot]; list; list = list->next)
+	uint32_t looks = 0;
+
+	for (list = chan->bus->lists[chan->slot]; list; list = list->next, looks++)
 		if (list->id == id && list->chan == chan && !list->going)
-			return list;
-	return NULL;
+			break;
+	if (!chan->own_fd) /* else it is a thread of the embedder's that pays */
+		vmbus__charge(chan->bus, looks / VMBUS__LOOKS_PER_UNIT);
+	return list;
 }
 
 static int view_of(struct vmbus_chan *chan, struct vmbus__list *list, enum vmbus_access access,
@@ -183,6 +187,7 @@ static bool is_memory(struct vmbus_bus *bus, const struct vmbus__list *list)
 			break;
 		pages = ((q[0] >> 32) + (uint32_t)q[0] + VMBUS_PAGE_BYTES - 1u) / VMBUS_PAGE_BYTES;
 		good = pages <= left - 1u;
+		vmbus__charge(bus, pages / VMBUS__CHECKS_PER_UNIT);
 		for (page = 0; good && page < pages; page++)
 			good = q[1u + page] <= UINT64_MAX / VMBUS_PAGE_BYTES &&
 			       vmbus_mem_find(vmbus__mem(bus),
@@ -220,6 +225,8 @@ int vmbus__list_ready(struct vmbus_bus *bus, struct vmbus_chan *chan,
 	list->next = bus->lists[chan->slot];
 	bus->lists[chan->slot] = list;
 	pthread_mutex_unlock(&bus->lists_lock);
+	if (chan->foreign && chan->vsp->gpadl)
+		chan->vsp->gpadl(chan, list->id, list->qwords, list->count, list->ranges);
 	return 0;
 }
 
@@ -228,7 +235,7 @@ static bool drop_unused(struct vmbus_bus *bus, struct vmbus__list **at)
 {
 	struct vmbus__list *list = *at;
 
-	if (list->ring_users || vmbus_region_pins(&list->counter))
+	if (list->ring_users || list->foreign_user || vmbus_region_pins(&list->counter))
 		return false;
 	*at = list->next;
 	(void)vmbus_srv_gpadl_gone(bus->srv, list->ref);
@@ -241,36 +248,75 @@ static bool same(struct vmbus_srv_ref a, struct vmbus_srv_ref b)
 	return a.slot == b.slot && a.gen == b.gen;
 }
 
+/* Tell the owner of a FOREIGN channel; without the lock, for it may call back. */
+static void tell_gone(struct vmbus__list *list)
+{
+	struct vmbus_chan *chan = list->chan;
+
+	if (!chan->foreign || !chan->vsp->gpadl_gone)
+		return;
+	list->foreign_user = true; /* so that done within the callback finds it */
+	if (chan->vsp->gpadl_gone(chan, list->id) != VMBUS_E_AGAIN)
+		list->foreign_user = false;
+}
+
 /* The child takes a page list back: at once, or when the last view is gone. */
 void vmbus__list_down(struct vmbus_bus *bus, const struct vmbus_srv_action *action)
 {
 	struct vmbus__list **at = &bus->lists[action->chan.slot % VMBUS__RELIDS];
-	bool known = false;
+	uint32_t looks;
 
 	pthread_mutex_lock(&bus->lists_lock);
-	for (; *at && !known; at = &(*at)->next)
-		if (same((*at)->ref, action->list)) {
-			known = true;
-			(*at)->going = true;
-			if (!drop_unused(bus, at))
-				vmbus__wait_for_pins(bus);
-			break;
-		}
+	for (looks = 0; *at && !same((*at)->ref, action->list); looks++)
+		at = &(*at)->next;
+	if (*at)
+		(*at)->going = true;
 	pthread_mutex_unlock(&bus->lists_lock);
-	if (!known)
+	vmbus__charge(bus, looks / VMBUS__LOOKS_PER_UNIT);
+	if (!*at) {
 		(void)vmbus_srv_gpadl_gone(bus->srv, action->list);
+		return;
+	}
+	tell_gone(*at);
+	pthread_mutex_lock(&bus->lists_lock);
+	if (!drop_unused(bus, at))
+		vmbus__wait_for_pins(bus);
+	pthread_mutex_unlock(&bus->lists_lock);
+}
+
+/* Nobody else uses a list that is going. */
+void vmbus_chan_gpadl_done(struct vmbus_chan *chan, uint32_t gpadl)
+{
+	struct vmbus__list *list;
+	bool found = false;
+
+	pthread_mutex_lock(&chan->bus->lists_lock);
+	for (list = chan->bus->lists[chan->slot]; list && !found; list = list->next)
+		if (list->chan == chan && list->id == gpadl && list->foreign_user) {
+			list->foreign_user = false;
+			found = true;
+		}
+	pthread_mutex_unlock(&chan->bus->lists_lock);
+	if (!found)
+		return;
+	vmbus__or64_release(&chan->bus->events, VMBUS__EV_FOREIGN); /* BITS.add */
+	vmbus__kick(&chan->bus->kick);
 }
 
 /* The rings of a channel are mapped from a page list, or not any more. */
 void vmbus__list_use(struct vmbus_chan *chan, bool use)
 {
 	struct vmbus__list *list;
+	uint32_t looks = 0;
 
 	pthread_mutex_lock(&chan->bus->lists_lock);
-	for (list = chan->bus->lists[chan->slot]; list; list = list->next)
-		if (same(list->ref, chan->ring_list))
+	for (list = chan->bus->lists[chan->slot]; list; list = list->next, looks++)
+		if (same(list->ref, chan->ring_list)) {
 			list->ring_users = use;
+			chan->ring_gpadl = list->id;
+		}
 	pthread_mutex_unlock(&chan->bus->lists_lock);
+	vmbus__charge(chan->bus, looks / VMBUS__LOOKS_PER_UNIT);
 }
 
 /* Look again at the lists that wait for their views to go. */

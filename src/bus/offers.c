@@ -5,6 +5,7 @@
  * then it may become another channel, since such a thread reads nothing of it but what stays.
  */
 #include "bus/bus.h"
+#include "bus/journal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,6 +85,7 @@ static struct vmbus_chan *storage(struct vmbus_bus *bus, bool own_fd)
 			*at = chan->next;
 			memset(chan, 0, offsetof(struct vmbus_chan, bus));
 			chan->bound_fd = -1;
+			chan->sink_fd = -1;
 			return chan;
 		}
 	chan = aligned_alloc(64, (sizeof(*chan) + 63u) / 64u * 64u);
@@ -93,6 +95,7 @@ static struct vmbus_chan *storage(struct vmbus_bus *bus, bool own_fd)
 	chan->bus = bus;
 	chan->own_fd = own_fd;
 	chan->bound_fd = -1;
+	chan->sink_fd = -1;
 	chan->kick.fd = -1;
 	chan->wait_fd = -1;
 	if (own_fd && make_descriptors(chan)) {
@@ -164,6 +167,7 @@ static int offer(struct vmbus_chan *chan, uint32_t monitor_us)
 
 	chan->max_payload = chan->vsp->max_payload ? chan->vsp->max_payload : UINT32_MAX;
 	chan->tlnpi = (chan->offer.flags & VMBUS_OFFER_TLNPI) != 0;
+	chan->foreign = (chan->vsp->flags & VMBUS_VSP_FOREIGN) != 0;
 	chan->monitor = VMBUS_MONITOR_NONE;
 	chan->monitor_us = monitor_us;
 	if (monitor_us) {
@@ -182,10 +186,41 @@ static int offer(struct vmbus_chan *chan, uint32_t monitor_us)
 	}
 	chan->slot = chan->ref.slot;
 	publish(chan);
+	vmbus__note_step(chan, VMBUS_STEP_OFFERED, VMBUS_RECORD_OFFER);
 	if (chan->tlnpi)
 		vmbus__chan_at_time(chan, &chan->accept_by, ACCEPT_NS);
 	vmbus__kick(&bus->kick);
 	return 0;
+}
+
+/* A restore: the channel leaves its slot, and takes another. */
+void vmbus__chan_displace(struct vmbus_chan *chan)
+{
+	if (chan->offer_conn)
+		vmbus__conn_remove(chan->bus, chan->offer_conn, chan->slot);
+	chan->offer_conn = 0;
+	vmbus__st64_release(&chan->bus->by_slot[chan->slot], 0); /* CHAN.set */
+}
+
+void vmbus__chan_place(struct vmbus_chan *chan, struct vmbus_srv_ref ref)
+{
+	chan->ref = ref;
+	chan->slot = ref.slot;
+	publish(chan);
+}
+
+/* It found no place: it is in this one, which is free, until it is removed with the bus. */
+void vmbus__chan_bury_at(struct vmbus_chan *chan, uint32_t slot)
+{
+	chan->monitor = VMBUS_MONITOR_NONE;
+	chan->slot = slot;
+	chan->ref = (struct vmbus_srv_ref){ slot, 0 };
+	vmbus__st64_release(&chan->bus->by_slot[slot], (uint64_t)(uintptr_t)chan); /* CHAN.set */
+}
+
+int vmbus__offer_again(struct vmbus_chan *chan)
+{
+	return offer(chan, chan->monitor_us);
 }
 
 /* What an offer lacks, for people; NULL: nothing. */
@@ -197,10 +232,12 @@ static const char *missing(const struct vmbus_vsp *vsp, const struct vmbus_offer
 		return "struct_bytes of the vsp is not sizeof(struct vmbus_vsp)";
 	if (!vsp->name)
 		return "the vsp has no name";
-	if (!vsp->packets)
+	if (!vsp->packets && !(vsp->flags & VMBUS_VSP_FOREIGN))
 		return "the vsp has no packets()";
 	if (opts->struct_bytes < sizeof(*opts))
 		return "struct_bytes of the options is not sizeof(struct vmbus_offer_opts)";
+	if (opts->own_fd && vsp->flags & VMBUS_VSP_FOREIGN)
+		return "own_fd is for rings that are served here, and the vsp is FOREIGN";
 	return NULL;
 }
 
@@ -219,6 +256,7 @@ static int refused_offer(const struct vmbus_chan *chan, uint32_t monitor_us, int
 {
 	char instance[37], why[VMBUS__WHY_BYTES];
 
+	chan->bus->offers_refused += err == VMBUS_E_FULL;
 	vmbus_guid_format(&chan->offer.instance_id, instance);
 	if (err == VMBUS_E_INVAL && chan->offer.flags & 0xEu)
 		(void)snprintf(why, sizeof(why), "offer_flags 0x%x asks for what is not there",
@@ -273,29 +311,64 @@ int vmbus_bus_offer(struct vmbus_bus *bus, const struct vmbus_vsp *vsp, void *ct
 	return 0;
 }
 
-static int offer_sub(struct vmbus_chan *primary)
+/* A channel of the device of another one, whose place and offer are filled in later. */
+static struct vmbus_chan *make_sub(struct vmbus_chan *primary)
 {
 	struct vmbus_bus *bus = primary->bus;
 	struct vmbus_chan *chan = storage(bus, primary->own_fd && bus->opts.offered);
+
+	if (!chan)
+		return NULL;
+	chan->vsp = primary->vsp;
+	chan->ctx = primary->ctx;
+	chan->primary = primary;
+	return chan;
+}
+
+/* Who is to hear of a sub-channel hears of it. */
+void vmbus__sub_offered(struct vmbus_chan *chan)
+{
+	const struct vmbus_bus_opts *opts = &chan->bus->opts;
+
+	if ((chan->vsp->flags & VMBUS_VSP_FOREIGN) && chan->vsp->offered)
+		chan->vsp->offered(chan);
+	if (opts->offered)
+		opts->offered(opts->events_ctx, chan);
+}
+
+/* One that the child knows already. */
+struct vmbus_chan *vmbus__sub_again(struct vmbus_chan *primary)
+{
+	struct vmbus_chan *chan = make_sub(primary);
+
+	if (!chan)
+		return NULL;
+	chan->max_payload = primary->max_payload;
+	chan->foreign = primary->foreign;
+	chan->monitor_us = primary->monitor_us;
+	return chan;
+}
+
+static int offer_sub(struct vmbus_chan *primary)
+{
+	struct vmbus_bus *bus = primary->bus;
+	struct vmbus_chan *chan = make_sub(primary);
 	int err;
 
 	if (!chan)
 		return VMBUS_E_NOMEM;
-	chan->vsp = primary->vsp;
-	chan->ctx = primary->ctx;
-	chan->primary = primary;
 	chan->sub_index = ++primary->next_sub;
 	chan->offer = primary->offer;
 	chan->offer.sub_index = (uint16_t)chan->sub_index;
 	err = offer(chan, primary->monitor_us);
 	if (err) {
+		bus->offers_refused += err == VMBUS_E_FULL;
 		primary->next_sub--;
 		bury(chan);
 		return err;
 	}
 	primary->subs++;
-	if (bus->opts.offered)
-		bus->opts.offered(bus->opts.events_ctx, chan);
+	vmbus__sub_offered(chan);
 	return 0;
 }
 
@@ -325,7 +398,7 @@ int vmbus_chan_offer_subchannels(struct vmbus_chan *chan, uint32_t count)
 {
 	if (chan->primary)
 		return VMBUS_E_INVAL;
-	if (!chan->live)
+	if (chan->stage == VMBUS__SHUT)
 		return VMBUS_E_STATE;
 	if (count == 0 || count >= VMBUS__RELIDS)
 		return VMBUS_E_RANGE;
@@ -374,6 +447,7 @@ void vmbus__revoke(struct vmbus_chan *chan)
 	vmbus__forget_sub(chan);
 	vmbus__revoke_subs(chan);
 	vmbus__chan_no_time(chan, &chan->accept_by);
+	vmbus__note_step(chan, VMBUS_STEP_CLOSE, VMBUS_RECORD_REVOKE);
 	(void)vmbus_srv_revoke(chan->bus->srv, chan->ref);
 	vmbus__chan_end(chan);
 	vmbus__kick(&chan->bus->kick);
@@ -399,8 +473,12 @@ void vmbus__chan_remove(struct vmbus_chan *chan)
 		if (sub && sub->primary == chan)
 			sub->primary = NULL; /* it lingers, and must not name what is gone */
 	}
+	if ((chan->vsp->flags & VMBUS_VSP_FOREIGN) && chan->vsp->removed)
+		chan->vsp->removed(chan);
 	if (bus->opts.removed)
 		bus->opts.removed(bus->opts.removed_ctx, chan);
+	vmbus__journal_free(chan);
+	vmbus__tap_drop(chan);
 	chan->gone = true;
 	bury(chan);
 }

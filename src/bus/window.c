@@ -2,7 +2,8 @@
 /*
  * Rings from a page list that the child described: the shape is checked, every page must be memory
  * that we may read and write, its region is pinned, and each direction gets the best window that
- * the pages allow.  No byte of the pages is touched here.
+ * the pages allow.  No byte of the pages is touched here.  The rings of a FOREIGN channel get no
+ * window: their pages are checked and pinned, and that is all.
  *
  *	[ctl | data ... ][ctl | data ... ]	pages 0 to D - 1 from the child, D to N - 1 to it
  */
@@ -139,8 +140,12 @@ static void *mirror(struct vmbus_chan *chan, struct span span)
 	const struct vmbus_region *region;
 	void *window = NULL;
 
-	if (chan->bus->mirrors >= chan->bus->opts.mirrors_max || !follows_in_guest(r, span))
+	if (!follows_in_guest(r, span))
 		return NULL;
+	if (chan->bus->mirrors >= chan->bus->opts.mirrors_max) {
+		chan->bus->mirrors_refused++;
+		return NULL;
+	}
 	vmbus__rcu_enter();
 	region = vmbus_mem_find(vmbus__mem(chan->bus), (vmbus_gpa_t){ gpa });
 	if (region && region->fd >= 0 && bytes <= region->bytes - (gpa - region->gpa)) {
@@ -191,6 +196,18 @@ static int map_one(struct vmbus_chan *chan, uint32_t which, struct span span)
 	return vmbus_ring_mem_init(&r->mem[which], &opts);
 }
 
+static int map_both(struct vmbus_chan *chan, struct vmbus__refusal *why)
+{
+	const uint32_t pages = chan->rings.total, down_page = chan->rings.down_page;
+	int err = map_one(chan, 0, (struct span){ 0, down_page });
+
+	if (!err)
+		err = map_one(chan, 1, (struct span){ down_page, pages - down_page });
+	if (err)
+		refuse(why, "window of the ring", 0, 0);
+	return err;
+}
+
 /*
  * Map the rings of a channel that the child opens.
  *
@@ -212,14 +229,14 @@ int vmbus__rings_map(struct vmbus_chan *chan, struct vmbus_srv_ref list, uint32_
 	if (err)
 		return err;
 	pages = (uint32_t)qwords[0] / VMBUS_PAGE_BYTES;
+	vmbus__charge(chan->bus, VMBUS__COST_OPEN + pages / VMBUS__PAGES_PER_UNIT);
 	err = pin(chan, qwords, pages, why);
 	if (!err) {
 		name_pages(&chan->rings, qwords, pages);
-		err = map_one(chan, 0, (struct span){ 0, down_page });
-		if (!err)
-			err = map_one(chan, 1, (struct span){ down_page, pages - down_page });
-		if (err)
-			refuse(why, "window of the ring", 0, 0);
+		chan->rings.total = pages;
+		chan->rings.down_page = down_page;
+		if (!chan->foreign)
+			err = map_both(chan, why);
 	}
 	chan->rings.mapped = true;
 	if (err)

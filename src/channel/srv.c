@@ -120,12 +120,30 @@ static void link_up(struct vmbus_srv *srv)
 	srv->free_chan_last = srv->opts.chans_max - 1;
 }
 
+static void set_up(struct vmbus_srv *s, const struct vmbus_srv_opts *opts, const struct plan *plan)
+{
+	uint8_t *const base = (uint8_t *)s;
+
+	__builtin_memset(s, 0, plan->total);
+	s->opts = *opts;
+	s->chans = (struct srv_chan *)(void *)(base + plan->chans);
+	s->lists = (struct srv_list *)(void *)(base + plan->lists);
+	s->tls = (struct srv_tl *)(void *)(base + plan->tls);
+	s->entries = (struct srv_entry *)(void *)(base + plan->entries);
+	s->nodes = (struct srv_node *)(void *)(base + plan->nodes);
+	s->buckets = (uint32_t *)(void *)(base + plan->buckets);
+	s->bucket_mask = plan->bucket_count - 1u;
+	__builtin_memcpy(s->base, plan->base, sizeof(s->base));
+	s->sint = VMBUS_SINT_MESSAGE;
+	s->refusal.what = "";
+	link_up(s);
+}
+
 int vmbus_srv_init(void *storage, size_t bytes, const struct vmbus_srv_opts *opts,
 		   struct vmbus_srv **srv)
 {
 	struct vmbus_srv_opts all;
 	struct vmbus_srv *const s = storage;
-	uint8_t *const base = storage;
 	struct plan plan;
 	const int err = complete_opts(opts, &all);
 
@@ -136,21 +154,20 @@ int vmbus_srv_init(void *storage, size_t bytes, const struct vmbus_srv_opts *opt
 		return VMBUS_E_RANGE;
 	if ((uintptr_t)storage % ALIGN || !all.list_get || !all.list_put)
 		return VMBUS_E_INVAL;
-	__builtin_memset(storage, 0, plan.total);
-	s->opts = all;
-	s->chans = (struct srv_chan *)(void *)(base + plan.chans);
-	s->lists = (struct srv_list *)(void *)(base + plan.lists);
-	s->tls = (struct srv_tl *)(void *)(base + plan.tls);
-	s->entries = (struct srv_entry *)(void *)(base + plan.entries);
-	s->nodes = (struct srv_node *)(void *)(base + plan.nodes);
-	s->buckets = (uint32_t *)(void *)(base + plan.buckets);
-	s->bucket_mask = plan.bucket_count - 1u;
-	__builtin_memcpy(s->base, plan.base, sizeof(s->base));
-	s->sint = VMBUS_SINT_MESSAGE;
-	s->refusal.what = "";
-	link_up(s);
+	set_up(s, &all, &plan);
 	*srv = s;
 	return 0;
+}
+
+/* Back to what it was at first. */
+void vmbus__srv_clear(struct vmbus_srv *srv)
+{
+	const struct vmbus_srv_opts opts = srv->opts;
+	struct plan plan;
+
+	vmbus__srv_lists_fini(srv);
+	make_plan(&opts, &plan);
+	set_up(srv, &opts, &plan);
 }
 
 void vmbus_srv_fini(struct vmbus_srv *srv)

@@ -10,6 +10,8 @@
  *   srv_offer.c offering and withdrawing
  *   srv_list.c	 page lists: the table, fragments, checks, quotas
  *   srv_sock.c	 connect requests of hv_sock
+ *   srv_save.c	 the state as bytes
+ *   srv_restore.c, srv_restore_check.c  and back
  *   srv_out.c	 what is due to the child and to the device, and vmbus_srv_next()
  *
  * Everything that is due is one bit of an object, not an entry of a queue: a node.  Nodes hang in
@@ -305,6 +307,7 @@ struct vmbus_srv {
 void vmbus__srv_refuse(struct vmbus_srv *srv, uint64_t *counter,
 		       const struct vmbus_srv_refusal *why);
 bool vmbus__srv_status_is_ok(uint32_t status);
+void vmbus__srv_clear(struct vmbus_srv *srv);
 
 /* srv_out.c: nodes */
 uint32_t vmbus__srv_nodes(const struct vmbus_srv_opts *opts, uint32_t base[G_GROUPS + 1]);
@@ -312,6 +315,11 @@ void vmbus__srv_due(struct vmbus_srv *srv, enum srv_kind kind, uint32_t index);
 bool vmbus__srv_is_due(const struct vmbus_srv *srv, enum srv_kind kind, uint32_t index);
 void vmbus__srv_undo(struct vmbus_srv *srv, enum srv_kind kind, uint32_t index);
 void vmbus__srv_drop_messages(struct vmbus_srv *srv);
+enum srv_kind vmbus__srv_kind_of(const struct vmbus_srv *srv, uint32_t node, uint32_t *index);
+enum srv_side vmbus__srv_side_of(const struct vmbus_srv *srv, enum srv_kind kind,
+				 uint32_t *objects);
+int vmbus__srv_message(const struct vmbus_srv *srv, enum srv_kind kind, uint32_t index,
+		       struct vmbus_srv_action *action);
 void vmbus__srv_entry(struct vmbus_srv *srv, const struct srv_entry *entry);
 int vmbus__srv_take(struct vmbus_srv *srv, bool local_only, struct vmbus_srv_action *action);
 
@@ -338,17 +346,20 @@ void vmbus__srv_settle(struct vmbus_srv *srv, uint32_t slot);
 void vmbus__srv_chan_freed(struct vmbus_srv *srv, uint32_t slot);
 uint32_t vmbus__srv_chan_by_relid(const struct vmbus_srv *srv, uint32_t relid);
 bool vmbus__srv_child_has(const struct srv_chan *chan);
+bool vmbus__srv_is_away(const struct srv_chan *chan);
 bool vmbus__srv_is_revoked(uint32_t state);
 const struct srv_cell *vmbus__srv_cell(uint32_t state, uint32_t event);
 const char *vmbus__srv_event_name(uint32_t event);
 uint32_t vmbus__srv_conn_id(const struct vmbus_srv *srv, uint32_t slot);
 
 /* srv_msg.c */
+bool vmbus__srv_conn_id_is_free(const struct vmbus_srv *srv, uint32_t slot, uint32_t conn_id);
 void vmbus__srv_chan_message(struct vmbus_srv *srv, const struct vmbus_ctl *ctl);
 void vmbus__srv_close_reserved(struct vmbus_srv *srv, const struct vmbus_ctl *ctl);
 
 /* srv_offer.c */
 void vmbus__srv_offer_all(struct vmbus_srv *srv);
+bool vmbus__srv_append(struct vmbus_srv *srv, uint32_t slot, uint32_t last);
 void vmbus__srv_remove_from_order(struct vmbus_srv *srv, uint32_t slot);
 
 /* srv_list.c */
@@ -360,6 +371,10 @@ bool vmbus__srv_list_fire(struct vmbus_srv *srv, uint32_t at, enum srv_list_even
 void vmbus__srv_list_sent(struct vmbus_srv *srv, uint32_t at);
 uint32_t vmbus__srv_list_find(const struct vmbus_srv *srv, uint32_t slot, uint32_t id);
 bool vmbus__srv_ring_can_be(const struct vmbus_srv *srv, uint32_t at, uint32_t downstream_page);
+bool vmbus__srv_ring_shape_can_be(const struct srv_list *list, uint32_t downstream_page);
+bool vmbus__srv_ranges_can_be(struct srv_list *list, struct vmbus_srv_refusal *why);
+uint32_t vmbus__srv_list_find_unfinished(const struct vmbus_srv *srv, uint32_t id);
+void vmbus__srv_list_hang_up(struct vmbus_srv *srv, uint32_t at);
 void vmbus__srv_lists_fini(struct vmbus_srv *srv);
 const struct srv_list_cell *vmbus__srv_list_cell(uint32_t state, uint32_t event);
 const char *vmbus__srv_list_state_name(uint32_t state);

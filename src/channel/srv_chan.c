@@ -174,7 +174,7 @@ bool vmbus__srv_child_has(const struct srv_chan *chan)
 }
 
 /* Whether a child that leaves must wait for the channel. */
-static bool is_away(const struct srv_chan *chan)
+bool vmbus__srv_is_away(const struct srv_chan *chan)
 {
 	return !chan->survives && chan->state > VMBUS_SRV_CLIENT_RELEASED;
 }
@@ -210,13 +210,13 @@ bool vmbus__srv_fire(struct vmbus_srv *srv, uint32_t slot, enum srv_event event,
 {
 	struct srv_chan *const chan = &srv->chans[slot];
 	const struct srv_cell *const cell = &table[chan->state][event];
-	const bool was_away = is_away(chan);
+	const bool was_away = vmbus__srv_is_away(chan);
 	bool away;
 
 	if (!cell->act)
 		return false;
 	chan->state = cell->next;
-	away = is_away(chan);
+	away = vmbus__srv_is_away(chan);
 	srv->away += (uint32_t)(away && !was_away);
 	srv->away -= (uint32_t)(was_away && !away);
 	cell->act(srv, slot, arg);
@@ -226,11 +226,11 @@ bool vmbus__srv_fire(struct vmbus_srv *srv, uint32_t slot, enum srv_event event,
 /* A reserved channel stays open when the child goes, or is the new connection's no longer. */
 static void set_survives(struct vmbus_srv *srv, struct srv_chan *chan, bool survives)
 {
-	const bool was_away = is_away(chan);
+	const bool was_away = vmbus__srv_is_away(chan);
 
 	chan->survives = survives;
-	srv->away += (uint32_t)(is_away(chan) && !was_away);
-	srv->away -= (uint32_t)(was_away && !is_away(chan));
+	srv->away += (uint32_t)(vmbus__srv_is_away(chan) && !was_away);
+	srv->away -= (uint32_t)(was_away && !vmbus__srv_is_away(chan));
 }
 
 /* Actions. */

@@ -10,6 +10,8 @@
  */
 #include "channel/srv.h"
 
+#include <vmbus/srv_save.h>
+
 #define RANGE_HEADER_QWORDS 1u
 #define PFN_LIMIT (1ull << 52) /* page numbers are below: an address has 64 bits */
 
@@ -106,10 +108,13 @@ const char *vmbus__srv_list_event_name(uint32_t event)
 	return event_names[event];
 }
 
-/* The child picks ids, so consecutive ones must not meet in one bucket. */
+/*
+ * The child picks ids, so consecutive ones must not meet in one bucket, and it must not know which
+ * ones do.
+ */
 static uint32_t bucket_of(const struct vmbus_srv *srv, uint32_t id)
 {
-	uint32_t h = id;
+	uint32_t h = id ^ srv->opts.hash_seed;
 
 	h = (uint32_t)((h ^ h >> 16) * (uint64_t)0x7feb352du);
 	h = (uint32_t)((h ^ h >> 15) * (uint64_t)0x846ca68bu);
@@ -144,18 +149,40 @@ static uint32_t find_anywhere(const struct vmbus_srv *srv, uint32_t id, bool unf
 	return NIL;
 }
 
+uint32_t vmbus__srv_list_find_unfinished(const struct vmbus_srv *srv, uint32_t id)
+{
+	return find_anywhere(srv, id, true);
+}
+
 static uint64_t bytes_of(uint32_t pages)
 {
 	return (uint64_t)pages * VMBUS_PAGE_BYTES;
 }
 
-/* Take a free slot, hang it up under its id and its channel. */
+/* Hang a list up under its id and its channel, and count it. */
+void vmbus__srv_list_hang_up(struct vmbus_srv *srv, uint32_t at)
+{
+	struct srv_list *const list = &srv->lists[at];
+	struct srv_chan *const chan = &srv->chans[list->chan];
+	uint32_t *const bucket = &srv->buckets[bucket_of(srv, list->id)];
+
+	list->next_in_bucket = *bucket;
+	*bucket = at;
+	list->next_in_chan = chan->lists;
+	list->prev_in_chan = NIL;
+	if (chan->lists != NIL)
+		srv->lists[chan->lists].prev_in_chan = at;
+	chan->lists = at;
+	chan->list_count++;
+	srv->stats.gpadls++;
+	srv->unfinished += list->state == L_UNFINISHED;
+}
+
+/* Take a free slot. */
 static uint32_t add(struct vmbus_srv *srv, uint32_t slot, uint32_t id)
 {
 	const uint32_t at = srv->free_list;
 	struct srv_list *const list = &srv->lists[at];
-	struct srv_chan *const chan = &srv->chans[slot];
-	uint32_t *const bucket = &srv->buckets[bucket_of(srv, id)];
 	const uint32_t gen = list->gen;
 
 	VMBUS_REQUIRE(at != NIL);
@@ -166,16 +193,7 @@ static uint32_t add(struct vmbus_srv *srv, uint32_t slot, uint32_t id)
 	list->chan = slot;
 	list->state = L_UNFINISHED;
 	list->created_owed = true;
-	list->next_in_bucket = *bucket;
-	*bucket = at;
-	list->next_in_chan = chan->lists;
-	list->prev_in_chan = NIL;
-	if (chan->lists != NIL)
-		srv->lists[chan->lists].prev_in_chan = at;
-	chan->lists = at;
-	chan->list_count++;
-	srv->stats.gpadls++;
-	srv->unfinished++;
+	vmbus__srv_list_hang_up(srv, at);
 	return at;
 }
 
@@ -400,7 +418,7 @@ void vmbus__srv_lists_all(struct vmbus_srv *srv, uint32_t slot, enum srv_list_ev
 }
 
 /* The ranges of a complete list, [CTL-GPADL]; the qwords behind the last range are cut off. */
-static bool ranges_can_be(struct srv_list *list, struct vmbus_srv_refusal *why)
+bool vmbus__srv_ranges_can_be(struct srv_list *list, struct vmbus_srv_refusal *why)
 {
 	uint32_t at = 0, r, pages = 0;
 
@@ -453,7 +471,7 @@ static void complete(struct vmbus_srv *srv, uint32_t at)
 		(void)vmbus__srv_list_fire(srv, at, LV_INSTANT);
 		return;
 	}
-	if (!ranges_can_be(list, &why)) {
+	if (!vmbus__srv_ranges_can_be(list, &why)) {
 		vmbus__srv_refuse(srv, &srv->stats.malformed, &why);
 		(void)vmbus__srv_list_fire(srv, at, LV_IMPOSSIBLE);
 		return;
@@ -633,17 +651,23 @@ void vmbus__srv_gpadl_teardown(struct vmbus_srv *srv, const struct vmbus_ctl *ct
 }
 
 /* Rings lie in one range of whole pages: a control page and a data page at least, each way. */
-bool vmbus__srv_ring_can_be(const struct vmbus_srv *srv, uint32_t at, uint32_t downstream_page)
+bool vmbus__srv_ring_shape_can_be(const struct srv_list *list, uint32_t downstream_page)
 {
-	const struct srv_list *const list = &srv->lists[at];
 	uint64_t head;
 
-	if (list->state != L_ACCEPTED || list->range_count != 1)
+	if (list->range_count != 1)
 		return false;
 	head = list->qwords[0];
 	if (head >> 32 != 0 || (head & UINT32_MAX) % VMBUS_PAGE_BYTES != 0)
 		return false;
 	return list->pages >= 4 && downstream_page >= 2 && downstream_page <= list->pages - 2;
+}
+
+bool vmbus__srv_ring_can_be(const struct vmbus_srv *srv, uint32_t at, uint32_t downstream_page)
+{
+	const struct srv_list *const list = &srv->lists[at];
+
+	return list->state == L_ACCEPTED && vmbus__srv_ring_shape_can_be(list, downstream_page);
 }
 
 void vmbus__srv_lists_fini(struct vmbus_srv *srv)
@@ -689,6 +713,27 @@ uint32_t vmbus_srv_list(const struct vmbus_srv *srv, struct vmbus_srv_ref list,
 	*qwords = l->qwords;
 	*range_count = l->range_count;
 	return l->have;
+}
+
+int vmbus_srv_list_info(const struct vmbus_srv *srv, uint32_t slot,
+			struct vmbus_srv_list_info *info)
+{
+	const struct srv_list *list;
+
+	if (slot >= srv->opts.gpadls_max)
+		return VMBUS_E_RANGE;
+	list = &srv->lists[slot];
+	if (list->state == L_FREE)
+		return 0;
+	__builtin_memset(info, 0, sizeof(*info));
+	info->list.slot = slot;
+	info->list.gen = list->gen;
+	info->chan.slot = list->chan;
+	info->chan.gen = srv->chans[list->chan].gen;
+	info->gpadl = list->id;
+	info->had = list->state == L_ACCEPTED || list->state == L_HELD || list->state == L_DOWN;
+	info->going = list->state == L_DOWN;
+	return 1;
 }
 
 int vmbus_srv_find_list(const struct vmbus_srv *srv, struct vmbus_srv_ref chan, uint32_t gpadl,

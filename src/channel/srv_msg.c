@@ -23,7 +23,7 @@ static void note(struct vmbus_srv *srv, uint64_t *counter, const struct vmbus_ct
 }
 
 /* A connection id that the child chose must be no other channel's, nor one of messages. */
-static bool conn_id_is_free(const struct vmbus_srv *srv, uint32_t slot, uint32_t conn_id)
+bool vmbus__srv_conn_id_is_free(const struct vmbus_srv *srv, uint32_t slot, uint32_t conn_id)
 {
 	uint32_t i;
 
@@ -52,8 +52,9 @@ static const char *open_breaks(const struct vmbus_srv *srv, uint32_t slot,
 		return NULL;
 	if (open->event_flag == 0 || open->event_flag > VMBUS_RELID_MAX)
 		return "open: the event flag is past its limit";
-	return conn_id_is_free(srv, slot, open->conn_id) ? NULL
-							 : "open: the connection id is in use";
+	return vmbus__srv_conn_id_is_free(srv, slot, open->conn_id)
+		       ? NULL
+		       : "open: the connection id is in use";
 }
 
 static void on_open(struct vmbus_srv *srv, const struct vmbus_ctl *ctl)

@@ -108,6 +108,15 @@ static void insert(struct vmbus_srv *srv, uint32_t slot, uint32_t after)
 		srv->chans[after].next = slot;
 }
 
+/* Behind the last one, if that is its place; in a restore. */
+bool vmbus__srv_append(struct vmbus_srv *srv, uint32_t slot, uint32_t last)
+{
+	if (last != NIL && compare(&srv->chans[last].offer, &srv->chans[slot].offer) >= 0)
+		return false;
+	insert(srv, slot, last);
+	return true;
+}
+
 int vmbus_srv_offer(struct vmbus_srv *srv, const struct vmbus_offer *offer,
 		    struct vmbus_srv_ref *ref)
 {

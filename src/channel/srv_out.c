@@ -8,6 +8,8 @@
  */
 #include "channel/srv.h"
 
+#include <vmbus/srv_save.h>
+
 /* One row per kind, in the order of enum srv_kind. */
 static const struct kind_row {
 	uint8_t group;
@@ -75,7 +77,7 @@ static uint32_t node_of(const struct vmbus_srv *srv, enum srv_kind kind, uint32_
 	return srv->base[g] + index * groups[g].count + ((uint32_t)kind - groups[g].first);
 }
 
-static enum srv_kind kind_of(const struct vmbus_srv *srv, uint32_t node, uint32_t *index)
+enum srv_kind vmbus__srv_kind_of(const struct vmbus_srv *srv, uint32_t node, uint32_t *index)
 {
 	uint32_t g = 0;
 
@@ -161,7 +163,7 @@ void vmbus__srv_drop_messages(struct vmbus_srv *srv)
 {
 	while (srv->head[SIDE_CHILD] != NIL) {
 		uint32_t index;
-		const enum srv_kind kind = kind_of(srv, srv->head[SIDE_CHILD], &index);
+		const enum srv_kind kind = vmbus__srv_kind_of(srv, srv->head[SIDE_CHILD], &index);
 
 		vmbus__srv_undo(srv, kind, index);
 	}
@@ -291,9 +293,9 @@ static void entry_message(const struct srv_entry *entry, struct vmbus_ctl *ctl,
 	}
 }
 
-/* Make the action that posts one message. */
-static void message(struct vmbus_srv *srv, enum srv_kind kind, uint32_t index,
-		    struct vmbus_srv_action *action)
+/* Make the action that posts one message.  Returns its length, or an error of the encoder. */
+int vmbus__srv_message(const struct vmbus_srv *srv, enum srv_kind kind, uint32_t index,
+		       struct vmbus_srv_action *action)
 {
 	struct vmbus_ctl ctl;
 	uint32_t version;
@@ -327,10 +329,28 @@ static void message(struct vmbus_srv *srv, enum srv_kind kind, uint32_t index,
 	/* A reserved channel is closed without a connection too, whatever the last one agreed on. */
 	version = ctl.type == VMBUS_CTL_CLOSE_RESERVED_RESPONSE ? 0 : srv->wire_version;
 	len = vmbus_ctl_encode(&ctl, version, srv->features, action->bytes, sizeof(action->bytes));
-	VMBUS_REQUIRE(len > 0);
 	action->len = len > 0 ? (uint32_t)len : 0;
 	action->ctl_type = ctl.type;
+	return len;
+}
+
+static void message(struct vmbus_srv *srv, enum srv_kind kind, uint32_t index,
+		    struct vmbus_srv_action *action)
+{
+	const int len = vmbus__srv_message(srv, kind, index, action);
+
+	VMBUS_REQUIRE(len > 0);
+	(void)len;
 	srv->stats.sent++;
+}
+
+/* Which side a kind is due to, and how many objects have it. */
+enum srv_side vmbus__srv_side_of(const struct vmbus_srv *srv, enum srv_kind kind, uint32_t *objects)
+{
+	const uint32_t g = kinds[kind].group;
+
+	*objects = (srv->base[g + 1] - srv->base[g]) / groups[g].count;
+	return (enum srv_side)kinds[kind].side;
 }
 
 /* OPEN: everything that a device needs to know. */
@@ -401,6 +421,18 @@ static void conn_action(const struct vmbus_srv *srv, enum srv_kind kind,
 	action->monitor_c2p = kind == K_CONNECTED ? srv->monitor_c2p : srv->modify_c2p;
 }
 
+int vmbus_srv_open_info(const struct vmbus_srv *srv, struct vmbus_srv_ref ref,
+			struct vmbus_srv_action *action)
+{
+	const struct srv_chan *const chan = vmbus__srv_chan_of(srv, ref);
+
+	if (!chan || chan->state != VMBUS_SRV_OPENED)
+		return 0;
+	__builtin_memset(action, 0, sizeof(*action));
+	chan_action(srv, K_OPEN, ref.slot, action);
+	return 1;
+}
+
 int vmbus__srv_take(struct vmbus_srv *srv, bool local_only, struct vmbus_srv_action *action)
 {
 	uint32_t node = srv->head[SIDE_LOCAL], index;
@@ -410,7 +442,7 @@ int vmbus__srv_take(struct vmbus_srv *srv, bool local_only, struct vmbus_srv_act
 		node = srv->head[SIDE_CHILD];
 	if (node == NIL)
 		return 0;
-	kind = kind_of(srv, node, &index);
+	kind = vmbus__srv_kind_of(srv, node, &index);
 	__builtin_memset(action, 0, sizeof(*action));
 	if (kinds[kind].side == SIDE_CHILD) {
 		message(srv, kind, index, action);

@@ -202,7 +202,7 @@ uint64_t vmbus_synic_siefp(const struct vmbus_synic *synic)
 }
 
 /* What the guest has not seen yet goes with its page; flags may be raised meanwhile. */
-static void carry_over(uint8_t *to, uint8_t *from)
+static void carry_over(struct vmbus_synic *synic, int which, uint8_t *to, uint8_t *from)
 {
 	uint32_t at;
 	uint64_t v;
@@ -211,6 +211,7 @@ static void carry_over(uint8_t *to, uint8_t *from)
 		v = vmbus__xchg64_acquire((vmbus__a64 *)(void *)(from + at), 0); /* EVENT.take */
 		vmbus__peer_st64(to + at, v);
 	}
+	mark(synic, which == MESSAGES ? &synic->message_frame_p : &synic->flags_frame_p);
 }
 
 /*
@@ -227,7 +228,7 @@ static void prepare(struct vmbus_synic *synic, int which, uint64_t gpa, uint8_t 
 	if (content == (gpa | 1u) || (content && page == old))
 		return;
 	if (content && old)
-		carry_over(page, old);
+		carry_over(synic, which, page, old);
 	else
 		__builtin_memset(page, 0, VMBUS_PAGE_BYTES);
 }

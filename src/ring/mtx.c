@@ -87,8 +87,9 @@ static bool init_args_ok(const struct vmbus_ring_mtx *mtx, const struct vmbus_ri
 			 const struct vmbus_ring_mtx_slot *slots)
 {
 	return mem->ctl_p && vmbus__ring_size_ok(mem->size_p) &&
-	       (!opts || opts->struct_bytes >= sizeof(*opts)) && slots &&
-	       (uintptr_t)slots % sizeof(uint64_t) == 0 && (uintptr_t)mtx % SHARED_ALIGN == 0;
+	       (!opts || (opts->struct_bytes >= sizeof(*opts) && !opts->resume && !opts->note)) &&
+	       slots && (uintptr_t)slots % sizeof(uint64_t) == 0 &&
+	       (uintptr_t)mtx % SHARED_ALIGN == 0;
 }
 
 int vmbus_ring_mtx_init(struct vmbus_ring_mtx *mtx, const struct vmbus_ring_mem *mem,

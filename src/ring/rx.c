@@ -138,19 +138,29 @@ int vmbus_ring_rx_init(struct vmbus_ring_rx *rx, const struct vmbus_ring_mem *me
 	rx->mem_p = *mem;
 	rx->signal_p = opts->signal;
 	rx->signal_ctx_p = opts->signal_ctx;
+	rx->note_p = opts->note;
+	rx->note_ctx_p = opts->note_ctx;
 	rx->lazy_p = mem->size_p / LAZY_PART;
 	rx->pace_p = PACE_MIN;
 	err = vmbus_ring_rx_set_buf(rx, opts->buf, opts->buf_bytes);
 	if (err)
 		return err;
-	/* The only time that our own index is read: the child put it there before the open. */
+	if (opts->resume && !vmbus__index_ok(mem->size_p, opts->next))
+		return VMBUS_E_INVAL;
+	/*
+	 * The only time that our own index is read: the child put it there before the open, or
+	 * another end of ours has left it.
+	 */
 	out = vmbus__ld32_relaxed(&ctl->out); /* INIT.rx */
+	if (opts->resume && out != opts->index)
+		return fault(rx, VMBUS_FAULT_RESUME_INDEX, out, out, opts->index);
 	if (out >= mem->size_p)
 		return fault(rx, VMBUS_FAULT_READ_INDEX, out, out, mem->size_p - VMBUS__RING_UNIT);
 	if (out % VMBUS__RING_UNIT)
 		return fault(rx, VMBUS_FAULT_READ_INDEX_ALIGN, out, out, VMBUS__RING_UNIT);
-	rx->next_p = out;
+	rx->next_p = opts->resume ? opts->next : out;
 	rx->committed_p = out;
+	rx->held_p = vmbus__ring_used(mem->size_p, rx->next_p, out);
 	vmbus__st32_relaxed(&ctl->mask, 1); /* WAKE.rx */
 	vmbus__ctl_dirty(mem);
 	return refresh(rx);
@@ -170,6 +180,8 @@ static int publish(struct vmbus_ring_rx *rx)
 	rx->committed_p = rx->next_p;
 	rx->held_p = 0;
 	rx->stats_p.batches++;
+	if (VMBUS_UNLIKELY(rx->note_p != NULL))
+		rx->note_p(rx->note_ctx_p, before, rx->committed_p);
 	vmbus__st32_release(&ctl->out, rx->committed_p); /* FREE.rx */
 	vmbus__ctl_dirty(&rx->mem_p);
 	vmbus__fence_full();				   /* SLEEP.rx */

@@ -97,9 +97,16 @@ int vmbus_ring_tx_init(struct vmbus_ring_tx *tx, const struct vmbus_ring_mem *me
 	if (opts) {
 		tx->signal_p = opts->signal;
 		tx->signal_ctx_p = opts->signal_ctx;
+		tx->note_p = opts->note;
+		tx->note_ctx_p = opts->note_ctx;
 	}
-	/* The only time that our own index is read: the child put it there before the open. */
+	/*
+	 * The only time that our own index is read: the child put it there before the open, or
+	 * another end of ours has left it.
+	 */
 	in = vmbus__ld32_relaxed(&ctl->in); /* INIT.tx */
+	if (opts && opts->resume && in != opts->index)
+		return fault(tx, VMBUS_FAULT_RESUME_INDEX, in, in, opts->index);
 	if (in >= mem->size_p)
 		return fault(tx, VMBUS_FAULT_WRITE_INDEX, in, in, mem->size_p - VMBUS__RING_UNIT);
 	if (in % VMBUS__RING_UNIT)
@@ -120,7 +127,7 @@ static VMBUS_NOINLINE void send_signal(struct vmbus_ring_tx *tx)
 }
 
 /* Publish everything up to next_p and decide about one signal; returns packets. */
-static inline int publish(struct vmbus_ring_tx *tx, uint32_t packets)
+static inline int publish_now(struct vmbus_ring_tx *tx, uint32_t packets)
 {
 	struct vmbus_ring_ctl *const ctl = tx->mem_p.ctl_p;
 	const bool dirty = vmbus__mem_dirty_wanted(&tx->mem_p);
@@ -146,6 +153,19 @@ static inline int publish(struct vmbus_ring_tx *tx, uint32_t packets)
 	if (VMBUS_UNLIKELY(vmbus__tx_signal_due(mask, out, before)) && tx->signal_p)
 		send_signal(tx);
 	return (int)packets;
+}
+
+static VMBUS_NOINLINE int publish_noted(struct vmbus_ring_tx *tx, uint32_t packets)
+{
+	tx->note_p(tx->note_ctx_p, tx->committed_p, tx->next_p);
+	return publish_now(tx, packets);
+}
+
+static inline int publish(struct vmbus_ring_tx *tx, uint32_t packets)
+{
+	if (VMBUS_UNLIKELY(tx->note_p != NULL))
+		return publish_noted(tx, packets);
+	return publish_now(tx, packets);
 }
 
 /*

@@ -51,12 +51,12 @@ START_TEST(fault_name__of_each_field)
 {
 	uint32_t field;
 
-	for (field = VMBUS_FAULT_NONE; field <= VMBUS_FAULT_RANGE_PFNS; field++) {
+	for (field = VMBUS_FAULT_NONE; field <= VMBUS_FAULT_RESUME_INDEX; field++) {
 		ck_assert_ptr_nonnull(vmbus_fault_name(field));
 		ck_assert_str_ne(vmbus_fault_name(field), "?");
 		ck_assert_str_ne(vmbus_fault_name(field), "");
 	}
-	ck_assert_str_eq(vmbus_fault_name(VMBUS_FAULT_RANGE_PFNS + 1), "?");
+	ck_assert_str_eq(vmbus_fault_name(VMBUS_FAULT_RESUME_INDEX + 1), "?");
 	ck_assert_str_eq(vmbus_fault_name(UINT32_MAX), "?");
 	ck_assert_str_eq(vmbus_fault_name(VMBUS_FAULT_WRITE_INDEX), "write index");
 }

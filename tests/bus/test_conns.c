@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#include "fake.h"
 #include "vmbus_test.h"
 
 #define IDS 64u
@@ -82,12 +83,33 @@ START_TEST(conns__full)
 }
 END_TEST
 
+/* A signal that looked it up meanwhile may still hold it: it is freed later, not at once. */
+START_TEST(bus_offer__buries_what_it_refuses)
+{
+	struct vmbus_chan *chan = NULL;
+	struct fake_echo echo = { 0 };
+	struct fake f;
+
+	fake_prepare(&f, 64);
+	f.opts.limits.struct_bytes = sizeof(f.opts.limits);
+	f.opts.limits.chans_max = 1;
+	fake_create(&f);
+	must_eq(vmbus_bus_offer(f.bus, &fake_echo_vsp, &echo, NULL, &chan), 0);
+	must(f.bus->graveyard == NULL);
+	must_eq(vmbus_bus_offer(f.bus, &fake_echo_vsp, &echo, NULL, &chan), VMBUS_E_FULL);
+	must(f.bus->graveyard != NULL);
+	must(f.bus->graveyard->next == NULL);
+	fake_fini(&f);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "conns", 20);
 
 	tcase_add_test(tc, conns__as_a_list);
 	tcase_add_test(tc, conns__full);
+	tcase_add_test(tc, bus_offer__buries_what_it_refuses);
 }
 
 VMBUS_TEST_MAIN("bus.conns", tests)

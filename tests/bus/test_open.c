@@ -168,14 +168,14 @@ START_TEST(vsp_open__refuses)
 }
 END_TEST
 
-START_TEST(chan_fail__in_open_is_a_refusal)
+START_TEST(chan_fail__in_open_is_a_refusal_and_closes)
 {
 	struct box b;
 
 	box_init(&b);
 	b.d.fail_in_open = true;
 	must_eq(fake_open(&b.f, &b.c, 3, 3), VMBUS_STATUS_FAILED);
-	must_eq(b.d.closes, 0);
+	must_eq(b.d.closes, 1); /* for the device was open */
 	fake_post_teardown(&b.f, b.c.relid, b.c.gpadl);
 	fake_expect(&b.f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
 	box_fini(&b);
@@ -597,7 +597,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, bus_offer__open_echo_close);
 	tcase_add_test(tc, vsp_open__gets_the_childs_bytes);
 	tcase_add_test(tc, vsp_open__refuses);
-	tcase_add_test(tc, chan_fail__in_open_is_a_refusal);
+	tcase_add_test(tc, chan_fail__in_open_is_a_refusal_and_closes);
 	tcase_add_test(tc, lesson_04_signal_before_open);
 	tcase_add_test(tc, lesson_05_event_in_open);
 	tcase_add_test(tc, bus__signals_again_after_100_ms);

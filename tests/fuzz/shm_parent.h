@@ -96,6 +96,7 @@ static inline void parent_start(void)
 	opts.memory_bytes_max = 1 << 22;
 	opts.children_max = 3;
 	opts.vps_max = 4;
+	opts.attach_rate_max = UINT32_MAX; /* an input is a child */
 	check(vmbus_shm_listen(&opts, &parent.server) == 0);
 	check(atexit(parent_stop) == 0);
 	parent.lowest_fd = lowest_free_fd();

@@ -507,8 +507,14 @@ START_TEST(synic__marks_pages_that_it_writes)
 	must_eq(bitmap[0], 0);
 	must_eq(wr(SCONTROL, 1), VMBUS_SYNIC_SLOT_FREE);
 	must_eq(wr(SIMP, 0xB001), VMBUS_SYNIC_PAGES | VMBUS_SYNIC_SLOT_FREE);
+	bitmap[0] = 0;
 	vmbus_synic_set_pages(&synic, moved, flags, &dirty, 11, 9);
 	must(bitmap[0] & 1u << 11);
+	must(bitmap[0] & 1u << 7); /* its bytes were taken away from there */
+	must_eq(wr(SIEFP, 0xC001), VMBUS_SYNIC_PAGES);
+	bitmap[0] = 0;
+	vmbus_synic_set_pages(&synic, moved, messages, &dirty, 11, 13);
+	must((bitmap[0] & (1u << 13 | 1u << 9)) == (1u << 13 | 1u << 9));
 }
 END_TEST
 

@@ -57,12 +57,14 @@ static struct {
 	uint64_t os_id, hypercall, reference_tsc, invariant;
 	uint64_t frozen; /* a register that cannot be set from here */
 	int event_fd[FAKE_GSIS], resample_fd[FAKE_GSIS];
+	int wake_fd[FAKE_GSIS]; /* the second of its GSI */
 	int port_fd[FAKE_PORTS], conn_fd[FAKE_CONNS];
 	struct kvm_irq_routing_entry routes[FAKE_GSIS];
 	uint32_t route_count, routings;
 	uint32_t filter_ranges, filter_first[2], filter_count[2], msr_exits;
 	uint32_t msis, last_msi;
 	unsigned long ioctls;
+	void (*on_clock)(struct kvm_clock_data *clock); /* instead of ours */
 	struct fake_vcpu vcpu[FAKE_VPS];
 } fake;
 
@@ -187,13 +189,20 @@ static inline int fake_irqfd(const struct kvm_irqfd *irqfd)
 	if (irqfd->gsi >= FAKE_GSIS)
 		return fake_refuse(EINVAL);
 	if (irqfd->flags & KVM_IRQFD_FLAG_DEASSIGN) {
-		fake.event_fd[irqfd->gsi] = fake.resample_fd[irqfd->gsi] = 0;
+		if ((int)irqfd->fd == fake.wake_fd[irqfd->gsi])
+			fake.wake_fd[irqfd->gsi] = 0;
+		else
+			fake.event_fd[irqfd->gsi] = fake.resample_fd[irqfd->gsi] = 0;
 		return 0;
 	}
 	if (fake.split && (irqfd->flags & KVM_IRQFD_FLAG_RESAMPLE))
 		return fake_refuse(EINVAL);
-	if (fake.event_fd[irqfd->gsi])
+	if (fake.event_fd[irqfd->gsi] == (int)irqfd->fd || fake.wake_fd[irqfd->gsi])
 		return fake_refuse(EBUSY);
+	if (fake.event_fd[irqfd->gsi]) { /* several may lead to one GSI */
+		fake.wake_fd[irqfd->gsi] = (int)irqfd->fd;
+		return 0;
+	}
 	fake.event_fd[irqfd->gsi] = (int)irqfd->fd;
 	if (irqfd->flags & KVM_IRQFD_FLAG_RESAMPLE)
 		fake.resample_fd[irqfd->gsi] = (int)irqfd->resamplefd;
@@ -349,6 +358,10 @@ static inline int fake_ioctl(int fd, unsigned long request, void *arg)
 {
 	int got;
 
+	if (request == KVM_GET_CLOCK && fake.on_clock) { /* it may ask again itself */
+		fake.on_clock(arg);
+		return 0;
+	}
 	pthread_mutex_lock(&fake_lock);
 	got = fake_answer(fd, request, arg);
 	pthread_mutex_unlock(&fake_lock);
@@ -532,7 +545,8 @@ static inline uint64_t fake_drain(int fd)
 /* Interrupts since the last look. */
 static inline uint64_t fake_interrupts(uint32_t vp)
 {
-	return fake_drain(fake.event_fd[32 + 2 * vp]) + fake_drain(fake.event_fd[33 + 2 * vp]);
+	return fake_drain(fake.event_fd[32 + 2 * vp]) + fake_drain(fake.event_fd[33 + 2 * vp]) +
+	       fake_drain(fake.wake_fd[32 + 2 * vp]);
 }
 
 #endif

@@ -119,7 +119,7 @@ static inline void part_end(struct part *p)
 		vmbus_guest_destroy(p->guest);
 	vmbus_kvm_destroy(p->kvm);
 	for (n = 0; n < FAKE_GSIS; n++)
-		must(!fake.event_fd[n] && !fake.resample_fd[n]);
+		must(!fake.event_fd[n] && !fake.resample_fd[n] && !fake.wake_fd[n]);
 	for (n = 0; n < FAKE_PORTS; n++)
 		must(!fake.port_fd[n]);
 	for (n = 0; n < FAKE_CONNS; n++)

@@ -96,30 +96,42 @@ START_TEST(kvm_create__refuses_wrong_options)
 	opts = good;
 	opts.way = (enum vmbus_kvm_way)7;
 	must_eq(create_with(&opts), VMBUS_E_INVAL);
+	must(strstr(p.line, "opts.way is 7, must be 0 to 2 (INVAL)"));
 	opts = good;
 	opts.vm_fd = -1;
 	must_eq(create_with(&opts), VMBUS_E_INVAL);
+	must(strstr(p.line, "opts.vm_fd is -1"));
+	opts = good;
+	opts.kvm_fd = -1;
+	must_eq(create_with(&opts), VMBUS_E_INVAL);
+	must(strstr(p.line, "opts.kvm_fd is -1"));
 	opts = good;
 	opts.kvm_fd = 0; /* one, but not KVM's */
 	must_eq(create_with(&opts), VMBUS_E_INVAL);
+	must(strstr(p.line, "opts.kvm_fd is 0, must be /dev/kvm"));
 	opts = good;
 	opts.bus.struct_bytes = 1;
 	must_eq(create_with(&opts), VMBUS_E_INVAL);
 	opts = good;
 	opts.vps_max = VMBUS_KVM_VPS_MAX + 1;
 	must_eq(create_with(&opts), VMBUS_E_RANGE);
+	must(strstr(p.line, "opts.vps_max is 255, must be at most 254 (RANGE)"));
 	opts = good;
 	opts.gsi = 23;
 	must_eq(create_with(&opts), VMBUS_E_RANGE);
+	must(strstr(p.line, "opts.gsi is 23, must be 24 or more"));
 	opts = good;
 	opts.gsi = FAKE_GSIS - 2 * FAKE_VPS + 1;
 	must_eq(create_with(&opts), VMBUS_E_RANGE);
 	opts = good;
+	must(strstr(p.line, "opts.gsi is 4081"));
 	opts.gsi = 0xFFFFFFFF;
 	must_eq(create_with(&opts), VMBUS_E_RANGE);
+	must(strstr(p.line, "opts.gsi is 4294967295, must be at most 65535"));
 	opts = good;
 	opts.port = 0xF801;
 	must_eq(create_with(&opts), VMBUS_E_RANGE);
+	must(strstr(p.line, "opts.port is 63489"));
 	child_fini(&p.mem);
 }
 END_TEST

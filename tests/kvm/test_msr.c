@@ -86,6 +86,60 @@ START_TEST(kvm_msr__routes_the_vector_of_the_guest)
 }
 END_TEST
 
+START_TEST(kvm_msr__routes_to_apic_ids_past_127)
+{
+	const struct kvm_irq_routing_entry *route = &fake.routes[40];
+	static const uint32_t ids[] = { 127, 128, 129, 200, 254, 255 };
+	const uint32_t id = ids[_i];
+
+	part_begin(&p, false);
+	must_eq(vmbus_kvm_add_vcpu(p.kvm, 3, id, FAKE_VCPU_FD + 3, fake_run(3)), 0);
+	must(!fake_wrmsr(p.kvm, 3, 0x40000092, PART_VECTOR));
+	must_eq(route->u.msi.address_lo, 0xFEE00000u | id << 12);
+	must_eq(route->u.msi.address_hi, 0);
+	part_end(&p);
+}
+END_TEST
+
+static uint64_t time_on(uint32_t vp)
+{
+	uint64_t value = 0;
+
+	must(!fake_rdmsr(p.kvm, vp, 0x40000020, &value));
+	return value;
+}
+
+static void told_third(struct kvm_clock_data *clock)
+{
+	clock->clock = 3000000000;
+}
+
+static void told_second(struct kvm_clock_data *clock)
+{
+	clock->clock = 2000000000;
+}
+
+/* While the first asks, a second asks too, hears a later time, and is done before it. */
+static void told_first(struct kvm_clock_data *clock)
+{
+	fake.on_clock = told_second;
+	must_eq(time_on(1), 20000000);
+	clock->clock = 1000000000;
+}
+
+START_TEST(kvm_msr__time_does_not_go_back_when_two_ask)
+{
+	part_begin(&p, false);
+	must_eq(part_add(&p, 1), 0);
+	fake.on_clock = told_first;
+	must_eq(time_on(0), 20000000);
+	fake.on_clock = told_third;
+	must_eq(time_on(0), 30000000);
+	fake.on_clock = NULL;
+	part_end(&p);
+}
+END_TEST
+
 static int take_routes(void *ctx, const struct kvm_irq_routing_entry *ours, uint32_t count)
 {
 	struct part *part = ctx;
@@ -615,6 +669,8 @@ static void tests(Suite *suite)
 
 	tcase_add_test(tc, kvm_msr__has_all_registers);
 	tcase_add_test(tc, kvm_msr__routes_the_vector_of_the_guest);
+	tcase_add_loop_test(tc, kvm_msr__routes_to_apic_ids_past_127, 0, 6);
+	tcase_add_test(tc, kvm_msr__time_does_not_go_back_when_two_ask);
 	tcase_add_loop_test(tc, kvm_msr__gives_routes_to_the_embedder, 0, 2);
 	tcase_add_test(tc, kvm_msr__fills_the_hypercall_page);
 	tcase_add_test(tc, kvm_msr__refuses_a_hypercall_page_without_memory);

@@ -309,6 +309,36 @@ START_TEST(kvm_raise__interrupts_a_guest)
 }
 END_TEST
 
+/* The same by another process: a bit in memory, and a descriptor of its own, on the same GSI. */
+START_TEST(kvm_wake__interrupts_a_guest)
+{
+	const struct op other[] = { { OP_WRMSR, 0x40000092, 0x40, 0 } };
+	const struct op masked[] = { { OP_WRMSR, 0x40000092, 0x10040, 0 } };
+	const struct op wait[] = { { OP_WAIT, 1, 0, 0 } }, again[] = { { OP_WAIT, 2, 0, 0 } };
+	const struct op third[] = { { OP_WAIT, 3, 0, 0 } };
+	struct vmbus_wake wake;
+
+	REALVM_OR_SKIP();
+	must_eq(vmbus__kvm_backend.wake(vm.kvm, 0, 2, &wake), VMBUS_E_NOTSUP); /* not yet */
+	set_up_guest();
+	must_eq(vmbus__kvm_backend.wake(vm.kvm, 0, 2, &wake), 0);
+	must_eq(wake.gpa, SIEFP_PAGE + 0x200);
+	vm.memory[wake.gpa + 8] |= 2;
+	must_eq(eventfd_write(wake.fd, 1), 0);
+	run_ops(wait, 1);
+	put_gate(0x40, 0x100);
+	run_ops(other, 1);
+	must_eq(eventfd_write(wake.fd, 1), 0);
+	run_ops(again, 1);
+	must_eq(vmbus__kvm_backend.raise(vm.kvm, 0, 2, 64), 0); /* and ours as before */
+	run_ops(third, 1);
+	ck_assert_uint_eq(word(SIEFP_PAGE + 0x208), 3);
+	run_ops(masked, 1);
+	must_eq(vmbus__kvm_backend.wake(vm.kvm, 0, 2, &wake), _i ? 0 : VMBUS_E_NOTSUP);
+	realvm_close(&vm);
+}
+END_TEST
+
 /* A state of one way goes on under the other, on a KVM that has both. */
 START_TEST(kvm_restore__takes_what_save_gave)
 {
@@ -346,6 +376,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, kvm_msr__keeps_a_reference_clock, 0, 2);
 	tcase_add_loop_test(tc, kvm_bind__takes_2047_signals, 0, 2);
 	tcase_add_loop_test(tc, kvm_raise__interrupts_a_guest, 0, 2);
+	tcase_add_loop_test(tc, kvm_wake__interrupts_a_guest, 0, 2);
 	tcase_add_loop_test(tc, kvm_restore__takes_what_save_gave, 0, 2);
 }
 

@@ -233,6 +233,20 @@ static void one_series(struct run *run, uint32_t window, uint32_t payload)
 	run->series++;
 }
 
+/* Channels of a provider are offered when it is there. */
+static void wait_for_offers(struct run *run)
+{
+	const uint64_t begin = now(run);
+
+	while (run->opts->wait && run->offered < run->opts->channels) {
+		if (look(run))
+			continue;
+		if (now(run) - begin > STUCK_100NS)
+			return;
+		(void)run->be->idle(run->bare, SECOND_NS);
+	}
+}
+
 static void connect(struct run *run)
 {
 	struct vmbus_guest_opts opts = { .struct_bytes = sizeof(opts) };
@@ -265,6 +279,7 @@ static void connect(struct run *run)
 	print_text(".");
 	print_number(vmbus_guest_version(run->guest) & 0xFFFFu);
 	print_text("\n");
+	wait_for_offers(run);
 	say("echo_channels", run->offered);
 	if (run->offered < run->opts->channels)
 		fail("not so many echo channels are offered", NULL);

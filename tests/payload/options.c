@@ -81,7 +81,7 @@ static bool flag(struct options *opts, const char *word)
 	} flags[] = {
 		{ "echo", &opts->echo }, { "flood", &opts->flood },
 		{ "poll", &opts->poll }, { "completions", &opts->completions },
-		{ "keep", &opts->keep },
+		{ "keep", &opts->keep }, { "wait", &opts->wait },
 	};
 	uint32_t i;
 

@@ -24,6 +24,7 @@ struct options {
 	bool poll;	  /* no interrupts */
 	bool completions; /* the echo client asks for completions */
 	bool keep;	  /* leave the connection as it is at the end */
+	bool wait;	  /* for as many echo channels, which may be offered later */
 	uint32_t channels, active;
 	uint64_t packets; /* of each series, in all */
 	uint32_t windows[LIST_MAX], payloads[LIST_MAX];

@@ -27,7 +27,7 @@ static const struct {
 	{ "vmbus_wire_ranges", sizeof(struct vmbus_wire_ranges), 56 },
 	{ "vmbus_ring_mem", sizeof(struct vmbus_ring_mem), 64 },
 	{ "vmbus_ring_mem_opts", sizeof(struct vmbus_ring_mem_opts), 48 },
-	{ "vmbus_ring_opts", sizeof(struct vmbus_ring_opts), 40 },
+	{ "vmbus_ring_opts", sizeof(struct vmbus_ring_opts), 64 },
 	{ "vmbus_ring_stats", sizeof(struct vmbus_ring_stats), 64 },
 	{ "vmbus_ring_tx", sizeof(struct vmbus_ring_tx), 224 },
 	{ "vmbus_ring_rx", sizeof(struct vmbus_ring_rx), 264 },

@@ -63,7 +63,9 @@ static inline uint32_t guest_fill(uint8_t *buf, uint32_t c, uint32_t n, uint32_t
 	return len;
 }
 
-static struct guest_run *guest_now;		       /* one per process */
+static unsigned int guest_seconds = 100; /* how long a child may talk */
+static const uint32_t *guest_stop;	 /* NULL, or when this is not 0, it has talked enough */
+static struct guest_run *guest_now;	 /* one per process */
 static uint64_t guest_patience_ns = 20ull * SECOND_NS; /* for a parent that is not there yet */
 
 static inline void guest_completed(struct vmbus_vsc *vsc, void *cookie,
@@ -122,7 +124,7 @@ static inline int guest_open(struct guest_run *run)
 
 static inline int guest_talk(struct guest_run *run)
 {
-	const uint64_t end = vmbus__shm_now_ns() + 100ull * SECOND_NS;
+	const uint64_t end = vmbus__shm_now_ns() + (uint64_t)guest_seconds * SECOND_NS;
 	const struct job *const job = run->job;
 	uint64_t goal = (uint64_t)job->channels * job->requests;
 	uint8_t buf[4096];
@@ -133,6 +135,8 @@ static inline int guest_talk(struct guest_run *run)
 
 		if (guest_lost(run))
 			return GUEST_PARENT_GONE;
+		if (guest_stop && __atomic_load_n(guest_stop, __ATOMIC_ACQUIRE))
+			return 0;
 		if (vmbus__shm_now_ns() > end)
 			return GUEST_LATE;
 		for (c = 0; c < job->channels; c++) {
@@ -227,7 +231,7 @@ static inline pid_t guest_start(const char *path, const struct job *job)
 	if (pid)
 		return pid;
 	(void)syscall(SYS_close_range, 3u, ~0u, 0);
-	alarm(150);
+	alarm(guest_seconds + 50);
 	_exit(guest_main(path, job));
 }
 

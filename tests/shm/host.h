@@ -44,7 +44,7 @@ struct host {
 	void *stop_arg;
 	int refuse; /* attached() returns it */
 	bool own_fd;
-	struct vmbus_chan *chan; /* offered last */
+	struct vmbus_chan *chan; /* offered last, while it is there */
 	char line[400];		 /* logged last */
 };
 
@@ -127,7 +127,8 @@ static inline void host_removed(void *ctx, struct vmbus_chan *chan)
 {
 	struct host *const host = ctx;
 
-	(void)chan;
+	if (host->chan == chan)
+		host->chan = NULL;
 	host->removed++;
 }
 

@@ -163,6 +163,7 @@ nogroup:x:65534:' >"$root/etc/group"
 	for module in irqbypass kvm kvm-amd; do cp "$out/kernels/cloud/modules/$module.ko" "$root/vm/kvm/"; done
 	place=vm/bin
 	with_libraries "$root" "$build/vmm/vmbus-vmm" "$build/tools/vmbusctl"
+	[ -x "$build/tools/vmbus-provider" ] && with_libraries "$root" "$build/tools/vmbus-provider"
 	[ -x "$build/bench/vmbus-bench" ] && with_libraries "$root" "$build/bench/vmbus-bench"
 	[ -r "$build/tests/payload/payload" ] && cp "$build/tests/payload/payload" "$root/vm/bin/"
 	for flavour in "$@"; do

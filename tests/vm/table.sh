@@ -32,6 +32,13 @@ table() {
 		echo "full uio-$way 600 scenario_uio cloud $way 2 1000000"
 		echo "full gone-$way 500 scenario_gone cloud $way"
 		echo "check,full payload-$way 180 scenario_payload $way echo packets=100000 window=64 payload=64"
+		echo "full save-$way 240 scenario_save $way 10 2000000"
+		case $way in
+		user) echo "check,full provider-$way 180 scenario_provider $way 5 200000" ;;
+		*) echo "full provider-$way 180 scenario_provider $way 5 200000" ;;
+		esac
+		echo "full provider-50-$way 420 scenario_provider $way 50 1000000"
+		echo "full payload-halts-$way 240 scenario_payload $way echo packets=60000 window=1 payload=64"
 		echo "full payload-poll-$way 180 scenario_payload $way echo packets=100000 window=64 payload=64 poll"
 		echo "full payload-flood-$way 180 scenario_payload $way flood seconds=60"
 	done

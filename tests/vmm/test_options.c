@@ -76,7 +76,12 @@ static const struct {
 	{ "--kernel k --cpus 255", "--cpus 255" },
 	{ "--kernel k --cpus two", "--cpus two" },
 	{ "--kernel k --synic both", "--synic both: it is kernel, user or auto" },
-	{ "--kernel k --device disk", "--device disk: no such device; there is echo" },
+	{ "--kernel k --device disk", "--device disk: no such device; there are echo and" },
+	{ "--kernel k --device provider=", "a socket's path has 1 to 96" },
+	{ "--kernel k --device provider=a --device provider=b --device provider=c "
+	  "--device provider=d --device provider=e",
+	  "4 sockets are the most" },
+	{ "--restore d --cpus 2", "leave out --mem, --cpus" },
 	{ "--kernel k --device echo,speed=1", "no such option: speed=1" },
 	{ "--kernel k --device echo,count=0", "count= takes 1 to 2047" },
 	{ "--kernel k --device echo,count=2048", "count= takes 1 to 2047" },

@@ -3,6 +3,10 @@
 #define _GNU_SOURCE
 #include "vmm_test.h"
 
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
 static struct vmm_platform p;
 static unsigned int irq_level, irq_rises, wakes;
 
@@ -272,6 +276,168 @@ START_TEST(cpuid_for__tells_one_package_of_cores)
 }
 END_TEST
 
+START_TEST(cpuid_for__tells_ids_past_128_cpus)
+{
+	static const uint32_t cases[][2] = { { 129, 128 }, { 200, 199 }, { 254, 253 } };
+	const uint32_t cpus = cases[_i][0], cpu = cases[_i][1];
+	struct kvm_cpuid_entry2 e[12] = {
+		{ .function = 0, .eax = 0x1f },
+		{ .function = 1 },
+		{ .function = 4, .index = 0, .eax = 0x121 },
+		{ .function = 0x80000008 },
+		{ .function = 0x8000001e },
+	};
+	const uint32_t count = vmm_cpuid_for(e, 5, cpu, cpus);
+
+	ck_assert_uint_eq(leaf(e, count, 1, 0)->ebx, cpu << 24 | 0xFFu << 16);
+	ck_assert_uint_eq(leaf(e, count, 4, 0)->eax >> 26, 63); /* it has no room for more */
+	ck_assert_uint_eq(leaf(e, count, 0xb, 0)->edx, cpu);
+	ck_assert_uint_eq(leaf(e, count, 0xb, 1)->edx, cpu);
+	ck_assert_uint_eq(leaf(e, count, 0xb, 1)->eax, 8);
+	ck_assert_uint_eq(leaf(e, count, 0xb, 1)->ebx, cpus);
+	ck_assert_uint_eq(leaf(e, count, 0x80000008, 0)->ecx, 8u << 12 | (cpus - 1));
+	ck_assert_uint_eq(leaf(e, count, 0x8000001e, 0)->eax, cpu);
+}
+END_TEST
+
+/* Their state is neither reset nor saved. */
+START_TEST(cpuid_for__offers_no_virtualization)
+{
+	struct kvm_cpuid_entry2 e[8] = {
+		{ .function = 1, .ecx = UINT32_MAX },
+		{ .function = 0x80000001, .ecx = UINT32_MAX, .edx = UINT32_MAX },
+		{ .function = 0x8000000a, .eax = 1, .ebx = 2, .ecx = 3, .edx = 4 },
+	};
+	const uint32_t count = vmm_cpuid_for(e, 3, 0, 1);
+
+	ck_assert_uint_eq(leaf(e, count, 1, 0)->ecx, ~(1u << 5));
+	ck_assert_uint_eq(leaf(e, count, 0x80000001, 0)->ecx, ~(1u << 2));
+	ck_assert_uint_eq(leaf(e, count, 0x80000001, 0)->edx, UINT32_MAX);
+	ck_assert_uint_eq(leaf(e, count, 0x8000000a, 0)->eax, 0);
+	ck_assert_uint_eq(leaf(e, count, 0x8000000a, 0)->edx, 0);
+}
+END_TEST
+
+/* ---- the console, between vCPUs and the terminal ---- */
+
+static struct vmm m;
+
+static void wakes_main(void *ctx)
+{
+	(void)ctx;
+	vmm_ask(&m, VMM_ASK_OUTPUT);
+}
+
+static void console_begin(int out_fd)
+{
+	memset(&m, 0, sizeof(m));
+	vmm_platform_init(&m.platform);
+	m.platform.serial.wake = wakes_main;
+	pthread_mutex_init(&m.lock, NULL);
+	m.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	m.serial_fd = -1;
+	m.out_fd = out_fd;
+}
+
+static void console_end(void)
+{
+	close(m.event_fd);
+	close(m.out_fd);
+}
+
+static void guest_writes(uint32_t count)
+{
+	while (count--)
+		vmm_port_out(&m.platform, VMM_SERIAL_PORT, 'x');
+}
+
+static bool is_asked(void)
+{
+	struct pollfd poll_event = { .fd = m.event_fd, .events = POLLIN };
+
+	return poll(&poll_event, 1, 0) == 1;
+}
+
+START_TEST(bus_asks__a_byte_after_the_flush_is_written)
+{
+	int pipe_fds[2];
+	char byte;
+
+	ck_assert_int_eq(pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK), 0);
+	console_begin(pipe_fds[1]);
+	vmm_console_flush(&m);
+	guest_writes(1); /* it comes when this turn's flush is over: it will not come again */
+	ck_assert(is_asked());
+	vmm_bus_asks(&m);
+	ck_assert_int_eq(read(pipe_fds[0], &byte, 1), 1);
+	ck_assert(!is_asked());
+	close(pipe_fds[0]);
+	console_end();
+}
+END_TEST
+
+/* Output that never makes us wait, and a guest that is as fast: the others have their turn. */
+START_TEST(console_flush__ends_and_comes_back)
+{
+	console_begin(open("/dev/null", O_WRONLY | O_CLOEXEC));
+	guest_writes(VMM_SERIAL_OUT);
+	vmm_bus_asks(&m);
+	/* 16 rounds of 4096 are all of it; a 17th looks whether there is more. */
+	ck_assert(is_asked());
+	ck_assert(!vmm_serial_waiting(&m.platform.serial));
+	vmm_bus_asks(&m);
+	ck_assert(!is_asked());
+	guest_writes(VMM_SERIAL_OUT);
+	vmm_console_drain(&m);
+	ck_assert(!vmm_serial_waiting(&m.platform.serial));
+	ck_assert_uint_eq(m.pending, 0);
+	console_end();
+}
+END_TEST
+
+/* A socket, and a pipe whose description others have: neither makes the main thread wait. */
+START_TEST(console_flush__does_not_wait)
+{
+	int fds[2], before = dup(STDOUT_FILENO), n;
+	uint64_t read_bytes = 0;
+	static char text[1 << 16];
+
+	if (_i)
+		ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
+	else
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	console_begin(-1);
+	dup2(fds[1], STDOUT_FILENO);
+	ck_assert_int_eq(vmm_console_open(&m), 0);
+	dup2(before, STDOUT_FILENO);
+	if (_i) {
+		close(m.out_fd);
+		m.out_fd = fds[1];
+		m.out_kind = VMM_OUT_SHARED;
+	} else {
+		ck_assert_int_eq(m.out_kind, VMM_OUT_SOCKET);
+	}
+	for (n = 0; n < 64 && !m.pending; n++) {
+		guest_writes(VMM_SERIAL_OUT);
+		vmm_console_flush(&m);
+	}
+	ck_assert_uint_gt(m.pending, 0); /* it is full, and we are here */
+	ck_assert_int_eq(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
+	while (m.pending || vmm_serial_waiting(&m.platform.serial)) {
+		const ssize_t got = read(fds[0], text, sizeof(text));
+
+		read_bytes += got > 0 ? (uint64_t)got : 0;
+		vmm_console_flush(&m);
+	}
+	ck_assert_uint_gt(read_bytes, 0);
+	close(fds[0]);
+	if (!_i)
+		close(fds[1]);
+	close(before);
+	console_end();
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "platform", 10);
@@ -290,6 +456,11 @@ static void tests(Suite *suite)
 			    (int)(sizeof(events) / sizeof(events[0])));
 	tcase_add_test(tc, ports__where_nothing_is_reads_are_ones);
 	tcase_add_test(tc, cpuid_for__tells_one_package_of_cores);
+	tcase_add_loop_test(tc, cpuid_for__tells_ids_past_128_cpus, 0, 3);
+	tcase_add_test(tc, cpuid_for__offers_no_virtualization);
+	tcase_add_test(tc, bus_asks__a_byte_after_the_flush_is_written);
+	tcase_add_test(tc, console_flush__ends_and_comes_back);
+	tcase_add_loop_test(tc, console_flush__does_not_wait, 0, 2);
 }
 
 VMBUS_TEST_MAIN("vmm.platform", tests)

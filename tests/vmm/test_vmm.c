@@ -8,6 +8,7 @@
 
 #include <pty.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <termios.h>
 #include <time.h>
@@ -93,6 +94,8 @@ static bool can_run(void)
 
 static const uint8_t powers_off[] = { SERIAL('h'), SERIAL('i'), SERIAL('\n'), POWER_OFF };
 static const uint8_t resets[] = { OUT(0x600, 1), STOP };
+/* The reset register, and a word that is too late. */
+static const uint8_t resets_by_register[] = { WRMSR(0x40000003u, 1u, 0), SERIAL('x'), POWER_OFF };
 static const uint8_t faults[] = { 0x0F, 0x0B };
 static const uint8_t hangs[] = { SERIAL('!'), STOP };
 static const uint8_t marks[] = { 0x66, 0xBA, 0x04, 0x06, 0xB8, 42, 0, 0, 0, 0xEF, POWER_OFF };
@@ -107,6 +110,14 @@ static const uint8_t reads_nothing[] = {
 	0x75,	     17,				     /* to STOP */
 	SERIAL('k'), POWER_OFF
 };
+/* Reads the serial line, says nothing, and powers off at a q. */
+static const uint8_t reads_to_q[] = { 0x66,	0xBA, 0xFD, 0x03,
+				      0xEC,			  /* mov dx, 0x3FD; in al, dx */
+				      0xA8,	0x01, 0x74, 0xF7, /* test al, 1; jz to begin */
+				      0x66,	0xBA, 0xF8, 0x03,
+				      0xEC,			  /* mov dx, 0x3F8; in al, dx */
+				      0x3C,	'q',  0x75, 0xEE, /* cmp al, 'q'; jnz to begin */
+				      POWER_OFF };
 /* Memory must be zero at each start: says A and resets itself, or B and powers off. */
 static const uint8_t resets_again[] = { 0x81,	     0x3C,
 					0x25,	     0,
@@ -247,6 +258,23 @@ START_TEST(vmm__no_reboot_ends_at_a_reset)
 }
 END_TEST
 
+START_TEST(vmm__the_reset_register_is_the_last_that_it_does)
+{
+	NEEDS_KVM();
+	ck_assert_int_eq(run(GUEST(resets_by_register), "--no-reboot --quiet"), VMM_RESET);
+	ck_assert_str_eq(output, "");
+}
+END_TEST
+
+START_TEST(vmm__two_hundred_processors)
+{
+	NEEDS_KVM();
+	ck_assert_int_eq(run(GUEST(powers_off), "--cpus 200"), VMM_POWEROFF);
+	ck_output("started 200 processors");
+	ck_output("hi\n");
+}
+END_TEST
+
 START_TEST(vmm__a_triple_fault_is_a_reset)
 {
 	NEEDS_KVM();
@@ -275,6 +303,20 @@ START_TEST(vmm__a_guest_that_hangs_ends_by_timeout)
 	NEEDS_KVM();
 	ck_assert_int_eq(run(GUEST(hangs), "--timeout 0.3"), VMM_TIMEOUT);
 	ck_output("--timeout: 0.3 seconds are over");
+}
+END_TEST
+
+/* More than the port's FIFO at once, while there is a deadline too. */
+START_TEST(vmm__pasted_input_arrives)
+{
+	const char *const path = GUEST(reads_to_q);
+
+	NEEDS_KVM();
+	ck_assert_int_eq(shell("{ head -c 300 /dev/zero | tr '\\0' a; printf q; } | %s --kernel %s "
+			       "--mem 32M --timeout 15 " SANDBOX " 2>&1",
+			       vmm(), path),
+			 VMM_POWEROFF);
+	unlink(path);
 }
 END_TEST
 
@@ -366,19 +408,18 @@ END_TEST
 static char control[64];
 static pid_t pid;
 
-/* A guest that hangs, with a control socket; its messages go to a file. */
-static void start(const char *more)
+/* A guest or a saved one, with a control socket; its messages go to a file. */
+static void start_with(const char *path, const char *folder, const char *more)
 {
-	static char path[128];
 	char command[1024];
 	int i;
 
 	(void)snprintf(control, sizeof(control), "/tmp/vmm-test-%d-ctl", (int)getpid());
-	(void)snprintf(path, sizeof(path), "%s", GUEST(hangs));
 	(void)snprintf(command, sizeof(command),
-		       "exec %s --kernel %s --mem 32M --timeout 60 " SANDBOX
+		       "exec %s %s %s --timeout 60 " SANDBOX
 		       " --control %s %s >%s.out 2>&1 </dev/null",
-		       vmm(), path, control, more, control);
+		       vmm(), folder ? "--restore" : "--mem 32M --kernel", folder ? folder : path,
+		       control, more, control);
 	pid = fork();
 	if (pid == 0) {
 		execl("/bin/sh", "sh", "-c", command, NULL);
@@ -387,6 +428,16 @@ static void start(const char *more)
 	for (i = 0; i < 2000 && shell("%s --send %s status 2>&1", vmm(), control); i++)
 		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
 	unlink(path);
+}
+
+static void start_guest(const char *path, const char *more)
+{
+	start_with(path, NULL, more);
+}
+
+static void start(const char *more)
+{
+	start_guest(GUEST(hangs), more);
 }
 
 /* Its end: its status, and in output what it said. */
@@ -463,6 +514,122 @@ START_TEST(vmm_control__many_clients_and_bad_ones)
 	for (i = 0; i < 5; i++)
 		ck_assert_int_eq(send_line("status"), 0);
 	ck_assert_int_eq(send_line("quit"), 0);
+	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+}
+END_TEST
+
+/* More than a socket takes at once, and a client that reads late. */
+START_TEST(vmm_control__tells_all_of_2047_channels)
+{
+	NEEDS_KVM();
+	start("--no-ic --device echo,count=2047");
+	ck_assert_int_eq(shell("%s --send %s status 2>&1 | grep -c '^channel '", vmm(), control),
+			 0);
+	ck_assert_str_eq(output, "2047\n");
+	ck_assert_int_eq(shell("python3 -c 'import socket,time\n"
+			       "s=socket.socket(socket.AF_UNIX); s.connect(\"%s\")\n"
+			       "s.send(b\"status\\n\" * 3); s.shutdown(1); time.sleep(0.3)\n"
+			       "t=b\"\".join(iter(lambda: s.recv(65536), b\"\"))\n"
+			       "print(t.count(b\"channel \"), t.count(b\"ok running\"))' 2>&1",
+			       control),
+			 0);
+	ck_assert_str_eq(output, "6141 3\n");
+	ck_assert_int_eq(send_line("quit"), 0);
+	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+}
+END_TEST
+
+/* A child is refused before the sandbox would see what making one takes; the socket's name goes. */
+START_TEST(vmm_socket__takes_no_children_and_goes)
+{
+	char path[64], more[128], why[128] = "";
+	struct vmbus_shm_attach_opts opts = {
+		.struct_bytes = sizeof(opts), .path = path, .why = why, .why_bytes = sizeof(why)
+	};
+	struct vmbus_shm_attach *attach = NULL;
+	int i;
+
+	NEEDS_KVM();
+	(void)snprintf(path, sizeof(path), "/tmp/vmm-test-%d-bus", (int)getpid());
+	(void)snprintf(more, sizeof(more), "--socket %s", path);
+	start(more);
+	for (i = 0; i < 3; i++) {
+		ck_assert_int_eq(vmbus_shm_attach(&opts, &attach), VMBUS_E_PERM);
+		ck_assert_msg(strstr(why, "no children are taken here") != NULL, "why: %s", why);
+	}
+	ck_assert_int_eq(send_line("status"), 0);
+	ck_assert_int_eq(access(path, F_OK), 0);
+	ck_assert_int_eq(send_line("quit"), 0);
+	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+	ck_assert_int_ne(access(path, F_OK), 0);
+}
+END_TEST
+
+/* A guest that waits in a loop, with a machine that is like the one that was saved. */
+START_TEST(vmm_save__and_what_restore_refuses)
+{
+	static const struct {
+		const char *breaks, *says;
+	} bad[] = {
+		{ "truncate -s 32M %s/memory; truncate -s -8 %s/state", "its file state" },
+		{ "truncate -s 31M %s/memory", "its file memory is not the machine's" },
+		{ "rm %s/memory", "its file memory" },
+		{ "printf x | dd of=%s/state bs=1 seek=70 conv=notrunc", "it is damaged" },
+		{ "rm %s/state", "its file state: No such file" },
+	};
+	char folder[64], line[128], break_it[256];
+	size_t i;
+
+	NEEDS_KVM();
+	(void)snprintf(folder, sizeof(folder), "/tmp/vmm-test-%d-saved", (int)getpid());
+	start("--device echo,count=3");
+	ck_assert_int_eq(send_line("save"), 1);
+	ck_output("error save takes a folder");
+	(void)snprintf(line, sizeof(line), "save /proc/none/%s", folder);
+	ck_assert_int_eq(send_line(line), 1);
+	ck_assert_int_eq(send_line("remove 2"), 0); /* not all numbers are in use */
+	(void)snprintf(line, sizeof(line), "save %s", folder);
+	ck_assert_int_eq(send_line(line), 0);
+	ck_output("ok saved");
+	ck_assert_int_eq(wait_for_end(), VMM_SAVED);
+	ck_output("saved; --restore runs on");
+	ck_assert_int_eq(shell("ls %s", folder), 0);
+	ck_assert_str_eq(output, "memory\nstate\n");
+	ck_assert_int_eq(shell("%s --restore %s --mem 64M 2>&1", vmm(), folder), VMM_USAGE);
+	ck_output("leave out --mem");
+	/* It runs on, twice, with the devices that it had. */
+	for (i = 0; i < 2; i++) {
+		start_with("", folder, "");
+		ck_assert_int_eq(send_line("status"), 0);
+		ck_output("ok running");
+		ck_assert_int_eq(shell("%s --send %s status | grep -c ' echo '", vmm(), control),
+				 0);
+		ck_assert_str_eq(output, "2\n");
+		ck_assert_int_eq(send_line("quit"), 0);
+		ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+	}
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		(void)shell("rm -rf %s.bad; cp -r %s %s.bad", folder, folder, folder);
+		(void)snprintf(line, sizeof(line), "%s.bad", folder);
+		(void)snprintf(break_it, sizeof(break_it), bad[i].breaks, line, line);
+		(void)shell("{ %s; } 2>&1", break_it);
+		ck_assert_int_eq(shell("%s --restore %s.bad 2>&1", vmm(), folder), VMM_ERROR);
+		ck_output(bad[i].says);
+	}
+	(void)shell("rm -rf %s %s.bad", folder, folder);
+}
+END_TEST
+
+/* The guest resets itself over and over: the second interrupt still is the second. */
+START_TEST(vmm__a_guest_that_only_resets_can_be_ended)
+{
+	NEEDS_KVM();
+	start_guest(GUEST(resets), "");
+	wait_for_words("the guest resets itself, number 2");
+	kill(pid, SIGINT);
+	wait_for_words("does not listen for shutdown requests yet");
+	wait_for_words("the guest resets itself, number 8");
+	kill(pid, SIGINT);
 	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
 }
 END_TEST
@@ -658,6 +825,75 @@ START_TEST(filter_load__ends_who_does_something_else)
 }
 END_TEST
 
+/* A thread of either role that ends the process gives the terminal back first. */
+START_TEST(filter_load__a_violation_gives_the_terminal_back)
+{
+	struct termios t;
+	int master, slave, status;
+	pid_t child;
+
+	if (!vmm_filter_there())
+		VMBUS_TEST_SKIP("built without libseccomp");
+#ifdef SANITIZED
+	VMBUS_TEST_SKIP("sanitizers make system calls of their own");
+#endif
+	ck_assert_int_eq(openpty(&master, &slave, NULL, NULL, NULL), 0);
+	child = fork();
+	if (child == 0) {
+		setsid();
+		ioctl(slave, TIOCSCTTY, 0);
+		dup2(slave, STDIN_FILENO);
+		vmm_console_raw();
+		tcgetattr(slave, &t);
+		if ((t.c_lflag & ICANON) || vmm_filter_prepare(NULL) ||
+		    vmm_filter_load(_i ? VMM_ROLE_BUS : VMM_ROLE_VCPU))
+			_exit(99);
+		opens();
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, VMM_FILTER << 8);
+	tcgetattr(slave, &t);
+	ck_assert_uint_eq(t.c_lflag & (ICANON | ECHO), ICANON | ECHO);
+	close(master);
+	close(slave);
+}
+END_TEST
+
+/* What other vCPUs asked for on their way to the stop was of the machine before. */
+START_TEST(bus_reset__forgets_what_the_old_machine_asked_for)
+{
+	static struct vmm m;
+
+	NEEDS_KVM();
+	m.opts = (struct vmm_opts){ .kernel = GUEST(powers_off),
+				    .append = "",
+				    .cpus = 1,
+				    .node = -1,
+				    .no_ic = true,
+				    .memory_bytes = 32 * MIB };
+	m.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	m.image.kernel_fd = m.image.initrd_fd = m.out_fd = m.serial_fd = -1;
+	vmm_platform_init(&m.platform);
+	pthread_mutex_init(&m.lock, NULL);
+	ck_assert_int_eq(vmm_image_open(&m.image, &m.opts), 0);
+	ck_assert_int_eq(vmm_memory_create(&m.memory, &m.opts), 0);
+	ck_assert_int_eq(vmm_partition_create(&m), 0);
+	m.asked_shutdown = m.sent_shutdown = true;
+	m.asks = VMM_ASK_RESET | VMM_ASK_OFF | VMM_ASK_OUTPUT;
+	listen_to_us();
+	vmm_bus_reset(&m);
+	ck_said("the guest resets itself, number 1");
+	ck_assert_uint_eq(m.asks, VMM_ASK_OUTPUT);
+	ck_assert(!m.ended && m.asked_shutdown && !m.sent_shutdown);
+	vmm_partition_destroy(&m);
+	vmm_memory_destroy(&m.memory);
+	vmm_image_close(&m.image);
+	unlink(m.opts.kernel);
+	close(m.event_fd);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "vmm", 20);
@@ -668,10 +904,15 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vmm__a_forbidden_kvm_names_the_group);
 	tcase_add_test(tc, vmm_send__says_that_nobody_listens);
 	tcase_add_test(tc, filter_load__ends_who_does_something_else);
+	tcase_add_loop_test(tc, filter_load__a_violation_gives_the_terminal_back, 0, 2);
 	tc = vmbus_test_case(suite, "guests", 20);
 	tcase_add_test(tc, vmm__a_guest_that_powers_off);
 	tcase_add_test(tc, vmm__quiet_leaves_the_guests_words);
 	tcase_add_test(tc, vmm__no_reboot_ends_at_a_reset);
+	tcase_add_test(tc, vmm__the_reset_register_is_the_last_that_it_does);
+	tcase_add_test(tc, bus_reset__forgets_what_the_old_machine_asked_for);
+	tcase_add_test(tc, vmm__two_hundred_processors);
+	tcase_add_test(tc, vmm__pasted_input_arrives);
 	tcase_add_test(tc, vmm__a_triple_fault_is_a_reset);
 	tcase_add_test(tc, vmm__a_reset_begins_with_empty_memory);
 	tcase_add_test(tc, vmm__a_guest_that_hangs_ends_by_timeout);
@@ -684,6 +925,10 @@ static void tests(Suite *suite)
 	tc = vmbus_test_case(suite, "control", 20);
 	tcase_add_test(tc, vmm_control__does_what_it_is_told);
 	tcase_add_test(tc, vmm_control__many_clients_and_bad_ones);
+	tcase_add_test(tc, vmm_control__tells_all_of_2047_channels);
+	tcase_add_test(tc, vmm_socket__takes_no_children_and_goes);
+	tcase_add_test(tc, vmm_save__and_what_restore_refuses);
+	tcase_add_test(tc, vmm__a_guest_that_only_resets_can_be_ended);
 	tcase_add_test(tc, vmm__vmbusctl_lists_its_bus);
 	tcase_add_loop_test(tc, vmm__the_second_interrupt_ends_it, 0, 2);
 	tcase_add_test(tc, vmm__gives_the_terminal_back);

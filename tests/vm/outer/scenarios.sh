@@ -302,6 +302,100 @@ scenario_payload() {
 	pass "$(grep -a '^payload: [a-z_]* ' "$work/console" | sed 's/^payload: //' | tr '\n' ',' | cut -c1-100)"
 }
 
+# until_true SECONDS TEXT COMMAND...: tried again until it succeeds.
+until_true() {
+	local end=$(($(uptime_s) + $1)) text=$2
+	shift 2
+	until "$@"; do
+		[ ! -s "$work/status" ] || fail "the VMM ended with status $(cat "$work/status"): $text"
+		[ "$(uptime_s)" -lt $end ] || fail "$text"
+		sleep 0.02
+	done
+}
+
+status_of() { "$bin/vmbus-vmm" --send "$work/control" status >"$work/answer" 2>&1; }
+
+# save SYNIC ROUNDS PACKETS: the payload is saved in the middle of a transfer, and runs on in another
+# process, so many times.
+scenario_save() {
+	local synic=$1 rounds=$2 packets=$3 n=0
+	: >"$work/all"
+	vmm --kernel "$bin/payload" --append "echo packets=$packets window=64 payload=64,1024" --mem 64M \
+		--cpus 1 --synic "$synic" --no-ic --no-reboot --device echo --control "$work/control"
+	while [ $n -lt "$rounds" ]; do
+		until_true 30 "no answer: $(cat "$work/answer" 2>/dev/null)" status_of
+		sleep "0.$((n * 7 % 9 + 1))"
+		send "save $work/saved"
+		ended 20 9
+		sleep 0.2 # what it said last is on its way
+		cat "$work/console" >>"$work/all"
+		n=$((n + 1))
+		vmm --restore "$work/saved" --synic "$synic" --no-reboot --control "$work/control"
+	done
+	wait_for 'payload: (ok|FAILED)' 170
+	ended 20 0
+	cat "$work/console" >>"$work/all"
+	cp "$work/all" "$work/console"
+	unseen 'payload: FAILED'
+	seen 'payload: ok'
+	[ "$(lines_like '^payload: series ')" = 2 ] || fail "not 2 series"
+	pass "saved $n times in $packets packets of 64 and 1024 bytes"
+}
+
+# What the VMM tells of its provider: the value of a word.
+told() { sed -n "s/^provider .* $1=\([0-9]*\).*/\1/p" "$work/answer" | head -n 1; }
+provider_open() { status_of && [ "$(told channels)" = 1 ]; }
+# provider_back DEATHS
+provider_back() { status_of && [ "$(told present)" = 1 ] && [ "$(told deaths)" = "$1" ] && [ "$(told pause_ns)" -gt 0 ]; }
+
+start_provider() {
+	# shellcheck disable=SC2016 # expands in the inner shell
+	sh -c 'echo $$ >"$0"; exec "$@"' "$work/provider.pid" "$bin/vmbus-provider" echo -s "$work/device" \
+		>>"$work/provider" 2>&1 </dev/null &
+	until_true 10 "the provider does not start: $(cat "$work/provider")" test -s "$work/provider.pid"
+}
+
+# provider SYNIC KILLS PACKETS: the echo device is a process, which is killed under load so many times;
+# the payload compares every byte that comes back.
+scenario_provider() {
+	local synic=$1 kills=$2 packets=$3 n=0
+	[ -x "$bin/vmbus-provider" ] || skip "vmbus-provider was not built"
+	: >"$work/pauses"
+	vmm --kernel "$bin/payload" --append "echo wait packets=$packets window=16 payload=64,512" --mem 64M \
+		--cpus 1 --synic "$synic" --no-ic --no-reboot --device "provider=$work/device" \
+		--control "$work/control" --socket "$work/socket"
+	until_true 30 "the VMM does not answer" status_of
+	start_provider
+	until_true 30 "the channel was not opened: $(cat "$work/provider")" provider_open
+	while [ $n -lt "$kills" ]; do
+		sleep "0.0$((n * 7 % 9 + 1))"
+		kill -KILL "$(cat "$work/provider.pid")" || fail "the provider ended: $(tail -n 1 "$work/provider")"
+		rm -f "$work/provider.pid"
+		n=$((n + 1))
+		start_provider
+		until_true 20 "no provider is back after kill $n: $(cat "$work/answer" "$work/provider")" provider_back $n
+		told pause_ns >>"$work/pauses"
+	done
+	until_true 250 "the guest does not come to its end" guest_through
+	ended 20 0
+	unseen 'payload: FAILED'
+	seen 'payload: ok'
+	[ "$(lines_like '^payload: series ')" = 2 ] || fail "not 2 series"
+	pass "$n kills in $packets packets of 64 and 512 bytes, pause $(sort -n "$work/pauses" | awk '
+		{ p[NR] = $1 }
+		END { printf "median %.1f ms, longest %.1f ms", p[int((NR + 1) / 2)] / 1e6, p[NR] / 1e6 }')"
+}
+
+# Whether the payload is through; every 30 s that it is not, doctor says why.
+guest_through() {
+	[ -s "$work/status" ] || [ "$(lines_like 'payload: (ok|FAILED)')" -ge 1 ] && return 0
+	if [ "$(uptime_s)" -ge $((${doctor_at:-0} + 30)) ]; then
+		doctor_at=$(uptime_s)
+		"$bin/vmbusctl" doctor -s "$work/socket" 2>&1 | relay
+	fi
+	return 1
+}
+
 # uio FLAVOUR SYNIC CPUS PACKETS
 scenario_uio() {
 	guest "$1" "$2" "$3" "vmtest=uio vmtest_packets=$4" --device echo,monitor=2000

@@ -1,0 +1,703 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vmbus_bus_save() and vmbus_bus_restore(): what they refuse, states that were changed, devices that
+ * are missing, new, or cannot go on.
+ */
+#include "old.h"
+
+struct box {
+	struct fake f;
+	struct bank_ctx bank[2];
+	struct vmbus_chan *chan[2];
+	struct fake_chan c[2];
+	struct vmbus_vsp vsp;
+	uint32_t second; /* instance of the other device, 0: none */
+	bool own_fd;
+	uint32_t monitor_us;
+	uint8_t *state;
+	size_t bytes;
+};
+
+static void create(struct box *b)
+{
+	struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts),
+					 .own_fd = b->own_fd,
+					 .monitor_us = b->monitor_us };
+
+	fake_create(&b->f);
+	opts.instance_id.b[0] = 1;
+	must_eq(vmbus_bus_offer(b->f.bus, &b->vsp, &b->bank[0], &opts, &b->chan[0]), 0);
+	opts.instance_id.b[0] = (uint8_t)b->second;
+	opts.order = 1;
+	opts.own_fd = false;
+	opts.monitor_us = 0;
+	if (b->second)
+		must_eq(vmbus_bus_offer(b->f.bus, &b->vsp, &b->bank[1], &opts, &b->chan[1]), 0);
+}
+
+static void begin(struct box *b)
+{
+	memset(b, 0, sizeof(*b));
+	b->vsp = bank_vsp;
+	b->second = 2;
+	fake_prepare(&b->f, 128);
+}
+
+static void run_own(struct box *b)
+{
+	uint32_t n;
+
+	for (n = 0; n < 100; n++) {
+		fake_run(&b->f);
+		if (b->own_fd && vmbus_chan_dispatch(b->chan[0], 64) == 0 &&
+		    !fake_readable(vmbus_bus_fd(b->f.bus)))
+			return;
+	}
+}
+
+/* Both channels open, a request kept. */
+static void live(struct box *b)
+{
+	uint32_t i;
+
+	create(b);
+	fake_contact(&b->f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&b->f, b->c, 2), b->second ? 2 : 1);
+	for (i = 0; i < (b->second ? 2u : 1u); i++)
+		must_eq(fake_open(&b->f, &b->c[i], 2, 2), 0);
+}
+
+static void take_state(struct box *b)
+{
+	size_t again;
+
+	must_eq(vmbus_bus_save(b->f.bus, NULL, 0, &b->bytes), VMBUS_E_RANGE);
+	free(b->state);
+	b->state = malloc(b->bytes);
+	must(b->state != NULL);
+	must_eq(vmbus_bus_save(b->f.bus, b->state, b->bytes, &again), 0);
+	must_eq(again, b->bytes);
+}
+
+/* Save, destroy, and make a new bus with what is offered now; the memory stays as it was. */
+static void move(struct box *b)
+{
+	uint8_t *copy = malloc(b->f.pages * FAKE_PAGE);
+
+	must(copy != NULL);
+	take_state(b);
+	memcpy(copy, b->f.mem, b->f.pages * FAKE_PAGE);
+	vmbus_bus_destroy(b->f.bus);
+	memcpy(b->f.mem, copy, b->f.pages * FAKE_PAGE);
+	free(copy);
+	memset(b->bank, 0, sizeof(b->bank));
+	b->f.removed = 0;
+	create(b);
+}
+
+static int restore(struct box *b)
+{
+	char why[160] = "x";
+	const int err = vmbus_bus_restore(b->f.bus, b->state, b->bytes, why, sizeof(why));
+
+	must((err == 0) == (why[0] == '\0'));
+	return err;
+}
+
+static void end(struct box *b)
+{
+	fake_chan_free(&b->c[0]);
+	fake_chan_free(&b->c[1]);
+	fake_fini(&b->f);
+	must_eq(vmbus_region_pins(&b->f.region), 0);
+	free(b->state);
+}
+
+static uint64_t ask(struct box *b, uint32_t at, uint32_t op)
+{
+	static uint64_t seq;
+	const struct bank_request req = { op, 0, ++seq };
+
+	must_eq(fake_send(&b->c[at], seq, &req, sizeof(req)), 1);
+	return seq;
+}
+
+static void must_answer(struct box *b, uint32_t at)
+{
+	struct vmbus_packet pkt;
+
+	fake_run(&b->f);
+	must_eq(fake_receive(&b->c[at], &pkt, 1), 1);
+	must_eq(pkt.type, VMBUS_PKT_COMPLETION);
+}
+
+START_TEST(vmbus_bus_save__errors)
+{
+	struct box b;
+	uint8_t *buf;
+	size_t need, room;
+
+	begin(&b);
+	live(&b);
+	must_eq(vmbus_bus_save(b.f.bus, NULL, 0, NULL), VMBUS_E_INVAL);
+	must_eq(vmbus_bus_save(b.f.bus, NULL, 1, &need), VMBUS_E_INVAL);
+	take_state(&b);
+	for (room = 1; room < b.bytes; room += 7) {
+		buf = malloc(room); /* exact, so that a sanitizer sees its end */
+		must(buf != NULL);
+		must_eq(vmbus_bus_save(b.f.bus, buf, room, &need), VMBUS_E_RANGE);
+		must_eq(need, b.bytes);
+		free(buf);
+	}
+	vmbus_bus_close(b.f.bus);
+	must_eq(vmbus_bus_save(b.f.bus, NULL, 0, &need), VMBUS_E_STATE);
+	end(&b);
+}
+END_TEST
+
+static int in_callback;
+
+static void save_within(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n)
+{
+	struct fake *f = vmbus_chan_ctx(chan);
+	size_t need;
+
+	(void)pkt;
+	(void)n;
+	in_callback = vmbus_bus_save(f->bus, NULL, 0, &need);
+	must_eq(vmbus_bus_restore(f->bus, "", 0, NULL, 0), VMBUS_E_STATE);
+}
+
+START_TEST(vmbus_bus_save__not_in_a_callback)
+{
+	struct vmbus_vsp vsp = fake_echo_vsp;
+	struct fake f;
+	struct fake_chan c;
+
+	vsp.open = NULL;
+	vsp.close = NULL;
+	vsp.packets = save_within;
+	fake_init(&f, 64);
+	(void)fake_offer(&f, &vsp, &f, 0);
+	fake_contact(&f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&f, &c, 1), 1);
+	must_eq(fake_open(&f, &c, 2, 2), 0);
+	must_eq(fake_send(&c, 1, "12345678", 8), 1);
+	fake_run(&f);
+	must_eq(in_callback, VMBUS_E_STATE);
+	fake_chan_free(&c);
+	fake_fini(&f);
+}
+END_TEST
+
+START_TEST(vmbus_bus_save__what_devices_say)
+{
+	static const struct {
+		int says, err;
+	} cases[] = {
+		{ VMBUS_E_AGAIN, VMBUS_E_AGAIN },
+		{ VMBUS_E_RANGE, VMBUS_E_NOTSUP },
+		{ VMBUS_E_NOMEM, VMBUS_E_NOMEM },
+		{ VMBUS_E_STATE, VMBUS_E_NOTSUP },
+		{ (int)sizeof(struct bank) + 1, VMBUS_E_NOTSUP },
+	};
+	struct box b;
+	size_t need, i;
+
+	begin(&b);
+	live(&b);
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		b.bank[0].save_says = cases[i].says;
+		must_eq(vmbus_bus_save(b.f.bus, NULL, 0, &need), cases[i].err);
+	}
+	b.bank[0].save_says = 0;
+	must_answer(&b, (ask(&b, 0, BANK_ECHO), 0)); /* nothing has happened to it */
+	b.vsp.save_bytes_max = UINT32_MAX;
+	must_eq(vmbus_bus_save(b.f.bus, NULL, 0, &need), VMBUS_E_NOTSUP);
+	end(&b);
+}
+END_TEST
+
+/* close() that is not done, and pages that are held, may still be written to. */
+static int slow_close(struct vmbus_chan *chan)
+{
+	(void)bank_close(chan);
+	return VMBUS_E_AGAIN;
+}
+
+START_TEST(vmbus_bus_save__waits_for_devices_that_close)
+{
+	struct box b;
+	size_t need;
+
+	begin(&b);
+	b.vsp.close = slow_close;
+	live(&b);
+	fake_post_close(&b.f, &b.c[0]);
+	fake_run(&b.f);
+	must_eq(vmbus_bus_save(b.f.bus, NULL, 0, &need), VMBUS_E_AGAIN);
+	vmbus_chan_close_done(b.chan[0]);
+	must_eq(vmbus_bus_save(b.f.bus, NULL, 0, &need), VMBUS_E_RANGE);
+	b.vsp.close = bank_close;
+	end(&b);
+}
+END_TEST
+
+static int foreign_open(struct vmbus_chan *chan, void *ctx)
+{
+	(void)chan;
+	(void)ctx;
+	return 0;
+}
+
+START_TEST(vmbus_bus_save__not_of_an_open_foreign_channel)
+{
+	static const struct vmbus_vsp vsp = {
+		.struct_bytes = sizeof(vsp),
+		.name = "elsewhere",
+		.class_id = VMBUS_GUID(0x1c6e0e0fu, 0x0001, 0x4a11, 0x80, 0x01, 0, 0, 0, 0, 0, 9),
+		.flags = VMBUS_VSP_FOREIGN,
+		.open = foreign_open,
+	};
+	struct fake f;
+	struct fake_chan c;
+	size_t need;
+
+	fake_init(&f, 64);
+	(void)fake_offer(&f, &vsp, NULL, 0);
+	fake_contact(&f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&f, &c, 1), 1);
+	must_eq(vmbus_bus_save(f.bus, NULL, 0, &need),
+		VMBUS_E_RANGE); /* closed, it is as any other */
+	must_eq(fake_open(&f, &c, 2, 2), 0);
+	must_eq(vmbus_bus_save(f.bus, NULL, 0, &need), VMBUS_E_NOTSUP);
+	must(strstr(f.last[(f.lines - 1) % FAKE_LINES],
+		    "(elsewhere): cannot be saved: another process has its rings") != NULL);
+	fake_close(&f, &c);
+	must_eq(vmbus_bus_save(f.bus, NULL, 0, &need), VMBUS_E_RANGE);
+	fake_fini(&f);
+}
+END_TEST
+
+START_TEST(vmbus_bus_restore__only_into_a_new_bus)
+{
+	struct box b;
+
+	begin(&b);
+	live(&b);
+	must_eq(vmbus_bus_restore(b.f.bus, "", 0, NULL, 0), VMBUS_E_STATE);
+	move(&b);
+	must_eq(restore(&b), 0);
+	must_eq(restore(&b), VMBUS_E_STATE);
+	fake_run(&b.f);
+	must_eq(b.bank[0].restores, 1);
+	must_eq(b.bank[0].opens, 0);
+	move(&b);
+	must_eq(fake_try_post(&b.f, VMBUS_CONN_MESSAGE,
+			      &(struct vmbus_ctl){ .type = VMBUS_CTL_UNLOAD }),
+		VMBUS_HC_OK);
+	must_eq(restore(&b), VMBUS_E_STATE);
+	end(&b);
+}
+END_TEST
+
+/* Saved again before anybody has dispatched, and destroyed so. */
+START_TEST(vmbus_bus_restore__and_save_before_the_first_dispatch)
+{
+	struct box b;
+	uint8_t *first;
+	size_t bytes;
+
+	begin(&b);
+	live(&b);
+	(void)ask(&b, 0, BANK_KEEP);
+	fake_run(&b.f);
+	move(&b);
+	must_eq(restore(&b), 0);
+	first = b.state;
+	bytes = b.bytes;
+	b.state = NULL;
+	move(&b);
+	must_eq(b.bank[0].closes, 0);
+	must_eq(b.bytes, bytes);
+	must(memcmp(first, b.state, bytes) == 0);
+	free(first);
+	must_eq(restore(&b), 0);
+	(void)ask(&b, 0, BANK_PAY);
+	must_answer(&b, 0);
+	must_eq(b.bank[0].restores, 1);
+	end(&b);
+}
+END_TEST
+
+START_TEST(vmbus_bus_restore__device_that_cannot_go_on)
+{
+	struct vmbus_ctl ctl;
+	struct box b;
+
+	begin(&b);
+	live(&b);
+	move(&b);
+	b.bank[0].restore_says = VMBUS_E_INVAL;
+	must_eq(restore(&b), 0);
+	fake_expect(&b.f, VMBUS_CTL_RESCIND, &ctl);
+	must_eq(ctl.u.chan.relid, b.c[0].relid);
+	fake_post_teardown(&b.f, b.c[0].relid, b.c[0].gpadl);
+	fake_expect(&b.f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
+	fake_post_released(&b.f, b.c[0].relid);
+	fake_expect(&b.f, VMBUS_CTL_OFFER, &ctl);
+	must_eq(ctl.u.offer.relid, b.c[0].relid);
+	b.bank[0].restore_says = 0;
+	must_eq(fake_open(&b.f, &b.c[0], 2, 2), 0);
+	(void)ask(&b, 0, BANK_ECHO);
+	must_answer(&b, 0);
+	(void)ask(&b, 1, BANK_ECHO);
+	must_answer(&b, 1); /* the other one has gone on */
+	must_eq(b.bank[1].restores, 1);
+	end(&b);
+}
+END_TEST
+
+START_TEST(vmbus_bus_restore__device_without_restore_is_opened)
+{
+	struct box b;
+
+	begin(&b);
+	b.vsp.restore = NULL;
+	live(&b);
+	move(&b);
+	must_eq(restore(&b), 0);
+	(void)ask(&b, 0, BANK_ECHO);
+	must_answer(&b, 0);
+	must_eq(b.bank[0].opens, 1);
+	end(&b);
+}
+END_TEST
+
+START_TEST(vmbus_bus_restore__device_that_is_missing_and_one_that_is_new)
+{
+	struct vmbus_ctl ctl;
+	struct box b;
+	uint32_t i;
+
+	begin(&b);
+	live(&b);
+	b.second = 3; /* instead of 2 */
+	move(&b);
+	must_eq(restore(&b), 0);
+	for (i = 0; i < 2; i++) {
+		const uint32_t got = fake_take(&b.f, &ctl);
+
+		if (got == VMBUS_CTL_RESCIND) {
+			must_eq(ctl.u.chan.relid, b.c[1].relid);
+		} else {
+			must_eq(got, VMBUS_CTL_OFFER);
+			must_eq(ctl.u.offer.instance_id.b[0], 3);
+			must(ctl.u.offer.relid != b.c[1].relid &&
+			     ctl.u.offer.relid != b.c[0].relid);
+		}
+	}
+	fake_expect_none(&b.f);
+	(void)ask(&b, 0, BANK_ECHO);
+	must_answer(&b, 0);
+	fake_post_teardown(&b.f, b.c[1].relid, b.c[1].gpadl);
+	fake_expect(&b.f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
+	fake_post_released(&b.f, b.c[1].relid);
+	fake_expect_none(&b.f);
+	must_eq(b.f.removed, 0);
+	end(&b);
+}
+END_TEST
+
+/* What the embedder had withdrawn and offers all the same is the old one, which ends. */
+START_TEST(vmbus_bus_restore__device_that_was_withdrawn)
+{
+	struct box b;
+
+	begin(&b);
+	live(&b);
+	must_eq(vmbus_bus_revoke(b.chan[1]), 0);
+	fake_expect(&b.f, VMBUS_CTL_RESCIND, NULL);
+	move(&b);
+	must_eq(restore(&b), 0);
+	fake_expect_none(&b.f);
+	must_eq(b.f.removed, 0);
+	fake_post_teardown(&b.f, b.c[1].relid, b.c[1].gpadl);
+	fake_expect(&b.f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
+	fake_post_released(&b.f, b.c[1].relid);
+	fake_run(&b.f);
+	must_eq(b.f.removed, 1);
+	end(&b);
+}
+END_TEST
+
+/* A channel with a thread of its own, whose commands may wait for it. */
+START_TEST(vmbus_bus_restore__channel_with_own_fd)
+{
+	struct box b;
+
+	begin(&b);
+	b.second = 0;
+	b.own_fd = true;
+	create(&b);
+	fake_contact(&b.f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&b.f, b.c, 2), 1);
+	fake_rings(&b.f, &b.c[0], 2, 2);
+	b.c[0].gpadl = 7;
+	must_eq(fake_share(&b.f, b.c[0].relid, 7, b.c[0].first, 4), 0);
+	fake_post_open(&b.f, &b.c[0], 0);
+	fake_run(&b.f);
+	move(&b); /* its thread has not opened it */
+	must_eq(restore(&b), 0);
+	fake_run(&b.f);
+	run_own(&b);
+	fake_expect(&b.f, VMBUS_CTL_OPEN_RESULT, NULL);
+	must_eq(b.bank[0].opens, 1);
+	(void)ask(&b, 0, BANK_KEEP);
+	run_own(&b);
+	move(&b);
+	must_eq(restore(&b), 0);
+	fake_run(&b.f); /* the command waits */
+	move(&b);
+	must_eq(restore(&b), 0);
+	run_own(&b);
+	must_eq(b.bank[0].restores, 1);
+	(void)ask(&b, 0, BANK_PAY);
+	run_own(&b);
+	must_answer(&b, 0);
+	fake_post_close(&b.f, &b.c[0]);
+	fake_run(&b.f);
+	move(&b); /* its thread has not closed it */
+	must_eq(restore(&b), 0);
+	fake_post_teardown(&b.f, b.c[0].relid, 7);
+	fake_expect(&b.f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
+	must_eq(b.bank[0].opens + b.bank[0].restores, 0);
+	end(&b);
+}
+END_TEST
+
+/* A fault that nobody has seen to, and a reset that nobody has looked at. */
+START_TEST(vmbus_bus_restore__what_was_about_to_end)
+{
+	struct box b;
+
+	begin(&b);
+	live(&b);
+	vmbus_chan_fail(b.chan[0], "because");
+	move(&b);
+	must_eq(restore(&b), 0);
+	fake_expect(&b.f, VMBUS_CTL_RESCIND, NULL);
+	must(fake_logged(&b.f, "because"));
+	must_eq(b.bank[0].closes, 1);
+	vmbus_bus_reset(b.f.bus);
+	move(&b);
+	must_eq(restore(&b), 0);
+	fake_expect_none(&b.f);
+	fake_chan_free(&b.c[0]);
+	fake_chan_free(&b.c[1]);
+	fake_contact(&b.f, VMBUS_PROTO_5_2);
+	must_eq(fake_offers(&b.f, b.c, 2), 2);
+	end(&b);
+}
+END_TEST
+
+/* The child was told of monitor ids. */
+START_TEST(vmbus_bus_restore__monitors)
+{
+	struct box b;
+	size_t page;
+
+	begin(&b);
+	b.monitor_us = 100;
+	create(&b);
+	page = fake_pages(&b.f, 2);
+	fake_contact_pages(&b.f, VMBUS_PROTO_5_3, page * FAKE_PAGE, (page + 1) * FAKE_PAGE);
+	must_eq(fake_offers(&b.f, b.c, 2), 2);
+	must_eq(fake_open(&b.f, &b.c[0], 2, 2), 0);
+	b.monitor_us = 0;
+	move(&b);
+	must_eq(restore(&b), VMBUS_E_INVAL);
+	must_eq(vmbus_bus_dispatch(b.f.bus, 1), VMBUS_E_STATE);
+	vmbus_bus_destroy(b.f.bus);
+	must_eq(b.f.removed, 2);
+	b.monitor_us = 100;
+	create(&b);
+	must_eq(restore(&b), 0);
+	fake_run(&b.f);
+	(void)ask(&b, 0, BANK_ECHO);
+	must_answer(&b, 0);
+	end(&b);
+}
+END_TEST
+
+/* The indices in the control page, and the memory, must be those of the state. */
+START_TEST(vmbus_bus_restore__memory_of_another_time)
+{
+	struct vmbus_region region;
+	struct box b;
+
+	begin(&b);
+	live(&b);
+	move(&b);
+	b.f.mem[b.c[0].first * FAKE_PAGE + 4] ^= 8; /* the read index of the ring from the child */
+	must_eq(restore(&b), 0);
+	fake_expect(&b.f, VMBUS_CTL_RESCIND, NULL);
+	must_eq(b.bank[0].restores, 0);
+	(void)ask(&b, 1, BANK_ECHO);
+	must_answer(&b, 1);
+	take_state(&b);
+	vmbus_bus_destroy(b.f.bus);
+	region = b.f.region;
+	b.f.region.bytes = FAKE_PAGE; /* the pages of a list are not there */
+	create(&b);
+	must_eq(restore(&b), VMBUS_E_INVAL);
+	vmbus_bus_destroy(b.f.bus);
+	b.f.region = region;
+	create(&b);
+	end(&b);
+}
+END_TEST
+
+START_TEST(vmbus_bus_restore__limits)
+{
+	struct box b;
+	uint32_t i;
+
+	begin(&b);
+	b.f.opts.limits =
+		(struct vmbus_srv_opts){ .struct_bytes = sizeof(b.f.opts.limits), .chans_max = 2 };
+	live(&b);
+	for (i = 0; i < 3; i++)
+		fake_post_teardown(&b.f, 2047, i); /* messages that wait */
+	move(&b);
+	must_eq(restore(&b), 0);
+	take_state(&b);
+	vmbus_bus_destroy(b.f.bus);
+	b.f.opts.posts_max = 2;
+	create(&b);
+	must_eq(restore(&b), VMBUS_E_NOTSUP);
+	vmbus_bus_destroy(b.f.bus);
+	b.f.opts.posts_max = 0;
+	b.f.opts.limits.chans_max = 1;
+	b.second = 0;
+	create(&b);
+	must_eq(restore(&b), VMBUS_E_NOTSUP);
+	vmbus_bus_destroy(b.f.bus);
+	b.f.opts.limits.chans_max = 2;
+	b.second = 3; /* a third device */
+	create(&b);
+	must_eq(restore(&b), VMBUS_E_NOTSUP);
+	end(&b);
+}
+END_TEST
+
+/* ---- states that were changed ---- */
+
+static void mend(uint8_t *state, size_t bytes)
+{
+	size_t len = 0;
+	const size_t at = state_section(state, bytes, 2, &len);
+
+	if (at)
+		state_mend(state + at + VMBUS__SECTION_HEAD, len);
+	state_mend(state, bytes);
+}
+
+/* Whatever it is, an error or a bus that goes on until the child unloads. */
+static bool try_state(struct old *o, const uint8_t *state, size_t bytes, const uint8_t *mem)
+{
+	const struct vmbus_ctl unload = { .type = VMBUS_CTL_UNLOAD };
+	char why[160];
+	uint32_t i;
+	int err;
+
+	memcpy(o->f.mem, mem, o->f.pages * FAKE_PAGE);
+	memset(o->bank, 0, sizeof(o->bank));
+	o->ic = NULL;
+	old_create(o);
+	err = vmbus_bus_restore(o->f.bus, state, bytes, why, sizeof(why));
+	must(err == 0 || err == VMBUS_E_INVAL || err == VMBUS_E_NOTSUP);
+	if (err)
+		must(why[0] != '\0');
+	for (i = 0; !err && i < 100 && vmbus_bus_dispatch(o->f.bus, 64) > 0; i++)
+		continue;
+	if (!err) {
+		(void)fake_try_post(&o->f, VMBUS_CONN_MESSAGE, &unload);
+		for (i = 0; i < 100 && vmbus_bus_dispatch(o->f.bus, 64) > 0; i++)
+			continue;
+	}
+	o->f.taken = o->f.posted = 0;
+	vmbus_bus_destroy(o->f.bus);
+	vmbus_ic_destroy(o->ic);
+	o->ic = NULL;
+	must_eq(vmbus_region_pins(&o->f.region), 0);
+	return err == 0;
+}
+
+/* lesson 36, lesson 37 */
+START_TEST(lesson_37_every_byte_of_a_bus_changed)
+{
+	struct old *o = old_live(&old_sessions[_i]);
+	const uint32_t stride = vmbus_test_full() ? 1 : o->bytes > 4000 ? 11 : 3;
+	uint8_t *mem = malloc(OLD_PAGES * FAKE_PAGE), *copy = malloc(o->bytes);
+	size_t at;
+	uint32_t good = 0;
+
+	must(mem && copy);
+	memcpy(mem, o->f.mem, OLD_PAGES * FAKE_PAGE);
+	vmbus_bus_destroy(o->f.bus);
+	vmbus_ic_destroy(o->ic);
+	o->f.busy = false;
+	for (at = 0; at < o->bytes; at += stride) {
+		memcpy(copy, o->state, o->bytes);
+		copy[at] ^= at % 2 ? 0x81 : 0x01;
+		vmbus_test_at("%s, byte %zu", old_sessions[_i].name, at);
+		must(!try_state(o, copy, o->bytes, mem)); /* the sum tells */
+		mend(copy, o->bytes);
+		good += try_state(o, copy, o->bytes, mem);
+	}
+	must(good > 0);
+	for (at = 0; at < o->bytes; at += 97) {
+		uint8_t *cut = malloc(at + 1);
+
+		must(cut != NULL);
+		memcpy(cut, o->state, at);
+		vmbus_test_at("%s, %zu bytes", old_sessions[_i].name, at);
+		must(!try_state(o, cut, at, mem));
+		if (at >= VMBUS__STATE_HEAD)
+			mend(cut, at);
+		(void)try_state(o, cut, at, mem); /* between two channels it is one less */
+		free(cut);
+	}
+	memcpy(o->f.mem, mem, OLD_PAGES * FAKE_PAGE);
+	must(try_state(o, o->state, o->bytes, mem));
+	fake_create(&o->f);
+	old_free(o);
+	free(mem);
+	free(copy);
+}
+END_TEST
+
+static void tests(Suite *suite)
+{
+	TCase *tc = vmbus_test_case(suite, "errors", 60);
+
+	tcase_add_test(tc, vmbus_bus_save__errors);
+	tcase_add_test(tc, vmbus_bus_save__not_in_a_callback);
+	tcase_add_test(tc, vmbus_bus_save__what_devices_say);
+	tcase_add_test(tc, vmbus_bus_save__waits_for_devices_that_close);
+	tcase_add_test(tc, vmbus_bus_save__not_of_an_open_foreign_channel);
+	tcase_add_test(tc, vmbus_bus_restore__only_into_a_new_bus);
+	tcase_add_test(tc, vmbus_bus_restore__and_save_before_the_first_dispatch);
+	tcase_add_test(tc, vmbus_bus_restore__device_that_cannot_go_on);
+	tcase_add_test(tc, vmbus_bus_restore__device_without_restore_is_opened);
+	tcase_add_test(tc, vmbus_bus_restore__device_that_is_missing_and_one_that_is_new);
+	tcase_add_test(tc, vmbus_bus_restore__device_that_was_withdrawn);
+	tcase_add_test(tc, vmbus_bus_restore__channel_with_own_fd);
+	tcase_add_test(tc, vmbus_bus_restore__what_was_about_to_end);
+	tcase_add_test(tc, vmbus_bus_restore__monitors);
+	tcase_add_test(tc, vmbus_bus_restore__memory_of_another_time);
+	tcase_add_test(tc, vmbus_bus_restore__limits);
+	tcase_add_loop_test(tc, lesson_37_every_byte_of_a_bus_changed, 0, OLD_SESSIONS);
+}
+VMBUS_TEST_MAIN("bus.save_errors", tests)

@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A parent that gives way to another process while its children work: each parent is a process of its
+ * own, this one only tells them when.
+ */
+#include "shm/guests.h"
+
+#include <vmbus/shm_restart.h>
+
+#define ROUNDS 20u
+#define CHANNELS 3u
+
+/* What is told to a parent, and what it says. */
+enum {
+	HAND_OVER = 'h',
+	END = 'e',
+	SERVING = 's'
+};
+
+struct parent {
+	pid_t pid;
+	int control; /* ours of a pair: words to it and from it */
+};
+
+static bool is_told(int control, char *word)
+{
+	return recv(control, word, 1, MSG_DONTWAIT) == 1;
+}
+
+/* outs: a socket for each time that it is to hand over. */
+static void serve(struct host *host, int control, const int *outs)
+{
+	char word = SERVING;
+
+	must_eq(write(control, &word, 1), 1);
+	for (;;) {
+		(void)vmbus_shm_server_run(host->server, 1000000);
+		if (host->own_fd && host->chan)
+			(void)vmbus_chan_dispatch(host->chan, 256);
+		if (!is_told(control, &word))
+			continue;
+		if (word == END)
+			break;
+		for (;;) {
+			const int err =
+				vmbus_shm_server_hand_over(host->server, *outs, 10ull * SECOND_NS);
+
+			if (!err)
+				goto out;
+			if (err != VMBUS_E_AGAIN)
+				break; /* the other did not want: we serve on */
+			(void)vmbus_shm_server_run(host->server, 1000000);
+			if (host->own_fd && host->chan)
+				(void)vmbus_chan_dispatch(host->chan, 256);
+		}
+		outs++;
+		word = (char)SERVING;
+		must_eq(write(control, &word, 1), 1);
+	}
+out:
+	vmbus_shm_server_destroy(host->server);
+}
+
+/* Descriptors that a first parent must not have. */
+static int others[16];
+static uint32_t other_count;
+
+/* A parent process; in: to take over from, -1: it is the first; outs: to hand over by. */
+static struct parent start(struct host *host, int in, const int *outs)
+{
+	struct parent p;
+	int pair[2], err;
+
+	must_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	p.control = pair[0];
+	p.pid = fork();
+	must(p.pid >= 0);
+	if (p.pid) {
+		close(pair[1]);
+		return p;
+	}
+	alarm(100);
+	close(pair[0]);
+	while (in < 0 && other_count)
+		close(others[--other_count]);
+	if (in < 0)
+		err = vmbus_shm_listen(&host->opts, &host->server);
+	else
+		err = vmbus_shm_take_over(&host->opts, in, 10ull * SECOND_NS, &host->server);
+	if (err)
+		_exit(40 - err);
+	serve(host, pair[1], outs);
+	_exit(0);
+}
+
+static void tell(const struct parent *p, char word)
+{
+	must_eq(send(p->control, &word, 1, MSG_NOSIGNAL), 1);
+}
+
+static void wait_serving(const struct parent *p)
+{
+	struct pollfd fd = { .fd = p->control, .events = POLLIN };
+	char word = 0;
+
+	must_eq(poll(&fd, 1, 20000), 1);
+	must_eq(read(p->control, &word, 1), 1);
+	must_eq(word, SERVING);
+}
+
+static int end_of(struct parent *p)
+{
+	int status;
+
+	must_eq(waitpid(p->pid, &status, 0), p->pid);
+	close(p->control);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+static void make_host(struct host *host)
+{
+	host_init(host);
+	host->channels = CHANNELS;
+}
+
+static void pair_of(int pair[2])
+{
+	must_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+}
+
+/* A guest that also looks for answers that came twice. */
+static pid_t start_guest(const char *path, const struct job *job)
+{
+	struct guest_run *run;
+	struct vmbus_vsc_info info;
+	pid_t pid;
+	uint32_t c;
+	int status;
+
+	fflush(NULL);
+	pid = fork();
+	must(pid >= 0);
+	if (pid)
+		return pid;
+	(void)syscall(SYS_close_range, 3u, ~0u, 0);
+	alarm(100);
+	run = calloc(1, sizeof(*run));
+	run->job = job;
+	guest_now = run;
+	status = guest_attach(run, path);
+	if (!status && (vmbus_guest_connect(run->guest) ||
+			vmbus_guest_wait(run->guest, VMBUS_GUEST_CONNECTED, 60ull * SECOND_NS)))
+		status = GUEST_NO_CONNECT;
+	if (!status)
+		status = guest_open(run);
+	if (!status)
+		status = guest_talk(run);
+	for (c = 0; !status && c < job->channels; c++) {
+		vmbus_vsc_info(run->chan[c].vsc, &info);
+		if (info.bad_completions || run->chan[c].done != run->chan[c].sent)
+			status = GUEST_WRONG;
+	}
+	if (!status)
+		status = guest_close(run);
+	vmbus_shm_detach(run->attach);
+	_exit(status);
+}
+
+static int guest_status(pid_t pid)
+{
+	int status;
+
+	must_eq(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+START_TEST(shm_restart__under_load_loses_and_doubles_nothing)
+{
+	const struct job job = {
+		.channels = CHANNELS, .requests = 60000, .payload = 512, .ring = 65536, .vps = 2
+	};
+	struct parent now, next;
+	struct host host;
+	uint32_t round;
+	struct stat st;
+	int pair[2];
+	pid_t guests[2];
+
+	make_host(&host);
+	pair_of(pair);
+	now = start(&host, -1, pair);
+	wait_serving(&now);
+	guests[0] = start_guest(host.path, &job);
+	guests[1] = start_guest(host.path, &job);
+	for (round = 1; round <= ROUNDS; round++) {
+		int to_next[2];
+
+		vmbus_test_at("round %u", round);
+		pair_of(to_next);
+		next = start(&host, pair[1], to_next);
+		usleep(1000 * (round * 7 % 23)); /* any moment will do */
+		tell(&now, HAND_OVER);
+		wait_serving(&next);
+		must_eq(end_of(&now), 0);
+		close(pair[0]);
+		close(pair[1]);
+		memcpy(pair, to_next, sizeof(pair));
+		now = next;
+	}
+	must_eq(guest_status(guests[0]), 0);
+	must_eq(guest_status(guests[1]), 0);
+	/* The last one listens as the first did. */
+	guests[0] = start_guest(
+		host.path,
+		&(struct job){ .channels = 1, .requests = 100, .payload = 64, .ring = 8192 });
+	must_eq(guest_status(guests[0]), 0);
+	tell(&now, END);
+	must_eq(end_of(&now), 0);
+	must_eq(lstat(host.path, &st), -1);
+	close(pair[0]);
+	close(pair[1]);
+}
+END_TEST
+
+/* Signals that were bound to an eventfd of the old parent come to the new one. */
+START_TEST(shm_restart__of_a_channel_with_a_descriptor_of_its_own)
+{
+	const struct job job = { .channels = 1, .requests = 5000, .payload = 512, .ring = 65536 };
+	struct parent now, next;
+	struct host host;
+	uint32_t round;
+	int pair[2];
+	pid_t guest;
+
+	make_host(&host);
+	host.channels = 1;
+	host.own_fd = true;
+	pair_of(pair);
+	now = start(&host, -1, pair);
+	wait_serving(&now);
+	guest = start_guest(host.path, &job);
+	for (round = 1; round <= 8; round++) {
+		int to_next[2];
+
+		vmbus_test_at("round %u", round);
+		pair_of(to_next);
+		next = start(&host, pair[1], to_next);
+		usleep(20000);
+		tell(&now, HAND_OVER);
+		wait_serving(&next);
+		must_eq(end_of(&now), 0);
+		close(pair[0]);
+		close(pair[1]);
+		memcpy(pair, to_next, sizeof(pair));
+		now = next;
+	}
+	must_eq(guest_status(guest), 0);
+	tell(&now, END);
+	must_eq(end_of(&now), 0);
+	close(pair[0]);
+	close(pair[1]);
+}
+END_TEST
+
+static const struct job talk_for_ever = {
+	.channels = CHANNELS, .payload = 512, .ring = 65536, .forever = true
+};
+
+/* The child watches the new parent, and not the old one. */
+START_TEST(shm_restart__the_child_sees_the_new_parents_end)
+{
+	struct parent now, next;
+	struct host host;
+	int pair[2], status;
+	pid_t guest;
+
+	make_host(&host);
+	pair_of(pair);
+	now = start(&host, -1, pair);
+	wait_serving(&now);
+	guest = start_guest(host.path, &talk_for_ever);
+	usleep(100000);
+	next = start(&host, pair[1], NULL);
+	tell(&now, HAND_OVER);
+	wait_serving(&next);
+	must_eq(end_of(&now), 0);
+	usleep(100000);
+	must_eq(waitpid(guest, &status, WNOHANG), 0); /* it works on */
+	kill(next.pid, SIGKILL);
+	must_eq(end_of(&next), 1000 + SIGKILL);
+	must_eq(guest_status(guest), GUEST_PARENT_GONE);
+	unlink(host.path);
+	close(pair[0]);
+	close(pair[1]);
+}
+END_TEST
+
+static int refuse_attached(void *ctx, struct vmbus_shm_child *child, struct vmbus_bus *bus)
+{
+	(void)ctx;
+	(void)child;
+	(void)bus;
+	return VMBUS_E_PERM;
+}
+
+static int attached_and_die(void *ctx, struct vmbus_shm_child *child, struct vmbus_bus *bus)
+{
+	(void)ctx;
+	(void)child;
+	(void)bus;
+	kill(getpid(), SIGKILL);
+	return 0;
+}
+
+#define FAILURES 4u
+
+/* How the new parent is wrong. */
+static void make_wrong(struct host *other, uint32_t how)
+{
+	switch (how) {
+	case 0:
+		other->opts.attached = refuse_attached;
+		break;
+	case 1:
+		other->opts.attached = attached_and_die;
+		break;
+	case 2:
+		other->opts.path = "/tmp/another-path";
+		break;
+	default:
+		other->opts.memory_bytes_max = 1 << 20;
+		break;
+	}
+}
+
+/* Whatever goes wrong with the new one: the old one serves on, and the child does not notice. */
+START_TEST(shm_restart__failures_leave_the_old_parent)
+{
+	const struct job job = {
+		.channels = CHANNELS, .requests = 60000, .payload = 512, .ring = 65536
+	};
+	int pairs[2 * FAILURES + 1][2], outs[2 * FAILURES + 1];
+	struct host host, other;
+	struct parent now, next;
+	uint32_t i;
+	pid_t guest;
+
+	make_host(&host);
+	for (i = 0; i <= 2 * FAILURES; i++) {
+		pair_of(pairs[i]);
+		outs[i] = pairs[i][0];
+		others[other_count++] = pairs[i][1];
+	}
+	now = start(&host, -1, outs);
+	wait_serving(&now);
+	for (i = 0; i < 2 * FAILURES; i++)
+		close(pairs[i][0]); /* so that the end of the new one is seen */
+	guest = start_guest(host.path, &job);
+	usleep(50000);
+	for (i = 0; i < 2 * FAILURES; i++) {
+		vmbus_test_at("failure %u", i % FAILURES);
+		other = host;
+		other.opts.ctx = &other;
+		make_wrong(&other, i % FAILURES);
+		next = start(&other, pairs[i][1], NULL);
+		close(pairs[i][1]);
+		tell(&now, HAND_OVER);
+		must(end_of(&next) != 0);
+		wait_serving(&now);
+	}
+	/* And then it goes well. */
+	next = start(&host, pairs[i][1], NULL);
+	tell(&now, HAND_OVER);
+	wait_serving(&next);
+	must_eq(end_of(&now), 0);
+	must_eq(guest_status(guest), 0);
+	tell(&next, END);
+	must_eq(end_of(&next), 0);
+	close(pairs[i][0]);
+	close(pairs[i][1]);
+}
+END_TEST
+
+/* A child that does not know the message of a restart: it gets a record that it cannot read. */
+START_TEST(shm_restart__the_message_to_the_child)
+{
+	struct vmbus__shm_welcome welcome;
+	struct vmbus__shm_record record;
+	struct vmbus_shm_server *next;
+	struct host host, other;
+	uint16_t type;
+	int sock, pair[2];
+	pid_t new;
+
+	host_open(&host);
+	pair_of(pair);
+	sock = raw_attach(&host, &welcome, &record);
+	vmbus__shm_record_close(&record);
+	other = host;
+	other.opts.ctx = &other;
+	new = fork();
+	must(new >= 0);
+	if (new == 0)
+		_exit(vmbus_shm_take_over(&other.opts, pair[1], 5ull * SECOND_NS, &next) ? 1 : 0);
+	must_eq(vmbus_shm_server_hand_over(host.server, pair[0], 5ull * SECOND_NS), 0);
+	must_eq(host.detached, 1);
+	must_eq(vmbus_shm_server_hand_over(host.server, pair[0], 1), VMBUS_E_STATE);
+	must_eq(guest_status(new), 0);
+	must_eq(vmbus__shm_recv(sock, &record), 1);
+	must_eq(record.len, 32);
+	memcpy(&type, record.bytes + 6, 2);
+	must_eq(type, 55);
+	must_eq(record.fd_count, 1);
+	vmbus__shm_record_close(&record);
+	must(raw_is_closed(sock)); /* by the end of the new one */
+	close(sock);
+	vmbus_shm_server_destroy(host.server);
+	unlink(host.path);
+	close(pair[0]);
+	close(pair[1]);
+}
+END_TEST
+
+static char last_line[400];
+
+static void keep_line(void *ctx, enum vmbus_log_level level, const char *line)
+{
+	(void)ctx;
+	(void)level;
+	(void)snprintf(last_line, sizeof(last_line), "%s", line);
+}
+
+START_TEST(shm_restart__errors)
+{
+	struct vmbus_shm_server_opts wrong;
+	struct vmbus_shm_server *next;
+	struct host host;
+	int pair[2];
+
+	host_open(&host);
+	pair_of(pair);
+	/* Nobody answers; somebody talks nonsense; nobody is there. */
+	must_eq(vmbus_shm_server_hand_over(host.server, pair[0], 10000000), VMBUS_E_AGAIN);
+	wrong = host.opts;
+	wrong.log = keep_line;
+	must_eq(vmbus_shm_take_over(&wrong, pair[1], 10000000, &next), VMBUS_E_PEER); /* CANCEL */
+	must(strstr(last_line, "the old parent serves on") != NULL);
+	must(next == NULL);
+	close(pair[0]);
+	close(pair[1]);
+	pair_of(pair);
+	must_eq(send(pair[1], "nonsense", 8, 0), 8);
+	must_eq(vmbus_shm_server_hand_over(host.server, pair[0], 10000000), VMBUS_E_PEER);
+	close(pair[1]);
+	must_eq(vmbus_shm_server_hand_over(host.server, pair[0], 10000000), VMBUS_E_PEER);
+	close(pair[0]);
+	pair_of(pair);
+	must_eq(vmbus_shm_take_over(&host.opts, pair[1], 10000000, &next), VMBUS_E_AGAIN);
+	must_eq(send(pair[0], "nonsense", 8, 0), 8);
+	must_eq(vmbus_shm_take_over(&host.opts, pair[1], 10000000, &next), VMBUS_E_PEER);
+	wrong = host.opts;
+	wrong.struct_bytes--;
+	must_eq(vmbus_shm_take_over(&wrong, pair[1], 10000000, &next), VMBUS_E_INVAL);
+	close(pair[0]);
+	must_eq(vmbus_shm_take_over(&host.opts, pair[1], 10000000, &next), VMBUS_E_PEER);
+	close(pair[1]);
+	host_close(&host);
+}
+END_TEST
+
+static void tests(Suite *suite)
+{
+	TCase *tc = vmbus_test_case(suite, "restart", 100);
+
+	signal(SIGPIPE, SIG_IGN);
+	tcase_add_test(tc, shm_restart__under_load_loses_and_doubles_nothing);
+	tcase_add_test(tc, shm_restart__of_a_channel_with_a_descriptor_of_its_own);
+	tcase_add_test(tc, shm_restart__the_child_sees_the_new_parents_end);
+	tcase_add_test(tc, shm_restart__failures_leave_the_old_parent);
+	tcase_add_test(tc, shm_restart__the_message_to_the_child);
+	tcase_add_test(tc, shm_restart__errors);
+}
+
+VMBUS_TEST_MAIN("shm.restart", tests)

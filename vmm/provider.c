@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Devices of other processes: a socket for each --device provider=, on which providers attach and
+ * offer what they have to the guest.  They get the guest's memory; what they do to the bus is the
+ * library's to check.
+ */
+#include "vmm.h"
+
+#include <poll.h>
+#include <string.h>
+
+#define BUDGET 256u
+#define LET_GO_NS 6000000000u /* more than a provider has for an answer */
+
+static void provider_log(void *ctx, enum vmbus_log_level level, const char *line)
+{
+	const struct vmm_provider *const p = ctx;
+
+	if (level == VMBUS_LOG_ERROR)
+		vmm_warn("--device provider=%s: %s", p->path, line);
+	else
+		vmm_tell("--device provider=%s: %s", p->path, line);
+}
+
+static int open_one(struct vmm *vmm, struct vmm_provider *p)
+{
+	struct vmbus_region *regions[2] = { &vmm->memory.regions[0], &vmm->memory.regions[1] };
+	struct vmbus_provider_host_opts opts = {
+		.struct_bytes = sizeof(opts), .path = p->path, .log = provider_log, .ctx = p
+	};
+	int err = vmbus_provider_listen(&opts, &p->host);
+
+	if (!err)
+		err = vmbus_provider_host_add_bus(p->host, vmm->bus, regions, vmm->memory.count);
+	if (err == VMBUS_E_SYSTEM)
+		return vmm_errno("--device provider=%s", p->path);
+	if (err)
+		return vmm_error("--device provider=%s: %s", p->path, vmbus_err_name(err));
+	if (vmm_name_keep(&p->name, p->path))
+		return vmm_errno("--device provider=%s", p->path);
+	return 0;
+}
+
+int vmm_providers_open(struct vmm *vmm)
+{
+	uint32_t i;
+
+	for (i = 0; i < vmm->opts.provider_count; i++) {
+		vmm->providers[i].path = vmm->opts.providers[i];
+		if (open_one(vmm, &vmm->providers[i]))
+			return -1;
+	}
+	return 0;
+}
+
+int vmm_provider_fd(const struct vmm *vmm, uint32_t i)
+{
+	return vmm->providers[i].host ? vmbus_provider_host_fd(vmm->providers[i].host) : -1;
+}
+
+void vmm_provider_dispatch(struct vmm *vmm, uint32_t i)
+{
+	vmbus_provider_host_dispatch(vmm->providers[i].host, BUDGET);
+}
+
+static void count_open(void *ctx, const struct vmbus_provider_info *info)
+{
+	*(uint32_t *)ctx += info->channels;
+}
+
+static uint32_t open_channels(struct vmm *vmm)
+{
+	uint32_t i, n = 0;
+
+	for (i = 0; i < vmm->opts.provider_count; i++)
+		vmbus_provider_host_list(vmm->providers[i].host, count_open, &n);
+	return n;
+}
+
+/* Until no provider has a ring of the guest's open: one that does not let go is thrown out. */
+void vmm_providers_let_go(struct vmm *vmm)
+{
+	const uint64_t until = vmm_now_ns() + LET_GO_NS;
+	struct pollfd p[VMM_PROVIDERS_MAX + 1];
+	uint32_t i;
+
+	while (open_channels(vmm) && vmm_now_ns() < until) {
+		for (i = 0; i < vmm->opts.provider_count; i++)
+			p[i] = (struct pollfd){ .fd = vmm_provider_fd(vmm, i), .events = POLLIN };
+		p[i] = (struct pollfd){ .fd = vmbus_kvm_fd(vmm->kvm), .events = POLLIN };
+		poll(p, i + 1, 100);
+		for (i = 0; i < vmm->opts.provider_count; i++)
+			vmm_provider_dispatch(vmm, i);
+		vmbus_kvm_dispatch(vmm->kvm, BUDGET);
+	}
+}
+
+void vmm_providers_list(struct vmm *vmm,
+			void (*tell)(void *ctx, const struct vmbus_provider_info *info), void *ctx)
+{
+	uint32_t i;
+
+	for (i = 0; i < vmm->opts.provider_count; i++)
+		if (vmm->providers[i].host)
+			vmbus_provider_host_list(vmm->providers[i].host, tell, ctx);
+}
+
+/* Before the bus ends. */
+void vmm_providers_close(struct vmm *vmm)
+{
+	uint32_t i;
+
+	for (i = 0; i < VMM_PROVIDERS_MAX; i++) {
+		struct vmm_provider *const p = &vmm->providers[i];
+
+		if (p->host && vmm->bus)
+			vmbus_provider_host_remove_bus(p->host, vmm->bus);
+		vmbus_provider_host_destroy(p->host);
+		p->host = NULL;
+		vmm_name_remove(&p->name, p->path);
+	}
+}
