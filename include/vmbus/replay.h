@@ -25,11 +25,11 @@ struct vmbus_replay_opts {
 	uint32_t lines_max;		      /* [100] differences that line() hears of */
 	uint64_t memory_bytes; /* [256 MiB] of memory from page 0 on, all zero at first */
 	/*
-	 * Let a device finish what it does on other threads; called after each batch, and where an
-	 * answer is missing.  NULL: it does everything within its callbacks.
+	 * Let a device finish what it does on other threads, or when its timers come; called after
+	 * each batch, and where an answer is missing.  NULL: it does everything within its callbacks.
 	 */
 	void (*settle)(void *ctx, struct vmbus_bus *bus);
-	/* One difference, or what ends the replay; the same for the same file.  NULL: only counted. */
+	/* One difference, what ends the replay, or that the class is another; the same for the same file.  NULL: only counted. */
 	void (*line)(void *line_ctx, const char *text);
 	void *line_ctx;
 	uint64_t reserved[4];
@@ -43,7 +43,7 @@ struct vmbus_replay_result {
 	uint64_t expected; /* packets to the child that were captured */
 	uint64_t sent;	   /* that the device has sent now */
 	uint64_t differences;
-	bool complete; /* the capture was replayed to its end */
+	bool complete; /* the capture was replayed to its end, wherever it began */
 	uint8_t reserved[7];
 };
 

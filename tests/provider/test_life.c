@@ -474,8 +474,9 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, lesson_a2_a_resumable_device_survives_kill_with_completions);
 	tcase_add_test(tc, lesson_a2_a_resumable_device_survives_kill_with_subchannels);
 	tcase_add_test(tc, lesson_a2_a_thrown_out_provider_writes_no_more);
-	tcase_add_test(tc, lesson_a2_killed_while_it_detaches);
 	tcase_add_test(tc, lesson_a1_another_device_is_withdrawn_and_offered_again);
 	tcase_add_test(tc, provider_host__hands_over_without_a_loss);
+	tc = vmbus_test_case(suite, "detach", 30);
+	tcase_add_test(tc, lesson_a2_killed_while_it_detaches);
 }
 VMBUS_TEST_MAIN("provider.life", tests)

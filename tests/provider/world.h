@@ -294,11 +294,10 @@ static inline void kid_channels(struct kid *k)
 		k->counts->wrong += e->wrong;
 		k->counts->received += e->received;
 		opts.completions = k->shared->completions != 0;
-		if (e->err) {
+		/* Or it is withdrawn just now, after all that was sent has come back. */
+		if (e->err || vmbus_echo_again(e, &opts)) {
 			k->counts->failed++;
 			k->of[n] = NULL; /* the channel ended: gone() or a new offer follows */
-		} else if (vmbus_echo_again(e, &opts)) {
-			k->counts->wrong++;
 		}
 	}
 }
