@@ -346,13 +346,12 @@ static bool provider_gone(const struct look *look)
 
 	if (!d->foreign || !is_open(look))
 		return false;
-	if (!d->owner && look->chan->gone_at) {
-		look->out->for_ns = age(look, look->chan->gone_at);
-		return say(look,
+	if (!d->owner && look->chan->gone_at) /* not while one takes over from another */
+		return overdue(look, look->chan->gone_at) &&
+		       say(look,
 			   "the provider, process %" PRIu32 ", is gone, and no other has come; "
 			   "%" PRIu32 " bytes of the child's wait in the ring",
 			   look->chan->gone, d->from_child.used);
-	}
 	if (!stuck(look, false))
 		return false;
 	look->out->for_ns = age(look, d->signal_at);
