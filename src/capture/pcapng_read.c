@@ -249,14 +249,13 @@ static uint64_t to_ns(const struct interface *from, uint64_t ticks)
 static int take_options(struct vmbus_capture_reader *r, uint32_t at, uint32_t end,
 			struct vmbus_capture_record *record)
 {
-	uint32_t code, len;
+	uint32_t code, len, value;
 	int got;
 
 	while ((got = next_option(r, &at, end, &code, &len)) != 0) {
-		const uint32_t value = at - (len + 3u) / 4u * 4u;
-
 		if (got < 0)
 			return got;
+		value = at - (len + 3u) / 4u * 4u;
 		if (code == PCAPNG_EPB_DROPCOUNT && len == 8)
 			record->dropped = get64(r, value);
 		if (code == PCAPNG_EPB_FLAGS && len == 4 && record->dir && (get32(r, value) & 3u) &&
