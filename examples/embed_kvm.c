@@ -113,7 +113,7 @@ static void *vcpu_thread(void *arg)
 	struct machine *const m = arg;
 
 	/* A signal by itself is no reason to end; main() sets immediate_exit. */
-	while (!m->powered_off && !m->run->immediate_exit) {
+	while (!m->powered_off && !__atomic_load_n(&m->run->immediate_exit, __ATOMIC_RELAXED)) {
 		if (ioctl(m->vcpu, KVM_RUN, 0) && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (must(vmbus_kvm_handle_exit(m->bus, 0), "handle an exit"))
@@ -152,7 +152,7 @@ int main(void)
 	while (poll(fds, 2, 10000) > 0 && !fds[1].revents)
 		must(vmbus_kvm_dispatch(m.bus, 64), "dispatch");
 	/* First the flag, then a signal: a vCPU about to run sees one, one that runs the other. */
-	m.run->immediate_exit = 1;
+	__atomic_store_n(&m.run->immediate_exit, 1, __ATOMIC_RELAXED);
 	pthread_kill(thread, SIGUSR1);
 	pthread_join(thread, NULL);
 	/* vmbus: the bus ends before the VM that it lives in. */
