@@ -95,8 +95,14 @@ static int equals_what_was_sent(const char *path, uint32_t relid)
 	uint32_t lens[64], n = 0, len;
 	struct vmbus_shm_capture *c;
 	struct vmbus_capture_record r;
+	int tries = 0, err;
 
-	if (begin(path, relid, &c))
+	/* The tap of a reader before us goes when the channel's thread has let go of it. */
+	for (err = begin(path, relid, &c); err == VMBUS_E_FULL && tries < 500; tries++) {
+		usleep(10000);
+		err = begin(path, relid, &c);
+	}
+	if (err)
 		return 1;
 	if (next(c, &r) != 1 || r.kind != VMBUS_CAPTURE_CHANNEL)
 		return 2;
