@@ -271,7 +271,7 @@ static bool is_awake(const struct vmbus_synic *synic)
 /*
  * Another process raises flags by itself: as raise_event(), but that it does not look at the SINT.  A
  * guest that masks it may get one more interrupt, before we have told, and looks after it has
- * unmasked it, as it must.  In the kernel's way it asks the bus: vmbus_kvm(7) says why.
+ * unmasked it, as it must.
  */
 static int tell_wake(void *ctx, uint32_t n, uint32_t sint, struct vmbus_wake *wake)
 {
@@ -281,8 +281,7 @@ static int tell_wake(void *ctx, uint32_t n, uint32_t sint, struct vmbus_wake *wa
 
 	if (n >= kvm->opts.vps_max)
 		return VMBUS_E_RANGE;
-	if (kvm->way == VMBUS_KVM_KERNEL || sint != VMBUS__KVM_SINT ||
-	    !vmbus__ld32_acquire(&kvm->vp[n].here)) /* HERE.look */
+	if (sint != VMBUS__KVM_SINT || !vmbus__ld32_acquire(&kvm->vp[n].here)) /* HERE.look */
 		return VMBUS_E_NOTSUP;
 	siefp = vmbus_synic_siefp(&kvm->vp[n].synic);
 	if (siefp == UINT64_MAX || !is_awake(&kvm->vp[n].synic) ||

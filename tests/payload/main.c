@@ -47,6 +47,7 @@ static void counters(void)
 	say("interrupts", stats.interrupts);
 	say("halts", stats.halts);
 	say("strays", machine_strays());
+	say("early", machine_early());
 }
 
 void payload_main(const uint8_t *zero_page)

@@ -95,6 +95,8 @@ void machine_halt(void *ctx, uint64_t timeout_ns);
 void machine_interrupts(bool on);
 /* Interrupts of vectors that nobody waits for, and faults survived, so far. */
 uint64_t machine_strays(void);
+/* Interrupts that came between the last instruction before a sleep and the sleep. */
+uint64_t machine_early(void);
 uint64_t machine_faults(void);
 
 /* The largest piece of RAM behind us and below 4 GiB. */

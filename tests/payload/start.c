@@ -105,4 +105,16 @@ __asm__(".pushsection .text\n"
 	"	ret\n"
 	".popsection\n");
 
+/* Sleep until an interrupt: payload_trap() must know where, see there. */
+__asm__(".pushsection .text\n"
+	".globl payload_sleep, payload_sleep_at, payload_sleep_end\n"
+	"payload_sleep:\n" /* void (void) */
+	"	sti\n"
+	"payload_sleep_at:\n"
+	"	hlt\n"
+	"payload_sleep_end:\n"
+	"	cli\n"
+	"	ret\n"
+	".popsection\n");
+
 typedef int payload_start_is_assembly; /* ISO C wants a declaration in each file */

@@ -31,19 +31,9 @@ table() {
 		echo "full hang-$way 400 scenario_hang rt $way"
 		echo "full uio-$way 600 scenario_uio cloud $way 2 1000000"
 		echo "full gone-$way 500 scenario_gone cloud $way"
-		# The kernel's way loses a wake-up now and then, vmbus_kvm(7): the short form asks less often.
-		case $way in
-		user) echo "check,full payload-$way 180 scenario_payload $way echo packets=100000 window=64 payload=64" ;;
-		*)
-			echo "check payload-short-$way 180 scenario_payload $way echo packets=20000 window=64 payload=64"
-			echo "full payload-$way 180 scenario_payload $way echo packets=100000 window=64 payload=64"
-			;;
-		esac
+		echo "check,full payload-$way 180 scenario_payload $way echo packets=100000 window=64 payload=64"
 		echo "full save-$way 240 scenario_save $way 10 2000000"
-		case $way in
-		user) echo "check,full provider-$way 180 scenario_provider $way 5 200000" ;;
-		*) echo "full provider-$way 180 scenario_provider $way 5 200000" ;;
-		esac
+		echo "check,full provider-$way 180 scenario_provider $way 5 200000"
 		echo "full provider-50-$way 420 scenario_provider $way 50 1000000"
 		echo "full payload-halts-$way 240 scenario_payload $way echo packets=60000 window=1 payload=64"
 		echo "full payload-poll-$way 180 scenario_payload $way echo packets=100000 window=64 payload=64 poll"
