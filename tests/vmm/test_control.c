@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT */
+/* A guest that runs on this machine's /dev/kvm, where there is one, and what is sent to it. */
+#define _GNU_SOURCE
+#include "vmm_guest.h"
+
+#include <pty.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+
+START_TEST(vmm_control__does_what_it_is_told)
+{
+	NEEDS_KVM();
+	start("--device echo,count=2");
+	ck_assert_int_eq(send_line("status"), 0);
+	ck_output("channel 1 echo ");
+	ck_output("ok running synic=");
+	ck_assert_int_eq(send_line("add echo"), 0);
+	ck_output("ok relid=6");
+	ck_assert_int_eq(send_line("add echo,monitor=100"), 0);
+	ck_assert_int_eq(send_line("remove 6"), 0);
+	ck_assert_int_eq(send_line("remove 6x"), 1);
+	ck_output("error remove takes the RELID");
+	ck_assert_int_eq(send_line("remove 99"), 1);
+	ck_output("error no device with relid 99");
+	ck_assert_int_eq(send_line("add disk"), 1);
+	ck_output("error no such device: disk");
+	ck_assert_int_eq(send_line("frob"), 1);
+	ck_output("error no such command: frob; commands: add echo");
+	ck_assert_int_eq(send_line("shutdown"), 1);
+	ck_output("error the guest's shutdown component is not ready");
+	ck_assert_int_eq(send_line("reset"), 0);
+	ck_assert_int_eq(send_line("status"), 0);
+	ck_output("resets=1");
+	ck_assert_int_eq(send_line("quit"), 0);
+	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+	ck_output("the guest resets itself, number 1");
+}
+END_TEST
+
+START_TEST(vmm_control__many_clients_and_bad_ones)
+{
+	int i;
+
+	NEEDS_KVM();
+	start("");
+	ck_assert_int_eq(shell("python3 -c 'import socket\n"
+			       "for n in range(8):\n"
+			       " s=socket.socket(socket.AF_UNIX); s.connect(\"%s\"); "
+			       "s.send(b\"x\"*1000 if n %% 2 else b\"status\"); s.close()' 2>&1",
+			       control),
+			 0);
+	for (i = 0; i < 5; i++)
+		ck_assert_int_eq(send_line("status"), 0);
+	ck_assert_int_eq(send_line("quit"), 0);
+	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+}
+END_TEST
+
+/* More than a socket takes at once, and a client that reads late. */
+START_TEST(vmm_control__tells_all_of_2047_channels)
+{
+	NEEDS_KVM();
+	start("--no-ic --device echo,count=2047");
+	ck_assert_int_eq(shell("%s --send %s status 2>&1 | grep -c '^channel '", vmm(), control),
+			 0);
+	ck_assert_str_eq(output, "2047\n");
+	ck_assert_int_eq(shell("python3 -c 'import socket,time\n"
+			       "s=socket.socket(socket.AF_UNIX); s.connect(\"%s\")\n"
+			       "s.send(b\"status\\n\" * 3); s.shutdown(1); time.sleep(0.3)\n"
+			       "t=b\"\".join(iter(lambda: s.recv(65536), b\"\"))\n"
+			       "print(t.count(b\"channel \"), t.count(b\"ok running\"))' 2>&1",
+			       control),
+			 0);
+	ck_assert_str_eq(output, "6141 3\n");
+	ck_assert_int_eq(send_line("quit"), 0);
+	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+}
+END_TEST
+
+/* A child is refused before the sandbox would see what making one takes; the socket's name goes. */
+START_TEST(vmm_socket__takes_no_children_and_goes)
+{
+	char path[64], more[128], why[128] = "";
+	struct vmbus_shm_attach_opts opts = {
+		.struct_bytes = sizeof(opts), .path = path, .why = why, .why_bytes = sizeof(why)
+	};
+	struct vmbus_shm_attach *attach = NULL;
+	int i;
+
+	NEEDS_KVM();
+	(void)snprintf(path, sizeof(path), "/tmp/vmm-test-%d-bus", (int)getpid());
+	(void)snprintf(more, sizeof(more), "--socket %s", path);
+	start(more);
+	for (i = 0; i < 3; i++) {
+		ck_assert_int_eq(vmbus_shm_attach(&opts, &attach), VMBUS_E_PERM);
+		ck_assert_msg(strstr(why, "no children are taken here") != NULL, "why: %s", why);
+	}
+	ck_assert_int_eq(send_line("status"), 0);
+	ck_assert_int_eq(access(path, F_OK), 0);
+	ck_assert_int_eq(send_line("quit"), 0);
+	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+	ck_assert_int_ne(access(path, F_OK), 0);
+}
+END_TEST
+
+/* A guest that waits in a loop, with a machine that is like the one that was saved. */
+START_TEST(vmm_save__and_what_restore_refuses)
+{
+	static const struct {
+		const char *breaks, *says;
+	} bad[] = {
+		{ "truncate -s 32M %s/memory; truncate -s -8 %s/state", "its file state" },
+		{ "truncate -s 31M %s/memory", "its file memory is not the machine's" },
+		{ "rm %s/memory", "its file memory" },
+		{ "printf x | dd of=%s/state bs=1 seek=70 conv=notrunc", "it is damaged" },
+		{ "rm %s/state", "its file state: No such file" },
+	};
+	char folder[64], line[128], break_it[256];
+	size_t i;
+
+	NEEDS_KVM();
+	(void)snprintf(folder, sizeof(folder), "/tmp/vmm-test-%d-saved", (int)getpid());
+	start("--device echo,count=3");
+	ck_assert_int_eq(send_line("save"), 1);
+	ck_output("error save takes a folder");
+	(void)snprintf(line, sizeof(line), "save /proc/none/%s", folder);
+	ck_assert_int_eq(send_line(line), 1);
+	ck_assert_int_eq(send_line("remove 2"), 0); /* not all numbers are in use */
+	(void)snprintf(line, sizeof(line), "save %s", folder);
+	ck_assert_int_eq(send_line(line), 0);
+	ck_output("ok saved");
+	ck_assert_int_eq(wait_for_end(), VMM_SAVED);
+	ck_output("saved; --restore runs on");
+	ck_assert_int_eq(shell("ls %s", folder), 0);
+	ck_assert_str_eq(output, "memory\nstate\n");
+	ck_assert_int_eq(shell("%s --restore %s --mem 64M 2>&1", vmm(), folder), VMM_USAGE);
+	ck_output("leave out --mem");
+	/* It runs on, twice, with the devices that it had. */
+	for (i = 0; i < 2; i++) {
+		start_with("", folder, "");
+		ck_assert_int_eq(send_line("status"), 0);
+		ck_output("ok running");
+		ck_assert_int_eq(shell("%s --send %s status | grep -c ' echo '", vmm(), control),
+				 0);
+		ck_assert_str_eq(output, "2\n");
+		ck_assert_int_eq(send_line("quit"), 0);
+		ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+	}
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		(void)shell("rm -rf %s.bad; cp -r %s %s.bad", folder, folder, folder);
+		(void)snprintf(line, sizeof(line), "%s.bad", folder);
+		(void)snprintf(break_it, sizeof(break_it), bad[i].breaks, line, line);
+		(void)shell("{ %s; } 2>&1", break_it);
+		ck_assert_int_eq(shell("%s --restore %s.bad 2>&1", vmm(), folder), VMM_ERROR);
+		ck_output(bad[i].says);
+	}
+	(void)shell("rm -rf %s %s.bad", folder, folder);
+}
+END_TEST
+
+/* The guest resets itself over and over: the second interrupt still is the second. */
+START_TEST(vmm__a_guest_that_only_resets_can_be_ended)
+{
+	NEEDS_KVM();
+	start_guest(GUEST(resets), "");
+	wait_for_words("the guest resets itself, number 2");
+	kill(pid, SIGINT);
+	wait_for_words("does not listen for shutdown requests yet");
+	wait_for_words("the guest resets itself, number 8");
+	kill(pid, SIGINT);
+	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+}
+END_TEST
+
+START_TEST(vmm__vmbusctl_lists_its_bus)
+{
+	char more[128];
+
+	NEEDS_KVM();
+	if (access(program("tools/vmbusctl"), X_OK))
+		VMBUS_TEST_SKIP("no vmbusctl was built");
+	(void)snprintf(more, sizeof(more), "--device echo --socket /tmp/vmm-test-%d-bus",
+		       (int)getpid());
+	start(more);
+	ck_assert_int_eq(shell("%s list -s /tmp/vmm-test-%d-bus 2>&1", program("tools/vmbusctl"),
+			       (int)getpid()),
+			 0);
+	ck_output("guest");
+	ck_output("echo");
+	ck_assert_int_eq(send_line("quit"), 0);
+	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+	(void)shell("rm -f /tmp/vmm-test-%d-bus", (int)getpid());
+}
+END_TEST
+
+START_TEST(vmm__the_second_interrupt_ends_it)
+{
+	NEEDS_KVM();
+	start("");
+	kill(pid, _i ? SIGTERM : SIGINT);
+	wait_for_words("does not listen for shutdown requests yet");
+	kill(pid, _i ? SIGTERM : SIGINT);
+	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+	ck_output("ended at once");
+}
+END_TEST
+
+/* What a terminal shows, until these words. */
+static void see(int terminal, const char *words)
+{
+	size_t used = 0;
+	ssize_t n;
+
+	do {
+		n = read(terminal, output + used, sizeof(output) - 1 - used);
+		used += n > 0 ? (size_t)n : 0;
+		output[used] = 0;
+	} while (n > 0 && !strstr(output, words));
+	ck_output(words);
+}
+
+static pid_t start_on_terminal(int slave, const char *path)
+{
+	const pid_t child = fork();
+
+	if (child)
+		return child;
+	setsid();
+	ioctl(slave, TIOCSCTTY, 0);
+	dup2(slave, 0);
+	dup2(slave, 1);
+	dup2(slave, 2);
+	execl(vmm(), "vmbus-vmm", "--kernel", path, "--mem", "32M", "--timeout", "60", "--sandbox",
+	      strstr(SANDBOX, "off") ? "off" : "on", NULL);
+	_exit(127);
+}
+
+START_TEST(vmm__gives_the_terminal_back)
+{
+	struct termios before, during, after;
+	const char *const path = GUEST(hangs);
+	int master, slave, status;
+	pid_t child;
+
+	NEEDS_KVM();
+	ck_assert_int_eq(openpty(&master, &slave, NULL, NULL, NULL), 0);
+	tcgetattr(slave, &before);
+	child = start_on_terminal(slave, path);
+	see(master, "!"); /* the guest's word */
+	tcgetattr(slave, &during);
+	ck_assert_uint_eq(during.c_lflag & (ICANON | ECHO | ISIG), ISIG);
+	ck_assert_int_eq(write(master, "\x03", 1), 1);
+	see(master, "does not listen for shutdown requests yet");
+	ck_assert_int_eq(write(master, "\x03", 1), 1);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(WEXITSTATUS(status), VMM_KILLED);
+	tcgetattr(slave, &after);
+	ck_assert_uint_eq(after.c_lflag, before.c_lflag);
+	ck_assert_uint_eq(after.c_iflag, before.c_iflag);
+	ck_assert_mem_eq(after.c_cc, before.c_cc, sizeof(after.c_cc));
+	close(master);
+	close(slave);
+	unlink(path);
+}
+END_TEST
+
+START_TEST(vmm__without_components_says_so)
+{
+	NEEDS_KVM();
+	start("--no-ic");
+	kill(pid, SIGINT);
+	wait_for_words("does not listen for shutdown requests (--no-ic)");
+	kill(pid, SIGINT);
+	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+}
+END_TEST
+
+START_TEST(vmm__the_sandbox_is_there)
+{
+	NEEDS_KVM();
+#ifdef SANITIZED
+	VMBUS_TEST_SKIP("sanitizers make system calls of their own");
+#endif
+	start("");
+	ck_assert_int_eq(shell("cat /proc/%d/status", (int)pid), 0);
+	ck_output("NoNewPrivs:\t1");
+	if (vmm_filter_there())
+		ck_output("Seccomp:\t2");
+	if (geteuid() == 0)
+		ck_no_output("Uid:\t0");
+	if (vmm_filter_there()) {
+		/* KVM has a thread of its own in newer kernels. */
+		ck_assert_int_eq(
+			shell("for t in /proc/%d/task/*/status; do "
+			      "grep -q 'Name:.kvm-' $t || grep 'Seccomp:.2' $t; done | wc -l",
+			      (int)pid),
+			0);
+		ck_assert_str_eq(output, "2\n"); /* one vCPU, and the bus */
+	}
+	if (geteuid() == 0 && shell("unshare -mn true 2>&1") == 0) {
+		ck_assert_int_eq(shell("ls /proc/%d/root/", (int)pid), 0);
+		ck_assert_str_eq(output, "");
+	}
+	ck_assert_int_eq(send_line("quit"), 0);
+	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+}
+END_TEST
+
+static void tests(Suite *suite)
+{
+	TCase *tc = vmbus_test_case(suite, "control", 20);
+
+	tcase_add_test(tc, vmm_control__does_what_it_is_told);
+	tcase_add_test(tc, vmm_control__many_clients_and_bad_ones);
+	tcase_add_test(tc, vmm_control__tells_all_of_2047_channels);
+	tcase_add_test(tc, vmm_socket__takes_no_children_and_goes);
+	tcase_add_test(tc, vmm_save__and_what_restore_refuses);
+	tcase_add_test(tc, vmm__a_guest_that_only_resets_can_be_ended);
+	tcase_add_test(tc, vmm__vmbusctl_lists_its_bus);
+	tcase_add_loop_test(tc, vmm__the_second_interrupt_ends_it, 0, 2);
+	tcase_add_test(tc, vmm__gives_the_terminal_back);
+	tcase_add_test(tc, vmm__without_components_says_so);
+	tcase_add_test(tc, vmm__the_sandbox_is_there);
+}
+
+VMBUS_TEST_MAIN("vmm.control", tests)
