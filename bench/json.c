@@ -127,18 +127,25 @@ static void put_result(FILE *f, const struct result *r)
 	fprintf(f, "\"unsteady\": %s }", r->unsteady ? "true" : "false");
 }
 
-static void put_missing(FILE *f)
+static void put_peer(FILE *f, const char *subject, const char *package, bool first)
 {
-	const char *comma = "";
+	fputs(first ? " { " : ", { ", f);
+	put_text(f, "subject", subject);
+	fprintf(f, "\"package\": \"%s\" }", package);
+}
+
+static void put_missing(FILE *f, const struct results *res)
+{
+	bool first = true;
 
 	fputs("  \"missing_peers\": [", f);
-	for (unsigned i = 0; i < peer_count; i++) {
+	for (uint32_t i = 0; res->missing && i < res->missing_count; i++)
+		put_peer(f, res->missing[i].subject, res->missing[i].package, i == 0);
+	for (unsigned i = 0; !res->missing && i < peer_count; i++) {
 		if (peers[i].subject)
 			continue;
-		fprintf(f, "%s { ", comma);
-		put_text(f, "subject", peers[i].name);
-		fprintf(f, "\"package\": \"%s\" }", peers[i].package);
-		comma = ",";
+		put_peer(f, peers[i].name, peers[i].package, first);
+		first = false;
 	}
 	fputs(" ],\n", f);
 }
@@ -163,7 +170,7 @@ static void put_all(FILE *f, const struct results *res, const struct options *op
 {
 	fprintf(f, "{\n  \"schema\": \"vmbus-bench/1\",\n  \"command\": \"%s\",\n", res->command);
 	put_host(f, opts);
-	put_missing(f);
+	put_missing(f, res);
 	put_left_out(f, res);
 	fprintf(f, "  \"rounds\": %u,\n  \"repeated_rounds\": %u,\n  \"failed_runs\": %u,\n",
 		opts->runs, res->repeated, res->failed_runs);

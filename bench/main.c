@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* vmbus-bench: picks the sub-command. */
 #include "bench.h"
+#include "block_run.h"
 #include "chan_pair.h"
 #include "channel.h"
 #include "isolation.h"
@@ -22,11 +23,27 @@ static int usage(FILE *to)
 	      "one\n"
 	      "       vmbus-bench resume [options] how long a device's death or replacement is "
 	      "felt\n"
+	      "       vmbus-bench block [options]  disks beside what people use today; block "
+	      "--help\n"
 	      "       vmbus-bench --list           name the subjects and what this build has\n"
 	      "       vmbus-bench --version\n"
 	      "       vmbus-bench --help\n",
 	      to);
 	return to == stdout ? BENCH_EXIT_OK : BENCH_EXIT_USAGE;
+}
+
+static void list_block(void)
+{
+	for (uint32_t i = 0; i < block_entry_count; i++) {
+		const struct block_entry *const e = &block_entries[i];
+
+		if (e->subject)
+			printf("%-20s %-12s %s\n", e->name, e->subject->version(),
+			       e->subject->what);
+		else
+			printf("%-20s %-12s needs %s when this is built\n", e->name, "missing",
+			       e->package);
+	}
 }
 
 static int list(void)
@@ -52,6 +69,7 @@ static int list(void)
 	       "round trip through a line for each direction");
 	printf("%-20s %-12s %s\n", "limit.eventfd", "-", "wake-up through an eventfd");
 	printf("%-20s %-12s %s\n", "limit.fence", "-", "what a full fence adds to a store");
+	list_block();
 	return BENCH_EXIT_OK;
 }
 
@@ -78,6 +96,10 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "resume")) {
 		argv[1] = argv[0];
 		return resume_main(argc - 1, argv + 1);
+	}
+	if (!strcmp(argv[1], "block")) {
+		argv[1] = argv[0];
+		return block_main(argc - 1, argv + 1);
 	}
 	if (!strcmp(argv[1], "--list"))
 		return list();

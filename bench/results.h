@@ -34,8 +34,17 @@ struct left_out {
 	struct cell cell;
 };
 
+/* A peer that could not take part, and the package that brings it. */
+struct results_missing {
+	const char *subject;
+	const char *package;
+};
+
 struct results {
 	const char *command; /* the sub-command */
+	/* NULL: those of the ring that this build has not got. */
+	const struct results_missing *missing;
+	uint32_t missing_count;
 	struct result *list;
 	uint32_t count;
 	uint32_t room;

@@ -64,11 +64,11 @@ vmbus_module(capture DIR src/capture HOSTED
 vmbus_module(bus DIR src/bus HOSTED
 	USES base wire ring hypercall channel mem backend capture
 	SEES base capture
-	PUBLIC bus.h diag.h foreign.h save.h tap.h vsp.h
+	PUBLIC bus.h diag.h foreign.h poll.h save.h tap.h vsp.h watch.h
 	HEADERS note.h record.h bus.h journal.h rcu.h save.h
 	SOURCES bind.c bus.c chan.c conns.c control.c diag.c end.c foreign.c inbox.c info.c journal.c kick.c
-		life.c log.c memory.c note.c offers.c own.c pend.c record.c record_read.c resume.c restore.c save.c
-		tap.c timer.c window.c)
+		life.c log.c memory.c note.c offers.c own.c pend.c poll.c record.c record_read.c resume.c restore.c save.c
+		tap.c timer.c watch.c window.c)
 
 # A captured channel, fed to a VSP again.
 vmbus_module(replay DIR src/replay HOSTED
@@ -93,7 +93,7 @@ vmbus_module(shm DIR backends/shm HOSTED
 		provider_client.h provider_host.h provider_proto.h sys.h
 	SOURCES attach.c capture.c capture_proto.c capture_query.c hand_over.c restart_proto.c take_over.c child.c diag.c diag_proto.c diag_query.c guest_backend.c list.c pages.c
 		proto.c provider_chan.c provider_client.c provider_emit.c provider_glue.c
-		provider_host.c provider_part.c provider_proto.c provider_sandbox.c
+		provider_client_memory.c provider_client_spin.c provider_host.c provider_memory.c provider_part.c provider_proto.c provider_sandbox.c
 		provider_seat.c provider_session.c provider_words.c query.c record.c ring_map.c server.c server_providers.c socket.c sys.c
 		turn.c wake.c)
 
@@ -142,11 +142,56 @@ vmbus_module(ic_vsp DIR devices/ic HOSTED
 	HEADERS vsp.h
 	SOURCES vsp.c vsp_msg.c vsp_state.c)
 
+# Where the bytes of block devices are.
+vmbus_module(store DIR stores HOSTED
+	USES base
+	PUBLIC store.h
+	SOURCES faulty.c memory.c null.c store.c)
+
+# A store in files and on block devices: a component of its own, built where liburing is.
+vmbus_module(uring DIR stores HOSTED
+	USES base store
+	PUBLIC store_uring.h
+	HEADERS uring.h
+	SOURCES uring.c uring_file.c)
+
+# A store behind an NBD server: a component of its own, built where libnbd is.
+vmbus_module(nbd DIR stores HOSTED
+	USES base store
+	PUBLIC store_nbd.h
+	HEADERS nbd.h
+	SOURCES nbd.c nbd_conn.c)
+
+# Messages of the block device, for both of its ends.
+vmbus_module(storwire DIR devices/block OUTSIDE
+	USES base
+	HEADERS wire.h
+	SOURCES wire.c)
+
+# The block device's provider: controller, protocol, and a SCSI disk on a store.
+# SEES base: words that channels share; storwire: the layout of messages.
+vmbus_module(block DIR devices/block HOSTED
+	USES base wire ring hypercall channel mem backend capture bus store storwire
+	SEES base storwire
+	PUBLIC block.h
+	HEADERS scsi.h scsi_cmd.h vsp.h
+	SOURCES block.c disk.c nexus.c port.c srb.c state.c view.c vsp.c
+		scsi.c scsi_inquiry.c scsi_io.c scsi_mode.c scsi_task.c scsi_unmap.c)
+
+# Its client.  SEES base: a channel's thread and the guest's share two words of it.
+vmbus_module(storvsc DIR devices/block OUTSIDE
+	USES base wire ring hypercall channel mem backend guest storwire
+	SEES base storwire
+	PUBLIC storvsc.h
+	HEADERS storvsc_state.h
+	SOURCES storvsc.c storvsc_disk.c storvsc_found.c storvsc_init.c storvsc_io.c storvsc_probe.c)
+
 # In the freestanding library, and added to it in vmbus::vmbus.
-set(VMBUS_CORE_MODULES base wire ring hypercall channel mem guest echo ic)
-set(VMBUS_HOSTED_MODULES capture replay bus shm uio echo_vsp ic_vsp)
+set(VMBUS_CORE_MODULES base wire ring hypercall channel mem guest echo ic storwire storvsc)
+set(VMBUS_HOSTED_MODULES capture replay bus shm uio echo_vsp ic_vsp store block)
 # Components of their own.
 set(VMBUS_POOL_MODULES pool)
+set(VMBUS_STORE_MODULES uring nbd)
 set(VMBUS_BARE_MODULES)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
 	set(VMBUS_BARE_MODULES bare)

@@ -15,14 +15,23 @@ packages_for() {
 		libnuma-dev places ring memory on a NUMA node
 		liburcu-dev tables that threads read without a lock, queue of posted messages
 		libseccomp-dev filters the system calls of vmbus-vmm
+		liburing-dev block store in files and on block devices
+		libnbd-dev block store behind an NBD server
 	END
 	peers) cat <<-'END' ;;
 		libck-dev peer of the benchmark: ring of Concurrency Kit
 		libqb-dev peer of the benchmark: ring buffer of libqb
 		libdpdk-dev peer of the benchmark: rte_ring
+		nbdkit peer of the benchmark: memory behind a socket
+		qemu-system-common peer of the benchmark: vhost-user-blk of its storage daemon
 	END
 	tests) cat <<-'END' ;;
 		check unit tests
+		nbdkit servers for the tests of the NBD store
+		qemu-utils servers for the tests of the NBD store
+		nbdkit-plugin-dev exports disks of a parent by nbdkit
+		libnbd-bin copies disks by NBD
+		fio loads disks and verifies what it reads
 		g++ C++ users of the headers
 		python3 checks of the tree, models, budget
 		clang-14 second compiler, sanitizers, fuzzing
@@ -44,6 +53,9 @@ packages_for() {
 		qemu-system-x86 emulates a machine with virtualisation, in which guests boot
 		busybox-static the programs in the guest, and in the emulated machine
 		cpio packs their file systems
+		e2fsprogs makes and checks file systems of guests' disks
+		sg3-utils SCSI commands in guests
+		libiscsi-bin its conformance suite of SCSI disks
 	END
 	esac
 }

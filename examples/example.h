@@ -65,6 +65,7 @@ static inline void example_close(struct example_child *me)
 
 struct example_parent {
 	const struct vmbus_vsp *vsp;
+	void *vsp_ctx;
 	unsigned int left; /* children still to come and go */
 };
 
@@ -73,7 +74,7 @@ static inline int example_attached(void *ctx, struct vmbus_shm_child *child, str
 	const struct example_parent *me = ctx;
 
 	printf("parent: \"%s\" attached\n", vmbus_shm_child_name(child));
-	return vmbus_bus_offer(bus, me->vsp, NULL, NULL, NULL);
+	return vmbus_bus_offer(bus, me->vsp, me->vsp_ctx, NULL, NULL);
 }
 
 static inline void example_detached(void *ctx, struct vmbus_shm_child *child,
@@ -87,10 +88,10 @@ static inline void example_detached(void *ctx, struct vmbus_shm_child *child,
 }
 
 /* Serve children, one process each, until all have come and gone; their exit status is ours. */
-static inline int example_run(const struct vmbus_vsp *vsp, unsigned int children,
-			      int (*child)(const char *path))
+static inline int example_run_with(const struct vmbus_vsp *vsp, void *vsp_ctx,
+				   unsigned int children, int (*child)(const char *path))
 {
-	struct example_parent me = { vsp, children };
+	struct example_parent me = { vsp, vsp_ctx, children };
 	struct vmbus_shm_server_opts opts = { .struct_bytes = sizeof(opts) };
 	struct vmbus_shm_server *server;
 	int failed = 0, status;
@@ -118,6 +119,12 @@ static inline int example_run(const struct vmbus_vsp *vsp, unsigned int children
 	while (wait(&status) > 0)
 		failed |= !WIFEXITED(status) || WEXITSTATUS(status);
 	return failed;
+}
+
+static inline int example_run(const struct vmbus_vsp *vsp, unsigned int children,
+			      int (*child)(const char *path))
+{
+	return example_run_with(vsp, NULL, children, child);
 }
 
 #endif

@@ -18,8 +18,9 @@
 
 #define OUT_MAX (1u << 20) /* 2,047 channels in status are a quarter of it */
 
-static const char help[] = "commands: add echo[,monitor=US] | remove RELID | shutdown | reset | "
-			   "status | save FOLDER | quit";
+static const char help[] =
+	"commands: add echo[,monitor=US] | remove RELID | disk VERB | shutdown | "
+	"reset | status | save FOLDER | quit";
 
 static bool is_dead_socket(const struct sockaddr_un *at)
 {
@@ -179,6 +180,11 @@ static void tell_provider(void *ctx, const struct vmbus_provider_info *info)
 	       (unsigned long long)info->last_pause_ns);
 }
 
+static void tell_line(void *ctx, const char *line)
+{
+	answer(ctx, "%s", line);
+}
+
 static void status(struct vmm *vmm, struct vmm_client *client)
 {
 	struct vmbus_ic_info ic = { 0 };
@@ -189,6 +195,7 @@ static void status(struct vmm *vmm, struct vmm_client *client)
 	vmbus_kvm_stats(vmm->kvm, &s);
 	vmbus_bus_list(vmm->bus, tell_channel, client);
 	vmm_providers_list(vmm, tell_provider, client);
+	vmm_disks_list(vmm, tell_line, client);
 	answer(client, "ic ready=%u alive=%d beats=%llu missed=%llu samples=%llu", ic.ready,
 	       ic.alive, (unsigned long long)ic.beats, (unsigned long long)ic.missed,
 	       (unsigned long long)ic.samples);
@@ -236,6 +243,16 @@ static void remove_device(struct vmm *vmm, struct vmm_client *client, const char
 		answer(client, "ok");
 }
 
+/* A file comes opened, as with save. */
+static void disk(struct vmm *vmm, struct vmm_client *client, const char *line)
+{
+	char text[480];
+	const int err = vmm_disks_command(vmm, line, client->files[0], text, sizeof(text));
+
+	answer(client, "%s%s%s", err ? "error" : "ok", *text ? " " : "", text);
+	close_files(client);
+}
+
 static void shutdown_guest(struct vmm *vmm, struct vmm_client *client)
 {
 	const int err = vmm_devices_ask_shutdown(vmm);
@@ -272,6 +289,8 @@ static void command(struct vmm *vmm, struct vmm_client *client, const char *line
 		add(vmm, client, line + 4);
 	} else if (strncmp(line, "remove ", 7) == 0) {
 		remove_device(vmm, client, line + 7);
+	} else if (strncmp(line, "disk ", 5) == 0) {
+		disk(vmm, client, line + 5);
 	} else if (strcmp(line, "status") == 0) {
 		status(vmm, client);
 	} else if (strcmp(line, "shutdown") == 0) {

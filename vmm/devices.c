@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is on the bus: echo devices, which come and go, and the integration components. */
+/* What is on the bus: echo devices, which come and go, disks, the integration components. */
 #include "vmm.h"
 
 #include <string.h>
@@ -125,6 +125,8 @@ int vmm_devices_create(struct vmm *vmm)
 							 : "");
 		}
 	}
+	if (vmm_disks_create(vmm))
+		return -1;
 	return vmm->opts.no_ic ? 0 : add_ic(vmm);
 }
 
@@ -133,6 +135,7 @@ void vmm_devices_removed(void *ctx, struct vmbus_chan *chan)
 	struct vmm *const vmm = ctx;
 	uint32_t i;
 
+	vmm_disks_removed(vmm, chan);
 	for (i = 0; i < VMM_CHANNELS_MAX; i++)
 		if (vmm->chans[i] == chan)
 			vmm->chans[i] = NULL;
@@ -165,4 +168,5 @@ void vmm_devices_destroy(struct vmm *vmm)
 {
 	vmbus_ic_destroy(vmm->ic);
 	vmm->ic = NULL;
+	vmm_disks_destroy(vmm);
 }

@@ -7,15 +7,19 @@
 #include "vmm.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <termios.h>
 #include <ucontext.h>
 #include <unistd.h>
+
+#include <linux/fs.h>
 
 /* TCGETS2 and TCSETS2, whose header does not go with termios.h. */
 #define TERMIOS2_GET 0x802C542Au
@@ -99,6 +103,29 @@ static const int bus[] = {
 static const int host[] = {
 	SCMP_SYS(memfd_create),
 	SCMP_SYS(fstatfs),
+};
+
+/* With disks: stores in memory, and in files that are open. */
+static const int disks[] = {
+	SCMP_SYS(memfd_create),	     SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter),
+	SCMP_SYS(io_uring_register), SCMP_SYS(statx),
+};
+
+/* A thread of the disks' queues; the first of them makes the others. */
+static const int queue[] = {
+	SCMP_SYS(ppoll),	   SCMP_SYS(epoll_create1),
+	SCMP_SYS(epoll_ctl),	   SCMP_SYS(epoll_wait),
+	SCMP_SYS(epoll_pwait),	   SCMP_SYS(timerfd_create),
+	SCMP_SYS(timerfd_settime), SCMP_SYS(recvmsg),
+	SCMP_SYS(recvfrom),	   SCMP_SYS(sendmsg),
+	SCMP_SYS(sendto),	   SCMP_SYS(getsockopt),
+	SCMP_SYS(setsockopt),	   SCMP_SYS(shutdown),
+	SCMP_SYS(readv),	   SCMP_SYS(writev),
+	SCMP_SYS(preadv),	   SCMP_SYS(pwritev),
+	SCMP_SYS(pwrite64),	   SCMP_SYS(fallocate),
+	SCMP_SYS(fsync),	   SCMP_SYS(fdatasync),
+	SCMP_SYS(fstat),	   SCMP_SYS(newfstatat),
+	SCMP_SYS(lseek),	   SCMP_SYS(sched_getaffinity),
 };
 
 /* KVM's requests that handling an exit may take. */
@@ -187,17 +214,17 @@ static int allow_request(scmp_filter_ctx ctx, unsigned long mask, unsigned long 
 				SCMP_A1(SCMP_CMP_MASKED_EQ, mask, request));
 }
 
-static int bus_rules(scmp_filter_ctx ctx, enum vmm_role role)
+static int bus_rules(scmp_filter_ctx ctx, uint32_t roles)
 {
 	int err = allow(ctx, bus, sizeof(bus) / sizeof(bus[0]));
 
-	if (!err && role == VMM_ROLE_HOST)
+	if (!err && (roles & VMM_ROLE_HOST))
 		err = allow(ctx, host, sizeof(host) / sizeof(host[0]));
-	if (!err && role == VMM_ROLE_HOST) /* limits are read, and not set */
+	if (!err && (roles & VMM_ROLE_HOST)) /* limits are read, and not set */
 		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1,
 				       SCMP_A2(SCMP_CMP_EQ, 0, 0));
 
-	if (!err && role == VMM_ROLE_HOST) /* a provider that is thrown out */
+	if (!err && (roles & VMM_ROLE_HOST)) /* a provider that is thrown out */
 		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(pidfd_send_signal), 1,
 				       SCMP_A1(SCMP_CMP_EQ, SIGKILL, 0));
 	if (!err) /* all that KVM has: reset needs most of it */
@@ -215,6 +242,33 @@ static int vcpu_rules(scmp_filter_ctx ctx)
 	return err;
 }
 
+/* A thread, no process; and its own name. */
+static int queue_rules(scmp_filter_ctx ctx)
+{
+	int err = allow(ctx, queue, sizeof(queue) / sizeof(queue[0]));
+
+	if (!err) /* its flags cannot be seen; then clone is tried */
+		err = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+	if (!err)
+		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
+				       SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD | CLONE_VM,
+					       CLONE_THREAD | CLONE_VM));
+	if (!err)
+		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
+				       SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME, 0));
+	return err;
+}
+
+/* A store asks block devices about themselves, and what it would read in /sys is not there. */
+static int disk_rules(scmp_filter_ctx ctx)
+{
+	int err = allow(ctx, disks, sizeof(disks) / sizeof(disks[0]));
+
+	if (!err)
+		err = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOENT), SCMP_SYS(openat), 0);
+	return err ? err : allow_request(ctx, 0xFF00, BLKGETSIZE64 & 0xFF00);
+}
+
 /* The terminal is put back by whoever ends the process, by either of tcsetattr's requests. */
 static int terminal_rules(scmp_filter_ctx ctx)
 {
@@ -227,7 +281,7 @@ static int terminal_rules(scmp_filter_ctx ctx)
 	return err;
 }
 
-int vmm_filter_load(enum vmm_role role)
+int vmm_filter_load(uint32_t roles)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_TRAP);
 	int err;
@@ -240,7 +294,11 @@ int vmm_filter_load(enum vmm_role role)
 	if (!err)
 		err = terminal_rules(ctx);
 	if (!err)
-		err = role == VMM_ROLE_VCPU ? vcpu_rules(ctx) : bus_rules(ctx, role);
+		err = (roles & VMM_ROLE_VCPU)  ? vcpu_rules(ctx)
+		      : (roles & VMM_ROLE_BUS) ? bus_rules(ctx, roles)
+					       : queue_rules(ctx);
+	if (!err && (roles & (VMM_ROLE_DISKS | VMM_ROLE_QUEUE)))
+		err = disk_rules(ctx);
 	if (!err)
 		err = seccomp_load(ctx);
 	seccomp_release(ctx);

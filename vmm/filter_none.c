@@ -13,8 +13,8 @@ int vmm_filter_prepare(struct vmm *vmm)
 	return 0;
 }
 
-int vmm_filter_load(enum vmm_role role)
+int vmm_filter_load(uint32_t roles)
 {
-	(void)role;
+	(void)roles;
 	return 0;
 }

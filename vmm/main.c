@@ -37,6 +37,7 @@ static int init(void)
 	mallopt(M_ARENA_MAX, 1); /* threads here allocate little */
 	vmm_platform_init(&vmm.platform);
 	pthread_mutex_init(&vmm.lock, NULL);
+	pthread_mutex_init(&vmm.disks.lock, NULL);
 	pthread_cond_init(&vmm.cond, NULL);
 	vmm.kvm_fd = vmm.vm_fd = vmm.vm_stats_fd = vmm.signal_fd = vmm.control_fd = -1;
 	vmm.report_fd = vmm.serial_fd = vmm.status_fd = vmm.out_fd = -1;
@@ -72,15 +73,21 @@ static int prepare(void)
 	return vmm.opts.no_sandbox ? 0 : vmm_sandbox_enter(&vmm);
 }
 
+/* What the main thread does. */
+static uint32_t roles(void)
+{
+	return VMM_ROLE_BUS | (vmm.opts.provider_count ? VMM_ROLE_HOST : 0u) |
+	       (vmm.opts.disk_count ? VMM_ROLE_DISKS : 0u);
+}
+
 static int start(void)
 {
 	if (!vmm.opts.no_sandbox && vmm_filter_prepare(&vmm))
 		return -1;
-	if (vmm_vcpus_start(&vmm))
+	if (vmm_vcpus_start(&vmm) || vmm_disks_start(&vmm))
 		return -1;
 	vmm_console_raw();
-	if (!vmm.opts.no_sandbox &&
-	    vmm_filter_load(vmm.opts.provider_count ? VMM_ROLE_HOST : VMM_ROLE_BUS))
+	if (!vmm.opts.no_sandbox && vmm_filter_load(roles()))
 		return -1;
 	vmm_say("started %u processor%s, SynIC in %s", vmm.opts.cpus, vmm.opts.cpus > 1 ? "s" : "",
 		vmbus_kvm_way(vmm.kvm) == VMBUS_KVM_KERNEL ? "the kernel" : "this process");

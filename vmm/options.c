@@ -28,6 +28,10 @@ static const char usage[] =
 	"                       offer N echo devices; more than once if you like\n"
 	"  --device provider=SOCKET\n"
 	"                       offer what vmbus-provider attaches to this socket\n"
+	"  --disk STORE[,WORD...]\n"
+	"                       a disk; more than once if you like.  STORE: file=PATH, nbd=URI,\n"
+	"                       mem=SIZE, null=SIZE, or none; WORD: ro, sector=512|4096, lun=N,\n"
+	"                       serial=TEXT, queues=N, spin=US, direct and others, vmbus-vmm(1)\n"
 	"  --no-ic              no shutdown, time and heartbeat components\n"
 	"  --no-reboot          end when the guest resets itself\n"
 	"  --serial FILE        copy the serial console to a file\n"
@@ -52,6 +56,7 @@ enum {
 	O_CPUS,
 	O_SYNIC,
 	O_DEVICE,
+	O_DISK,
 	O_NO_IC,
 	O_NO_REBOOT,
 	O_SERIAL,
@@ -78,6 +83,7 @@ static const struct option longs[] = { { "kernel", required_argument, NULL, O_KE
 				       { "cpus", required_argument, NULL, O_CPUS },
 				       { "synic", required_argument, NULL, O_SYNIC },
 				       { "device", required_argument, NULL, O_DEVICE },
+				       { "disk", required_argument, NULL, O_DISK },
 				       { "no-ic", no_argument, NULL, O_NO_IC },
 				       { "no-reboot", no_argument, NULL, O_NO_REBOOT },
 				       { "serial", required_argument, NULL, O_SERIAL },
@@ -192,6 +198,18 @@ static int device(struct vmm_opts *opts, const char *text)
 	return 0;
 }
 
+static int disk(struct vmm_opts *opts, const char *text)
+{
+	char why[800];
+
+	if (opts->disk_count == VMM_DISKS_MAX)
+		return vmm_error("--disk %s: %u of them are the most", text, VMM_DISKS_MAX);
+	if (disk_parse(&opts->disks[opts->disk_count], text, why, sizeof(why)))
+		return vmm_error("--disk %s", why);
+	opts->disk_count++;
+	return 0;
+}
+
 static int synic(struct vmm_opts *opts, const char *text)
 {
 	if (strcmp(text, "auto") == 0)
@@ -250,6 +268,8 @@ static int valued(struct vmm_opts *opts, int c)
 		return synic(opts, optarg);
 	case O_DEVICE:
 		return device(opts, optarg);
+	case O_DISK:
+		return disk(opts, optarg);
 	case O_TIMEOUT:
 		return seconds(opts, optarg);
 	case O_SANDBOX:
@@ -319,7 +339,7 @@ static int one(struct vmm_opts *opts, int c)
 
 static int check(struct vmm_opts *opts, int argc, char **argv)
 {
-	uint32_t i, channels = 0;
+	uint32_t i, channels = 0, queues = 0;
 
 	if (opts->send) {
 		if (optind + 1 != argc)
@@ -339,10 +359,12 @@ static int check(struct vmm_opts *opts, int argc, char **argv)
 				 "--kernel /boot/vmlinuz-$(uname -r)");
 	for (i = 0; i < opts->device_count; i++)
 		channels += opts->devices[i].count;
-	if (channels + (opts->no_ic ? 0u : 3u) > VMM_CHANNELS_MAX)
+	for (i = 0; i < opts->disk_count; i++)
+		queues = opts->disks[i].queues > queues ? opts->disks[i].queues : queues;
+	if (channels + queues + (opts->no_ic ? 0u : 3u) > VMM_CHANNELS_MAX)
 		return vmm_error("--device: %u channels in all; %u are the most, and the "
 				 "integration components take 3 (--no-ic)",
-				 channels, VMM_CHANNELS_MAX);
+				 channels + queues, VMM_CHANNELS_MAX);
 	return 0;
 }
 

@@ -144,6 +144,26 @@ static void crashed(void *ctx, const struct vmbus_kvm_crash *crash)
 	vmm_ask(vmm, VMM_ASK_CRASH);
 }
 
+/* Whether this KVM leaves the APIC to software; then its Hyper-V registers cost fewer exits. */
+static bool apic_in_software(void)
+{
+	static const char *const paths[] = { "/sys/module/kvm_intel/parameters/enable_apicv",
+					     "/sys/module/kvm_amd/parameters/avic" };
+	char word = 0;
+	uint32_t i;
+
+	for (i = 0; i < sizeof(paths) / sizeof(paths[0]) && !word; i++) {
+		const int fd = open(paths[i], O_RDONLY | O_CLOEXEC);
+
+		if (fd < 0)
+			continue;
+		if (read(fd, &word, 1) != 1)
+			word = 0;
+		close(fd);
+	}
+	return word == 'N' || word == '0';
+}
+
 static int bus(struct vmm *vmm)
 {
 	struct vmbus_region *regions[2] = { &vmm->memory.regions[0], &vmm->memory.regions[1] };
@@ -160,6 +180,7 @@ static int bus(struct vmm *vmm)
 	int err;
 
 	opts.tsc_hz = khz > 0 ? (uint64_t)khz * 1000u : 0;
+	opts.apic_msrs = apic_in_software();
 	opts.bus.struct_bytes = sizeof(opts.bus);
 	opts.bus.name = "guest";
 	opts.bus.regions = regions;
@@ -167,6 +188,8 @@ static int bus(struct vmm *vmm)
 	opts.bus.log = bus_log;
 	opts.bus.removed = vmm_devices_removed;
 	opts.bus.removed_ctx = vmm;
+	opts.bus.offered = vmm_disks_offered;
+	opts.bus.events_ctx = vmm;
 	if (vmm_record_open(vmm, &opts.bus))
 		return -1;
 	err = vmbus_kvm_create(&opts, &vmm->kvm);
@@ -270,6 +293,7 @@ int vmm_partition_reset(struct vmm *vmm)
 	/* Devices close while their rings are still there; a few rounds are enough. */
 	for (i = 0; i < 1000 && vmbus_kvm_dispatch(vmm->kvm, 256) > 0; i++)
 		;
+	vmm_disks_let_go(vmm);
 	vmm_providers_let_go(vmm);
 	if (vmm_pristine_restore(vmm) || vmm_memory_zero(&vmm->memory) ||
 	    vmm_boot_load(&vmm->image, &vmm->memory, vmm->opts.cpus, false))

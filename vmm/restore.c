@@ -57,6 +57,10 @@ static int take_machine(struct vmm *vmm)
 	if (m->vcpu_bytes != sizeof(struct vmm_vcpu_state))
 		return vmm_error("--restore %s: its processors were saved by another vmbus-vmm",
 				 vmm->opts.restore);
+	if (m->disks && vmm->opts.disk_count == 0)
+		return vmm_error("--restore %s: the machine has disks: name them as they were, by "
+				 "the same --disk options",
+				 vmm->opts.restore);
 	vmm->opts.memory_bytes = m->memory_bytes;
 	vmm->opts.cpus = m->cpus;
 	vmm->opts.no_ic = m->no_ic != 0;

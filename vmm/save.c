@@ -32,6 +32,7 @@ static int save_machine(struct vmm *vmm, struct vmm_saved *to)
 	m->clock_ns = clock.clock;
 	m->resets = vmm->resets;
 	m->no_ic = vmm->ic == NULL;
+	m->disks = vmm->opts.disk_count > 0;
 	vmm_platform_save(&vmm->platform, &m->platform);
 	return 0;
 }
@@ -127,6 +128,7 @@ static int save_bus(struct vmm *vmm, struct vmm_saved *to)
 			break;
 		poll(&p, 1, 1);
 		vmbus_kvm_dispatch(vmm->kvm, 256);
+		vmm_disks_dispatch(vmm);
 	}
 	at = need && (!err || err == VMBUS_E_RANGE) ? vmm_saved_add(to, VMM_SAVED_BUS, 0, need)
 						    : NULL;
@@ -179,6 +181,7 @@ int vmm_save(struct vmm *vmm, int state_fd, int memory_fd)
 	int err;
 
 	vmm_vcpus_stop(vmm);
+	vmm_disks_stop(vmm);
 	pthread_mutex_lock(&vmm->lock);
 	asks = vmm->asks & ~VMM_ASK_OUTPUT;
 	pthread_mutex_unlock(&vmm->lock);
@@ -187,6 +190,8 @@ int vmm_save(struct vmm *vmm, int state_fd, int memory_fd)
 	else
 		err = save(vmm, &saved, state_fd, memory_fd);
 	vmm_saved_free(&saved);
+	if (err)
+		vmm_disks_go(vmm);
 	if (err && !asks)
 		vmm_vcpus_go(vmm);
 	return err;

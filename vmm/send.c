@@ -124,6 +124,31 @@ static int send_save(int fd, const char *folder)
 	return err ? -1 : 0;
 }
 
+/* The file of a disk: opened here, since there is no file system there. */
+static int send_disk(int fd, const char *text, const char *words)
+{
+	struct disk_spec spec;
+	char why[800];
+	int file = -1, err;
+
+	if (disk_parse(&spec, words, why, sizeof(why)))
+		return vmm_error("disk add %s", why);
+	if (spec.kind == DISK_FILE) {
+		file = disk_open_file(&spec, true, why, sizeof(why));
+		if (file < 0 || disk_lock(&spec, file, 0, why, sizeof(why))) {
+			close(file);
+			return vmm_error("disk add %s", why);
+		}
+	}
+	if (send_line(fd, text, &file, file >= 0) || shutdown(fd, SHUT_WR))
+		err = vmm_errno("disk add");
+	else
+		err = answer(fd, WAIT_SECONDS);
+	if (file >= 0)
+		close(file);
+	return err;
+}
+
 int vmm_send(const char *path, const char *line)
 {
 	const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -142,6 +167,8 @@ int vmm_send(const char *path, const char *line)
 		vmm_errno("--send %s: no vmbus-vmm --control listens there", path);
 	else if (strncmp(line, "save ", 5) == 0)
 		n = send_save(fd, line + 5);
+	else if (strncmp(line, "disk add ", 9) == 0)
+		n = send_disk(fd, text, line + 9);
 	else if (send_line(fd, text, NULL, 0) || shutdown(fd, SHUT_WR))
 		vmm_errno("--send %s: no vmbus-vmm --control listens there", path);
 	else

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vmbus-vmm: what its files share.  Two kinds of threads: one per vCPU (vcpu.c), and the main thread,
- * which is the bus thread too (bus.c).  All that both touch is behind vmm->lock, or in serial.c and
- * stats.c behind locks of their own.
+ * vmbus-vmm: what its files share.  Three kinds of threads: one per vCPU (vcpu.c), the main thread,
+ * which is the bus thread too (bus.c), and one per queue of the disks (disk.c), which touch nothing here
+ * but vmm->disks.  All that several touch is behind vmm->lock, or in serial.c, stats.c and disk.c behind
+ * locks of their own.
  */
 #ifndef VMM_H
 #define VMM_H
@@ -19,8 +20,11 @@
 #include <vmbus/echo.h>
 #include <vmbus/ic.h>
 #include <vmbus/kvm.h>
+#include <vmbus/pool.h>
 #include <vmbus/provider.h>
 #include <vmbus/shm_bus.h>
+
+#include "disk.h"
 
 /* Exit status; vmbus-vmm(1) lists them. */
 enum vmm_end {
@@ -54,6 +58,7 @@ uint64_t vmm_now_ns(void);
 #define VMM_DEVICES_MAX 64u
 #define VMM_CHANNELS_MAX 2047u
 #define VMM_PROVIDERS_MAX 4u
+#define VMM_DISKS_MAX 64u
 
 struct vmm_device {
 	uint32_t count;
@@ -71,6 +76,8 @@ struct vmm_opts {
 	uint32_t device_count;
 	const char *providers[VMM_PROVIDERS_MAX];
 	uint32_t provider_count;
+	struct disk_spec disks[VMM_DISKS_MAX];
+	uint32_t disk_count;
 	bool no_ic, no_reboot, shaped, huge_pages, no_sandbox, verbose, quiet;
 	int32_t node; /* -1: any */
 	uint64_t timeout_ns;
@@ -283,7 +290,8 @@ enum vmm_saved_type { /* never another meaning for a number */
 
 struct vmm_saved_machine {
 	uint64_t memory_bytes, clock_ns;
-	uint32_t cpus, vcpu_bytes, tsc_khz, resets, no_ic, reserved;
+	uint32_t cpus, vcpu_bytes, tsc_khz, resets, no_ic;
+	uint32_t disks; /* 1: there is a controller */
 	struct vmm_saved_platform platform;
 };
 
@@ -356,6 +364,22 @@ struct vmm_provider {
 	struct vmm_name name;
 };
 
+/* A disk on its store. */
+struct vmm_disk {
+	bool used;
+	uint8_t target, lun;
+	struct vmbus_store store;
+};
+
+struct vmm_disks {
+	struct vmbus_block *block; /* NULL: no --disk */
+	struct vmbus_pool *pool;
+	struct vmbus_chan *chans[DISK_QUEUES_MAX];
+	bool running;	      /* the pool has them */
+	pthread_mutex_t lock; /* of what follows: a disk may end on any thread */
+	struct vmm_disk disk[VMM_DISKS_MAX];
+};
+
 struct vmm_client {
 	int fd;
 	bool last;    /* it sends no more: it goes when it has its answer */
@@ -384,6 +408,7 @@ struct vmm {
 	struct vmbus_ic *ic;
 	struct vmbus_shm_server *server;
 	struct vmm_provider providers[VMM_PROVIDERS_MAX];
+	struct vmm_disks disks;
 	struct vmbus_chan *chans[VMM_CHANNELS_MAX]; /* the echo devices */
 	uint32_t monitor_us[VMM_CHANNELS_MAX];	    /* and what they were offered with */
 	struct vmm_saved saved;			    /* --restore: what it was read from */
@@ -446,6 +471,19 @@ int vmm_devices_remove(struct vmm *vmm, uint32_t relid);
 void vmm_devices_removed(void *ctx, struct vmbus_chan *chan); /* removed() of the bus */
 int vmm_devices_ask_shutdown(struct vmm *vmm);
 
+/* ---- disk.c: a controller with disks ---- */
+int vmm_disks_create(struct vmm *vmm);
+int vmm_disks_start(struct vmm *vmm); /* threads */
+void vmm_disks_offered(void *ctx, struct vmbus_chan *sub);
+void vmm_disks_removed(struct vmm *vmm, struct vmbus_chan *chan);
+void vmm_disks_stop(struct vmm *vmm); /* no thread is in a channel until go */
+void vmm_disks_go(struct vmm *vmm);
+void vmm_disks_dispatch(struct vmm *vmm); /* while they are stopped */
+void vmm_disks_let_go(struct vmm *vmm);	  /* of the guest's rings: before memory is emptied */
+int vmm_disks_command(struct vmm *vmm, const char *line, int fd, char *answer, size_t bytes);
+void vmm_disks_list(struct vmm *vmm, void (*tell)(void *ctx, const char *line), void *ctx);
+void vmm_disks_destroy(struct vmm *vmm);
+
 /* ---- provider.c: devices of other processes ---- */
 int vmm_providers_open(struct vmm *vmm);
 int vmm_provider_fd(const struct vmm *vmm, uint32_t i); /* -1: none */
@@ -506,14 +544,16 @@ int vmm_report_open(struct vmm *vmm);
 void vmm_report_write(struct vmm *vmm);
 
 /* ---- sandbox.c, filter.c or filter_none.c ---- */
-enum vmm_role {
-	VMM_ROLE_BUS,
-	VMM_ROLE_HOST, /* the same, and it serves providers */
-	VMM_ROLE_VCPU
+enum vmm_role { /* bits: the main thread has several */
+	VMM_ROLE_VCPU = 1,
+	VMM_ROLE_BUS = 2,
+	VMM_ROLE_HOST = 4,  /* it serves providers */
+	VMM_ROLE_DISKS = 8, /* it opens stores, of files that are open */
+	VMM_ROLE_QUEUE = 16 /* a thread of the disks' */
 };
 int vmm_sandbox_enter(struct vmm *vmm);	 /* before there are threads */
 int vmm_filter_prepare(struct vmm *vmm); /* catches violations */
-int vmm_filter_load(enum vmm_role role); /* for the calling thread */
+int vmm_filter_load(uint32_t roles);	 /* for the calling thread */
 bool vmm_filter_there(void);
 
 #endif

@@ -215,6 +215,7 @@ int vmbus__kvm_hv_init(struct vmbus_kvm *kvm)
 		.crash = true,
 		.reset = kvm->opts.reset != NULL,
 		.invariant_tsc = kvm->has_invariant,
+		.apic_msrs = kvm->opts.apic_msrs && kvm->way == VMBUS_KVM_KERNEL,
 		.vps_max = kvm->opts.vps_max,
 	};
 

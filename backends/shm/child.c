@@ -299,6 +299,8 @@ static int make_bus(struct vmbus_shm_child *child)
 		.log_ctx = opts->ctx,
 		.removed = opts->removed,
 		.removed_ctx = opts->ctx,
+		.offered = opts->offered,
+		.events_ctx = opts->ctx,
 		.record = child->record,
 		.record_bytes = child->record ? (size_t)opts->record_bytes : 0,
 	};

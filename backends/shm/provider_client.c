@@ -19,6 +19,7 @@
 #define MESSAGES_PER_CALL 64
 #define SHARE 256u
 #define TIMEOUT_DEFAULT_NS 5000000000u
+#define SPIN_MAX_NS 1000000000u
 
 void vmbus__pvc_lose(struct vmbus_provider *provider, const char *why)
 {
@@ -163,6 +164,8 @@ static const char *take(struct vmbus_provider *provider, const struct vmbus__pv_
 		if (record->fd_count != 1)
 			return "memory without its descriptor";
 		return vmbus__pvc_take_region(provider, msg, &record->fds[0]);
+	case VMBUS_PV_MEMORY_IS:
+		return vmbus__pvc_take_memory(provider, msg, record);
 	default:
 		break;
 	}
@@ -211,6 +214,22 @@ static uint32_t read_socket(struct vmbus_provider *provider)
 		}
 	}
 	return i;
+}
+
+void vmbus__pvc_hear(struct vmbus_provider *provider)
+{
+	(void)read_socket(provider);
+	flush(provider);
+}
+
+void vmbus__pvc_move_on(struct vmbus_provider *provider)
+{
+	struct vmbus__pvc_part *part;
+
+	for (part = provider->parts; part && !provider->gone; part = part->next)
+		if (part->advance)
+			vmbus__pvc_advance(part);
+	flush(provider);
 }
 
 /* ---- dispatch ---- */
@@ -279,7 +298,7 @@ static uint32_t take_turns(struct vmbus_provider *provider, uint32_t budget)
 	return done;
 }
 
-static void end(struct vmbus_provider *provider)
+void vmbus__pvc_end(struct vmbus_provider *provider)
 {
 	if (provider->ended)
 		return;
@@ -292,40 +311,30 @@ static void end(struct vmbus_provider *provider)
 	vmbus__shm_close(&provider->sock);
 }
 
-static int dispatch(struct vmbus_provider *provider, uint32_t budget, uint64_t timeout_ns)
+int vmbus__pvc_dispatch(struct vmbus_provider *provider, uint32_t budget, uint64_t timeout_ns)
 {
 	struct epoll_event events[EVENTS_PER_CALL];
-	uint32_t done = 0;
+	uint32_t done = 0, work = 0;
 	int n;
 
-	n = vmbus__shm_epoll_wait(provider->epoll_fd, events, EVENTS_PER_CALL, timeout_ns);
+	n = provider->gone ? 0
+			   : vmbus__shm_epoll_wait(provider->epoll_fd, events, EVENTS_PER_CALL,
+						   timeout_ns);
 	if (n < 0)
 		return n;
-	if (n == 0)
+	if (n == 0 && !provider->gone)
 		return VMBUS_E_AGAIN;
 	if (take_events(provider, events, n))
-		done += read_socket(provider);
+		done = read_socket(provider);
 	if (!provider->gone)
-		done += take_turns(provider, budget);
+		work = take_turns(provider, budget);
+	provider->hot = work != 0;
+	done += work;
 	flush(provider);
 	if (!provider->gone)
 		return (int)(done < INT32_MAX ? done : INT32_MAX);
-	end(provider);
+	vmbus__pvc_end(provider);
 	return VMBUS_E_PEER;
-}
-
-static int enter(struct vmbus_provider *provider, uint32_t budget, uint64_t timeout_ns)
-{
-	int done;
-
-	if (provider->calling)
-		return VMBUS_E_STATE;
-	if (provider->ended)
-		return VMBUS_E_PEER;
-	provider->calling = true;
-	done = dispatch(provider, budget, timeout_ns);
-	provider->calling = false;
-	return done;
 }
 
 int vmbus_provider_dispatch(struct vmbus_provider *provider, uint32_t budget)
@@ -334,13 +343,14 @@ int vmbus_provider_dispatch(struct vmbus_provider *provider, uint32_t budget)
 
 	if (budget == 0 || budget > INT32_MAX)
 		return VMBUS_E_RANGE;
-	done = enter(provider, budget, 0);
+	if (provider->calling)
+		return VMBUS_E_STATE;
+	if (provider->ended)
+		return VMBUS_E_PEER;
+	provider->calling = true;
+	done = vmbus__pvc_dispatch(provider, budget, 0);
+	provider->calling = false;
 	return done == VMBUS_E_AGAIN ? 0 : done;
-}
-
-int vmbus_provider_wait(struct vmbus_provider *provider, uint64_t timeout_ns)
-{
-	return enter(provider, 4 * SHARE, timeout_ns);
 }
 
 int vmbus_provider_fd(const struct vmbus_provider *provider)
@@ -381,7 +391,7 @@ static int check_opts(const struct vmbus_provider_opts *opts)
 	if (vsp->flags & VMBUS_VSP_RESUMABLE && vmbus_journal_bytes(vsp) == 0)
 		return VMBUS_E_RANGE;
 	if (!opts->name[0] || strlen(opts->name) >= VMBUS_SHM_NAME_BYTES ||
-	    strlen(vsp->name) >= VMBUS_PV_VSP_BYTES || !vsp->name[0])
+	    opts->spin_ns > SPIN_MAX_NS || strlen(vsp->name) >= VMBUS_PV_VSP_BYTES || !vsp->name[0])
 		return VMBUS_E_RANGE;
 	return 0;
 }
@@ -480,6 +490,8 @@ int vmbus__pvc_start(const struct vmbus_provider_opts *opts, int sock,
 	made->journal_bytes = vmbus_journal_bytes(opts->vsp);
 	made->log.fn = opts->log;
 	made->log.ctx = opts->log_ctx;
+	made->spin_ns = opts->spin_ns;
+	made->timeout_ns = opts->timeout_ns ? opts->timeout_ns : TIMEOUT_DEFAULT_NS;
 	made->out_last = &made->out;
 	made->sock = sock;
 	made->source = (struct vmbus__pvc_source){ VMBUS_PVC_SOCKET, made };
@@ -537,7 +549,7 @@ void vmbus_provider_detach(struct vmbus_provider *provider)
 		vmbus__shm_send_text(provider->sock, VMBUS_SHM_BYE, VMBUS_SHM_CODE_NONE,
 				     "the provider leaves");
 	}
-	end(provider);
+	vmbus__pvc_end(provider);
 	vmbus__shm_close(&provider->epoll_fd);
 	free(provider);
 }

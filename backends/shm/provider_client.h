@@ -121,6 +121,15 @@ struct vmbus__pvc_out {
 	uint8_t bytes[];
 };
 
+/* Memory of the parent's that is asked for. */
+struct vmbus__pvc_memory {
+	bool waits;
+	uint32_t serial; /* of the last question */
+	uint32_t code;
+	int fd; /* or -1 */
+	uint64_t bytes;
+};
+
 struct vmbus_provider {
 	const struct vmbus_vsp *vsp;
 	void *ctx;
@@ -139,6 +148,11 @@ struct vmbus_provider {
 	uint32_t bus_last; /* the highest number of a partition that was told */
 	struct vmbus__pvc_out *out, **out_last;
 	uint32_t out_count;
+	uint64_t timeout_ns;
+	uint64_t spin_ns;
+	uint32_t finds; /* while we spin: waits that found something, in a row */
+	bool hot;	/* the last look found something: it is worth spinning */
+	struct vmbus__pvc_memory memory;
 	char why[VMBUS_SHM_TEXT_BYTES + 40];
 };
 
@@ -148,6 +162,17 @@ int vmbus__pvc_start(const struct vmbus_provider_opts *opts, int sock,
 		     struct vmbus_provider **provider);
 void vmbus__pvc_lose(struct vmbus_provider *provider, const char *why);
 void vmbus__pvc_send(struct vmbus_provider *provider, const struct vmbus__pv_msg *msg);
+/* Take what the parent says, and send what waits for room. */
+void vmbus__pvc_hear(struct vmbus_provider *provider);
+/* What was taken outside of a dispatch is under way: the next one is woken for it. */
+void vmbus__pvc_move_on(struct vmbus_provider *provider);
+void vmbus__pvc_end(struct vmbus_provider *provider);
+/* Wait up to timeout_ns, and do work; AGAIN: there was none. */
+int vmbus__pvc_dispatch(struct vmbus_provider *provider, uint32_t budget, uint64_t timeout_ns);
+
+/* provider_client_memory.c */
+const char *vmbus__pvc_take_memory(struct vmbus_provider *provider, const struct vmbus__pv_msg *msg,
+				   struct vmbus__shm_record *record);
 
 /* provider_part.c */
 extern const struct vmbus_backend vmbus__pvc_backend;

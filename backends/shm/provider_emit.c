@@ -351,6 +351,21 @@ static int emit_chans(struct vmbus__pvh_session *session, uint32_t *left)
 	return 0;
 }
 
+/* The memory that was asked for; asking again gives the same, so it may be done more than once. */
+static int emit_memory(struct vmbus__pvh_session *session, uint32_t *left)
+{
+	struct vmbus__pv_msg msg;
+	int err, fd;
+
+	if (!session->memory_asked || !*left)
+		return 0;
+	fd = vmbus__pvh_memory_answer(session, &msg);
+	err = send_msg(session, &msg, &fd, fd >= 0 ? 1 : 0);
+	session->memory_asked = err != 0;
+	*left -= !err;
+	return err;
+}
+
 static int emit_yield(struct vmbus__pvh_session *session)
 {
 	const struct vmbus__pv_msg msg = { .type = VMBUS_PV_YIELD };
@@ -392,7 +407,9 @@ uint32_t vmbus__pvh_emit(struct vmbus__pvh_session *session, uint32_t budget)
 		if (!session->told_yield)
 			err = emit_yield(session);
 	} else if (!session->retry_at) {
-		err = emit_buses(session, &left);
+		err = emit_memory(session, &left);
+		if (!err)
+			err = emit_buses(session, &left);
 		if (!err && !session->takes_over)
 			err = emit_chans(session, &left);
 	}

@@ -494,6 +494,7 @@ static void take_opts(struct vmbus_provider_host *host, const struct vmbus_provi
 	own->wait_ns = own->wait_ns ? own->wait_ns : 10000000000u;
 	own->answer_ns = own->answer_ns ? own->answer_ns : 5000000000u;
 	own->journal_bytes_max = own->journal_bytes_max ? own->journal_bytes_max : 64u << 20;
+	own->memory_bytes_max = own->memory_bytes_max ? own->memory_bytes_max : (uint64_t)1 << 30;
 	host->log.fn = opts->log;
 	host->log.ctx = opts->ctx;
 	host->epoll_fd = host->listen_fd = host->timer_fd = host->again_fd = -1;
@@ -573,6 +574,7 @@ void vmbus_provider_host_destroy(struct vmbus_provider_host *host)
 		next = device->next;
 		vmbus__pvh_device_end(device, "the parent ends");
 	}
+	vmbus__pvh_memory_free(host);
 	vmbus__shm_close(&host->timer_fd);
 	vmbus__shm_close(&host->again_fd);
 	vmbus__shm_close(&host->epoll_fd);

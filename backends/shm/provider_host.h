@@ -112,6 +112,16 @@ struct vmbus__pvh_bus {
 	struct vmbus__pvh_region regions[];
 };
 
+/* Memory that is kept for providers of a class and name. */
+struct vmbus__pvh_memory {
+	struct vmbus__pvh_memory *next;
+	struct vmbus_guid class_id;
+	uint64_t bytes; /* whole pages */
+	int fd;
+	char provider[VMBUS_SHM_NAME_BYTES];
+	char name[VMBUS_SHM_NAME_BYTES];
+};
+
 /* A connection of a provider. */
 struct vmbus__pvh_session {
 	struct vmbus__pvh_device *device;
@@ -137,7 +147,9 @@ struct vmbus__pvh_session {
 	uint64_t yield_at;
 	uint64_t ready_by; /* takes_over: to say BUS_READY of all */
 	struct vmbus__pvh_wait waits;
-	uint32_t *gone; /* buses to say BUS_GONE of */
+	bool memory_asked;	     /* and not answered */
+	struct vmbus__pv_msg memory; /* the question */
+	uint32_t *gone;		     /* buses to say BUS_GONE of */
 	uint32_t gone_count, gone_room;
 };
 
@@ -197,6 +209,9 @@ struct vmbus_provider_host {
 	uint32_t gen;
 	uint32_t turn;
 	uint64_t journal_used;
+	struct vmbus__pvh_memory *memories;
+	uint64_t memory_used;
+	uint32_t memory_count;
 };
 
 /* provider_host.c */
@@ -230,6 +245,14 @@ uint32_t vmbus__pvh_session_read(struct vmbus__pvh_session *session, uint32_t bu
 uint32_t vmbus__pvh_emit(struct vmbus__pvh_session *session, uint32_t budget);
 void vmbus__pvh_wait_begin(struct vmbus__pvh_session *session, struct vmbus__pvh_wait *wait);
 void vmbus__pvh_wait_end(struct vmbus__pvh_wait *wait);
+
+/* provider_memory.c */
+/* MEMORY came.  Returns what is wrong with it, or NULL. */
+const char *vmbus__pvh_memory_ask(struct vmbus__pvh_session *session,
+				  const struct vmbus__pv_msg *msg);
+/* Do what was asked for: the answer, and the descriptor that goes with it, or -1. */
+int vmbus__pvh_memory_answer(struct vmbus__pvh_session *session, struct vmbus__pv_msg *answer);
+void vmbus__pvh_memory_free(struct vmbus_provider_host *host);
 
 /* provider_seat.c */
 extern const struct vmbus_vsp vmbus__pvh_vsp; /* callbacks of every device */

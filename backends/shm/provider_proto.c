@@ -72,6 +72,8 @@ static const struct field fields[VMBUS_PV_END][FIELDS_MAX + 1] = {
 	[VMBUS_PV_FAULT] = { CHANNEL, SKIP, AT(TEXT, text) },
 	[VMBUS_PV_YIELD] = { SKIP, SKIP },
 	[VMBUS_PV_YIELDED] = { SKIP, SKIP },
+	[VMBUS_PV_MEMORY] = { AT(U32, open), SKIP, AT(U64, bytes), AT(TEXT, name) },
+	[VMBUS_PV_MEMORY_IS] = { AT(U32, open), AT(U32, code), AT(U64, bytes) },
 };
 
 _Static_assert(sizeof(struct vmbus__pv_msg) < UINT16_MAX, "offsets fit");

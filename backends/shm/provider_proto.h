@@ -30,10 +30,13 @@ enum vmbus__pv_type {
 	VMBUS_PV_SUBS = 31,	  /* provider: offer so many sub-channels */
 	VMBUS_PV_FAULT = 32,	  /* provider: the channel is broken, and why */
 	VMBUS_PV_YIELD = 33,	  /* parent: stop, another one takes over */
-	VMBUS_PV_YIELDED = 34	  /* provider: I touch nothing any more */
+	VMBUS_PV_YIELDED = 34,	  /* provider: I touch nothing any more */
+	VMBUS_PV_MEMORY = 35,	  /* provider: memory of this name, please, or no more */
+	VMBUS_PV_MEMORY_IS = 36	  /* parent: here it is, or why not */
 };
 #define VMBUS_PV_FIRST 16u
-#define VMBUS_PV_END 35u
+#define VMBUS_PV_END 37u
+#define VMBUS_PV_MEMORY_MAX ((uint64_t)1 << 46) /* bytes of a memory */
 
 /* Flags of PROVIDE. */
 #define VMBUS_PV_RESUMABLE 0x1u
@@ -48,11 +51,12 @@ enum vmbus__pv_type {
 /* One message, decoded.  Members that its type has not are 0. */
 struct vmbus__pv_msg {
 	uint32_t type;
-	uint32_t code; /* REFUSED, BYE */
+	uint32_t code; /* REFUSED, BYE, MEMORY_IS */
 	uint32_t flags;
-	uint32_t bus;  /* a number of the parent's, never used again */
-	uint32_t sub;  /* of the channel: 0 the primary */
-	uint32_t open; /* of its opening: a number of the parent's that rises */
+	uint32_t bus; /* a number of the parent's, never used again */
+	uint32_t sub; /* of the channel: 0 the primary */
+	uint32_t
+		open; /* of its opening: a number of the parent's that rises; MEMORY: of the asker's */
 	uint32_t gpadl;
 	uint32_t count; /* regions, qwords, sub-channels */
 	uint32_t ranges;

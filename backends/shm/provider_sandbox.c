@@ -86,8 +86,10 @@ static const uint32_t calls[] = {
 
 #define CALLS (sizeof(calls) / sizeof(calls[0]))
 
-/* arch, number, four calls by an argument, the list, and its ends */
-#define ROOM (CALLS + 32u)
+/* arch, number, four calls by an argument, the lists, and their ends; a jump goes up to 255 */
+#define MORE_MAX 128u
+#define ROOM (CALLS + MORE_MAX + 32u)
+_Static_assert(CALLS + MORE_MAX < 255u, "each call of the lists can jump to their end");
 
 #define LOAD(member)                                                                               \
 	(struct sock_filter)                                                                       \
@@ -98,8 +100,9 @@ static const uint32_t calls[] = {
 	(struct sock_filter) BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, (uint32_t)(bits), yes, no)
 #define END_WITH(value) (struct sock_filter) BPF_STMT(BPF_RET | BPF_K, value)
 
-static unsigned short build(struct sock_filter *f)
+static unsigned short build(struct sock_filter *f, const int *more, uint32_t more_count)
 {
+	const size_t all = CALLS + more_count;
 	unsigned short n = 0;
 	size_t i;
 
@@ -119,27 +122,37 @@ static unsigned short build(struct sock_filter *f)
 	f[n++] = IS(getpid(), 1, 0);
 	f[n++] = END_WITH(SECCOMP_RET_KILL_PROCESS);
 	f[n++] = END_WITH(SECCOMP_RET_ALLOW);
-	f[n++] = IS(SYS_fcntl, 0, 7);
+	f[n++] = IS(SYS_fcntl, 0, 9);
 	f[n++] = LOAD(args[1]);
+	f[n++] = IS(F_DUPFD_CLOEXEC, 6, 0); /* devices do: what they have already */
+	f[n++] = IS(F_OFD_SETLK, 5, 0);	    /* stores: a file changes hands */
 	f[n++] = IS(F_GETFD, 4, 0);
 	f[n++] = IS(F_GETFL, 3, 0);
 	f[n++] = IS(F_SETFL, 2, 0);
 	f[n++] = IS(F_GET_SEALS, 1, 0);
 	f[n++] = END_WITH(SECCOMP_RET_KILL_PROCESS);
 	f[n++] = END_WITH(SECCOMP_RET_ALLOW);
-	for (i = 0; i < CALLS; i++) {
-		f[n++] = IS(calls[i], (uint8_t)(CALLS - i), 0);
+	for (i = 0; i < all; i++) {
+		f[n++] =
+			IS(i < CALLS ? calls[i] : (uint32_t)more[i - CALLS], (uint8_t)(all - i), 0);
 	}
 	f[n++] = END_WITH(SECCOMP_RET_KILL_PROCESS);
 	f[n++] = END_WITH(SECCOMP_RET_ALLOW);
 	return n;
 }
 
-int vmbus_provider_sandbox(void)
+int vmbus_provider_sandbox_more(const int *more, uint32_t n)
 {
 	struct sock_filter filter[ROOM];
-	const struct sock_fprog program = { .len = build(filter), .filter = filter };
+	struct sock_fprog program = { .filter = filter };
+	uint32_t i;
 
+	if (n > MORE_MAX)
+		return VMBUS_E_RANGE;
+	for (i = 0; i < n; i++)
+		if (more[i] < 0)
+			return VMBUS_E_RANGE;
+	program.len = build(filter, more, n);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return vmbus__shm_errno();
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0)
@@ -149,9 +162,16 @@ int vmbus_provider_sandbox(void)
 
 #else
 
-int vmbus_provider_sandbox(void)
+int vmbus_provider_sandbox_more(const int *more, uint32_t n)
 {
+	(void)more;
+	(void)n;
 	return VMBUS_E_NOTSUP;
 }
 
 #endif
+
+int vmbus_provider_sandbox(void)
+{
+	return vmbus_provider_sandbox_more(NULL, 0);
+}

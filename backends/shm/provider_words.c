@@ -195,6 +195,8 @@ static const char *take(struct vmbus__pvh_session *session, const struct vmbus__
 			return "words about channels that are another's";
 		seat = find_seat(session, msg->bus);
 		return seat ? take_of_bus(session, seat, msg) : NULL;
+	case VMBUS_PV_MEMORY:
+		return vmbus__pvh_memory_ask(session, msg);
 	case VMBUS_PV_YIELDED:
 		if (!session->told_yield)
 			return "YIELDED that was not asked for";

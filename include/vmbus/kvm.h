@@ -50,7 +50,9 @@ struct vmbus_kvm_opts {
 	uint32_t gsi;  /* [32] first of 2 * vps_max GSIs that are ours; 24 or more without routes */
 	uint16_t port; /* [0xA000] user-space way: the first of VMBUS_KVM_PORTS I/O ports */
 	bool keeps_filter; /* the embedder has set an MSR filter that includes ours, vmbus_kvm(7) */
-	uint8_t reserved1;
+	/* Kernel's way: advise the guest to use KVM's APIC registers, vmbus_kvm(7): fewer exits where
+	   the processor does not virtualize the APIC, more where it does. */
+	bool apic_msrs;
 	uint64_t tsc_hz;  /* [KVM_GET_TSC_KHZ of the VM; Linux before 5.19: give a vCPU's] */
 	uint64_t apic_hz; /* [10^9] */
 	/*

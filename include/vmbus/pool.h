@@ -50,7 +50,7 @@ struct vmbus_pool_stats {
  *	   RANGE   a number is past its limit; more threads than processors with pin; no such node
  *	   NOTSUP  on_node, and this system has no NUMA interface
  *	   NOMEM, SYSTEM  no memory; no descriptor or thread
- * Effect: threads run, with all signals blocked, and sleep.
+ * Effect: threads run, with all signals blocked but SIGSYS, and sleep.
  * Threads: any.
  */
 VMBUS_API int vmbus_pool_create(const struct vmbus_pool_opts *opts, struct vmbus_pool **pool);

@@ -52,7 +52,8 @@ struct vmbus_provider_host_opts {
 	/* A line of text, at most ten a second.  May be NULL. */
 	void (*log)(void *ctx, enum vmbus_log_level level, const char *line);
 	void *ctx;
-	uint64_t reserved[4];
+	uint64_t memory_bytes_max; /* [1 GiB] of all vmbus_provider_memory() together */
+	uint64_t reserved[3];
 };
 
 /*
@@ -160,7 +161,9 @@ struct vmbus_provider_opts {
 	void *log_ctx;
 	char *why; /* NULL, or where a text goes when attaching fails */
 	size_t why_bytes;
-	uint64_t reserved2[4];
+	uint64_t spin_ns; /* that vmbus_provider_wait() looks at busy rings before it sleeps, up to
+			     1 s: no signals and no calls of the system meanwhile, but a CPU */
+	uint64_t reserved2[3];
 };
 
 /*
@@ -217,7 +220,8 @@ VMBUS_API int vmbus_provider_fd(const struct vmbus_provider *provider);
 VMBUS_API int vmbus_provider_dispatch(struct vmbus_provider *provider, uint32_t budget);
 
 /*
- * For programs that do nothing else: wait, for timeout_ns at most, then dispatch once.
+ * For programs that do nothing else: wait, for timeout_ns at most, then dispatch once.  With spin_ns, and
+ * work at the last look, it looks at rings for that long before it sleeps; then timeout_ns begins.
  *
  * Returns, errors: as vmbus_provider_dispatch(), and AGAIN: nothing happened in that time, or a signal
  * handler ran; SYSTEM: the wait failed.
@@ -234,6 +238,37 @@ VMBUS_API int vmbus_provider_wait(struct vmbus_provider *provider, uint64_t time
 VMBUS_API const char *vmbus_provider_why(const struct vmbus_provider *provider);
 
 /*
+ * Memory of the parent's that outlives this process, as for the contents of a disk: of zeroes when a
+ * name is new; then the same for every provider of our class and name that asks for it, until it is
+ * freed or the parent's host ends.  What the last one left is whole in no other sense than that a
+ * process that was killed has done all its stores up to one instruction.  One that takes over has it
+ * together with the one that is still serving, until its first open().
+ *
+ * name   1 to 63 printable characters
+ * bytes  1 to 2^46, rounded up to pages
+ * fd	  on success: to be mapped; it can neither shrink nor grow, and is the caller's.  Else -1.
+ *
+ * Errors: RANGE   name, bytes
+ *	   FULL	   more than memory_bytes_max, more than 16 of a provider, or 256 in all
+ *	   STATE   there is one of another size; or within a callback
+ *	   AGAIN   no answer in the timeout_ns of the attach; whether it was done is not known
+ *	   PEER	   the parent is gone, or another provider took over: every device was closed
+ *	   NOMEM, SYSTEM
+ * Effect: waits for the parent; of the device's callbacks only close() may come, with PEER.
+ * Threads: as vmbus_provider_dispatch().
+ */
+VMBUS_API int vmbus_provider_memory(struct vmbus_provider *provider, const char *name,
+				    uint64_t bytes, int *fd);
+
+/*
+ * The parent forgets a memory of ours; who has mapped it still has it.
+ *
+ * Errors: as vmbus_provider_memory(), but FULL; one that is not there is no error.
+ * Effect, threads: as vmbus_provider_memory().
+ */
+VMBUS_API int vmbus_provider_memory_free(struct vmbus_provider *provider, const char *name);
+
+/*
  * From here on this process makes only the system calls that a provider of this library needs once it
  * is attached, and is killed for others: seccomp.
  *
@@ -243,6 +278,19 @@ VMBUS_API const char *vmbus_provider_why(const struct vmbus_provider *provider);
  * Threads: all of the process are covered; call it once attached.
  */
 VMBUS_API int vmbus_provider_sandbox(void);
+
+/*
+ * The same with further system calls, those of a device's store for instance: whatever their
+ * arguments, but that mmap(2), mprotect(2), tgkill(2) and fcntl(2) stay as they are without them.
+ *
+ * calls  n numbers, SYS_* of <sys/syscall.h>; borrowed.
+ * n	  up to 128.
+ *
+ * Errors: RANGE  n, or a number below 0
+ *	   NOTSUP, SYSTEM  as above
+ * Effect, threads: as above.  A later call takes away what it does not allow, and allows nothing anew.
+ */
+VMBUS_API int vmbus_provider_sandbox_more(const int *calls, uint32_t n);
 
 #ifdef __cplusplus
 }

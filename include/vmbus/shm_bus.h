@@ -86,6 +86,8 @@ struct vmbus_shm_server_opts {
 	 * destroyed after the server.  vmbus_provider(7).
 	 */
 	struct vmbus_provider_host *providers;
+	/* A sub-channel was offered, as in vmbus_bus_opts; with ctx.  May be NULL. */
+	void (*offered)(void *ctx, struct vmbus_chan *sub);
 };
 
 /* Counters of a server, from its beginning; those of a child's bus are vmbus_bus_stats(). */

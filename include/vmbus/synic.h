@@ -208,7 +208,7 @@ struct vmbus_hv_opts {
 	bool xmm_fast;	    /* the embedder delivers XMM registers */
 	bool auto_eoi;	    /* the interrupt controller can do auto-EOI */
 	bool invariant_tsc; /* the TSC never changes its rate; offer its control register */
-	uint8_t reserved[1];
+	bool apic_msrs;	    /* advise the guest to use the APIC registers of the hypervisor's */
 	uint32_t vps_max;
 	uint32_t reserved2;
 };

@@ -21,6 +21,7 @@
 #include <vmbus/look.h>
 #include <vmbus/mem.h>
 #include <vmbus/mtx.h>
+#include <vmbus/poll.h>
 #include <vmbus/provider.h>
 #include <vmbus/replay.h>
 #include <vmbus/ring.h>
@@ -32,12 +33,15 @@
 #include <vmbus/shm_restart.h>
 #include <vmbus/srv.h>
 #include <vmbus/srv_save.h>
+#include <vmbus/store.h>
+#include <vmbus/storvsc.h>
 #include <vmbus/synic.h>
 #include <vmbus/tap.h>
 #include <vmbus/uio.h>
 #include <vmbus/version.h>
 #include <vmbus/vsc.h>
 #include <vmbus/vsp.h>
+#include <vmbus/watch.h>
 #include <vmbus/wire.h>
 
 #endif

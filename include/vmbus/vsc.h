@@ -64,7 +64,10 @@ struct vmbus_vsc_opts {
 	/* own_thread: the channel has work, or is to be left; wake its thread. */
 	void (*wake)(struct vmbus_vsc *vsc);
 	void *priv; /* for vmbus_vsc_priv() */
-	uint64_t reserved2[3];
+	/* The parent offered a sub-channel of this one, which is opening or open; after the guest's
+	   offered(). */
+	void (*subchannel)(struct vmbus_vsc *vsc, struct vmbus_vsc *sub);
+	uint64_t reserved2[2];
 };
 
 struct vmbus_vsc_info {
@@ -203,13 +206,40 @@ VMBUS_API int vmbus_vsc_complete(struct vmbus_vsc *vsc, uint64_t id, const void 
 				 uint32_t len);
 
 /*
- * Publish now what was sent within this callback.
+ * hold: outside of callbacks, have what is sent from now on wait for vmbus_vsc_flush(), which publishes
+ * all of it with one signal; flush: publish now what was sent since then, or within this callback.  A
+ * callback that comes before flush publishes it at its end.
  *
- * Errors: STATE, PEER, FAULT  as vmbus_vsc_send()
- * Effect: one signal at most.  None outside of callbacks.
+ * hold returns 1: flush is due; 0: within a callback, or held already.
+ * Errors: STATE, PEER, FAULT  as vmbus_vsc_send(); hold: STATE alone
+ * Effect: flush: one signal at most; none outside of callbacks without hold.
  * Threads: the channel's.
  */
+VMBUS_API int vmbus_vsc_hold(struct vmbus_vsc *vsc);
 VMBUS_API int vmbus_vsc_flush(struct vmbus_vsc *vsc);
+
+/*
+ * Give a channel up whose parent makes no sense: it ends as one does whose ring the parent broke.
+ *
+ * why  a text for the log, kept; what the parent did wrong.  May be NULL.
+ *
+ * Errors: STATE  the channel is not open
+ * Effect: nothing is sent or received any more; closed() follows.  With own_thread
+ *	  vmbus_vsc_dispatch() says PEER next.
+ * Threads: the channel's.
+ */
+VMBUS_API int vmbus_vsc_fail(struct vmbus_vsc *vsc, const char *why);
+
+/*
+ * The page number by which the parent knows memory, for page lists within packets.
+ *
+ * at  anywhere in the page.
+ *
+ * Returns UINT64_MAX when the parent cannot reach it.
+ * Effect: none.
+ * Threads: any, while the guest exists.
+ */
+VMBUS_API uint64_t vmbus_vsc_pfn(const struct vmbus_vsc *vsc, const void *at);
 
 /*
  * Receive packets and completions, for channels with own_thread or poll; others may be helped

@@ -66,7 +66,7 @@ struct vmbus_vsp {
 	 * thread that dispatches the channel; only when vmbus_bus_destroy() finds that an own_fd
 	 * channel's thread does not come, from the destroying one.  Return 0 when nothing
 	 * of it is in use any more, or AGAIN, and call vmbus_chan_close_done() when that is so: rings
-	 * and page lists stay mapped until then.  No callback follows.
+	 * and page lists stay mapped until then.  No callback follows, but ready() after AGAIN.
 	 */
 	int (*close)(struct vmbus_chan *chan);
 	/*
@@ -107,7 +107,7 @@ struct vmbus_vsp {
 	void (*offered)(struct vmbus_chan *sub);
 	/* FOREIGN: the channel, or sub-channel, is gone for good: its last callback.  May be NULL. */
 	void (*removed)(struct vmbus_chan *chan);
-	void *reserved_p[1];
+	void (*ready)(struct vmbus_chan *chan); /* the descriptor of vmbus_chan_watch(); or NULL */
 };
 
 /* Why a channel broke, or which limits it has. */
@@ -267,7 +267,7 @@ VMBUS_API void vmbus_chan_fail(struct vmbus_chan *chan, const char *why);
  * close() said AGAIN; now nothing of the channel is in use any more.  Once for each such close().
  *
  * Effect: rings are unmapped, and the child hears of it, in the next dispatch of the bus.
- * Threads: any.
+ * Threads: any; that of the channel while it watches a descriptor.
  */
 VMBUS_API void vmbus_chan_close_done(struct vmbus_chan *chan);
 

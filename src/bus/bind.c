@@ -53,22 +53,45 @@ void vmbus__unbind(struct vmbus_chan *chan)
 	bus->bound -= !chan->own_fd;
 }
 
-/* Channels whose signals came to the epoll join those with work left. */
-void vmbus__take_bound(struct vmbus_bus *bus)
+/* A device's descriptor is readable. */
+static bool take_watched(struct vmbus_bus *bus, uint32_t slot)
+{
+	struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+	if (!chan || chan->watch_fd < 0)
+		return false;
+	chan->ready_due = true;
+	vmbus__local_add(bus, slot / 64u, (uint64_t)1 << (slot % 64u));
+	if (bus->polls)
+		vmbus__heat(bus, slot, true);
+	return true;
+}
+
+/*
+ * Channels whose signals, or own descriptors, came to the epoll join those with work left.  Returns
+ * whether a descriptor of a device was readable.
+ */
+bool vmbus__take_bound(struct vmbus_bus *bus)
 {
 	struct epoll_event events[BOUND_AT_ONCE];
+	bool any = false;
 	int n, i;
 
-	if (!bus->bound)
-		return;
+	if (!(bus->bound | bus->watched))
+		return false;
 	n = epoll_wait(bus->epoll_fd, events, BOUND_AT_ONCE, 0);
 	for (i = 0; i < n; i++) {
 		const uint64_t slot = events[i].data.u64;
 
+		if (slot - VMBUS__WATCHED < VMBUS__RELIDS) {
+			any |= take_watched(bus, (uint32_t)slot);
+			continue;
+		}
 		if (slot >= VMBUS__RELIDS)
 			continue;
 		vmbus__add64_relaxed(&bus->signals, 1); /* COUNT.add */
 		vmbus__note_bound(bus, (uint32_t)slot);
 		vmbus__local_add(bus, (uint32_t)slot / 64u, (uint64_t)1 << (slot % 64u));
 	}
+	return any;
 }

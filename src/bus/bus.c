@@ -299,8 +299,8 @@ static void charge_turn(struct vmbus_bus *bus, const struct vmbus_chan *chan, st
 		vmbus__charge(bus, cost - done);
 }
 
-/* One turn for a channel; returns the units it took, at least 1. */
-static uint32_t turn(struct vmbus_bus *bus, uint32_t slot, uint32_t budget)
+/* One turn for a channel, which sleeps then if it may and nothing came; returns what came. */
+uint32_t vmbus__bus_turn(struct vmbus_bus *bus, uint32_t slot, uint32_t budget, bool sleep)
 {
 	struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
 	struct moved was;
@@ -310,31 +310,47 @@ static uint32_t turn(struct vmbus_bus *bus, uint32_t slot, uint32_t budget)
 	vmbus__local_remove(bus, slot);
 	if (chan && !chan->own_fd) {
 		was = moved_by(chan);
-		done = vmbus__chan_turn(chan, budget, true, &again);
+		done = vmbus__chan_turn(chan, budget, sleep, &again);
 		charge_turn(bus, chan, was, done);
 	}
 	if (again)
 		vmbus__local_add(bus, slot / 64u, (uint64_t)1 << (slot % 64u));
+	if (VMBUS_UNLIKELY(bus->polls))
+		vmbus__heat(bus, slot, done != 0);
+	return done;
+}
+
+/* The same; returns the units it took, at least 1. */
+static uint32_t turn(struct vmbus_bus *bus, uint32_t slot, uint32_t budget)
+{
+	const uint32_t done = vmbus__bus_turn(bus, slot, budget, true);
+
 	return done ? done : 1;
 }
 
-/* The next slot with work at or after one, or VMBUS__RELIDS. */
-static uint32_t next_ready(const struct vmbus_bus *bus, uint32_t slot)
+/* The next slot of a set at or after one, or VMBUS__RELIDS; bit n of sum: word n is not 0. */
+uint32_t vmbus__next_slot(const uint64_t *set, uint64_t sum, uint32_t slot)
 {
 	uint32_t word = slot / 64u;
 	uint64_t bits, words;
 
 	if (slot >= VMBUS__RELIDS)
 		return VMBUS__RELIDS;
-	bits = bus->local[word] >> slot % 64u << slot % 64u;
+	bits = set[word] >> slot % 64u << slot % 64u;
 	if (!bits) {
-		words = bus->local_words >> word >> 1 << 1 << word; /* those behind this one */
+		words = sum >> word >> 1 << 1 << word; /* those behind this one */
 		if (!words)
 			return VMBUS__RELIDS;
 		word = (uint32_t)__builtin_ctzll(words);
-		bits = bus->local[word];
+		bits = set[word];
 	}
 	return word * 64u + (uint32_t)__builtin_ctzll(bits);
+}
+
+/* The next slot with work at or after one. */
+static uint32_t next_ready(const struct vmbus_bus *bus, uint32_t slot)
+{
+	return vmbus__next_slot(bus->local, bus->local_words, slot);
 }
 
 /* Each channel with work has one turn, from where the last round stopped. */
@@ -399,7 +415,7 @@ static void settle(struct vmbus_bus *bus, bool spent)
 }
 
 /* Take what this call cost beyond its units, and what is owed, off the budget; returns how much. */
-static uint32_t pay(struct vmbus_bus *bus, uint32_t budget)
+uint32_t vmbus__bus_pay(struct vmbus_bus *bus, uint32_t budget)
 {
 	uint64_t due = bus->debt + bus->charge;
 	uint32_t paid;
@@ -426,7 +442,7 @@ static uint32_t work(struct vmbus_bus *bus, uint32_t budget)
 		if (some + bus->charge < left)
 			some += bus->first ? channels(bus, left - some) : control(bus, left - some);
 		some = some < left ? some : left;
-		some += pay(bus, left - some);
+		some += vmbus__bus_pay(bus, left - some);
 		done += some;
 	} while (some && done < budget);
 	return done;
@@ -446,8 +462,8 @@ int vmbus_bus_dispatch(struct vmbus_bus *bus, uint32_t budget)
 	bus->dispatches++;
 	take_events(bus);
 	vmbus__charge(bus, vmbus__timer_run(bus));
-	vmbus__take_bound(bus);
-	done = pay(bus, budget);
+	(void)vmbus__take_bound(bus);
+	done = vmbus__bus_pay(bus, budget);
 	if (done < budget)
 		done += work(bus, budget - done);
 	settle(bus, done >= budget);

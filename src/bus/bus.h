@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include <vmbus/bus.h>
+#include <vmbus/watch.h>
 
 #include "base/atomic.h"
 #include "base/contract.h"
@@ -126,10 +127,18 @@ struct vmbus_chan {
 	bool more;	  /* own_fd: the last dispatch left work */
 	bool failed;	  /* broken: close() is due, or was called */
 	bool let_go;	  /* another process goes on with it: the rings are not ours any more */
+	bool ready_due;	  /* the descriptor of vmbus_chan_watch() was readable */
+	bool ready_was;	  /* and all that the last turn had a unit for */
+	bool watch_off;	  /* and is not heard of while a send waits for room */
 	bool tlnpi;	  /* constant */
 	bool foreign;	  /* constant: rings are served elsewhere */
 	enum vmbus__stage stage;
-	int open_said; /* SAID: the error */
+	int open_said;	      /* SAID: the error */
+	int watch_fd;	      /* of vmbus_chan_watch(), or -1 */
+	uint32_t watch_pause; /* own_fd: spins from one look at it to the next */
+	uint32_t watch_spins; /* and since the last */
+	uint32_t idle;	      /* turns that brought nothing, in a row */
+	uint64_t debt;	      /* own_fd: units that no budget has paid for yet */
 	struct vmbus_ring_rx rx;
 	struct vmbus_ring_tx tx;
 	struct vmbus__journal *journal; /* NULL: none */
@@ -209,7 +218,7 @@ struct vmbus_chan {
 	vmbus__a64 signal_at;
 	bool own_fd;
 	struct vmbus__kick kick; /* own_fd: what the bus writes */
-	int wait_fd;		 /* own_fd: an epoll over kick and, while open, bound_fd; or -1 */
+	int wait_fd; /* own_fd: an epoll over kick and, while open, bound_fd and watch_fd; or -1 */
 };
 
 struct vmbus_bus {
@@ -246,12 +255,19 @@ struct vmbus_bus {
 	/* The bus thread. */
 	uint64_t local_words;		     /* bit n: local[n] is not 0 */
 	uint64_t local[VMBUS__RELIDS / 64u]; /* channels with work left */
-	uint32_t turn;			     /* slot whose turn is next */
-	uint32_t first;			     /* what comes first in the next dispatch */
+	uint64_t hot_words;		     /* the same of those that vmbus_bus_poll() looks at */
+	uint64_t hot[VMBUS__RELIDS / 64u];
+	uint64_t polls;
+	uint32_t hot_turn;    /* slot whose poll is next */
+	uint32_t watch_pause; /* polls from one look at descriptors of devices to the next */
+	uint32_t watch_spins; /* and since the last */
+	uint32_t turn;	      /* slot whose turn is next */
+	uint32_t first;	      /* what comes first in the next dispatch */
 	uint32_t chans_max;
 	uint32_t mirrors;
 	uint32_t waiting; /* channels and lists that wait for pins to go */
 	uint32_t bound;	  /* channels without own_fd whose signals come to the epoll */
+	uint32_t watched; /* channels without own_fd that have a watch_fd */
 	uint32_t opening; /* channels that are OPENING */
 	uint32_t foreign; /* channels that are FOREIGN and not closed */
 	bool blocked;	  /* the child's message slot is taken */
@@ -326,11 +342,11 @@ static inline void vmbus__local_remove(struct vmbus_bus *bus, uint32_t slot)
  * Work of the child's making that is more than one unit.  A unit is about what a small packet costs;
  * the numbers are coarse, so that a child gains nothing by asking for what is dear.
  */
-#define VMBUS__COST_OPEN 64u	    /* mappings of the rings */
-#define VMBUS__PAGES_PER_UNIT 4u    /* pinned and named */
-#define VMBUS__CHECKS_PER_UNIT 8u   /* pages looked up */
-#define VMBUS__LOOKS_PER_UNIT 32u   /* entries of a list or table gone through */
-#define VMBUS__BYTES_PER_UNIT 2048u /* of packets */
+#define VMBUS__COST_OPEN 64u		       /* mappings of the rings */
+#define VMBUS__PAGES_PER_UNIT 4u	       /* pinned and named */
+#define VMBUS__CHECKS_PER_UNIT 8u	       /* pages looked up */
+#define VMBUS__LOOKS_PER_UNIT 32u	       /* entries of a list or table gone through */
+#define VMBUS__BYTES_PER_UNIT VMBUS_UNIT_BYTES /* of packets */
 static inline void vmbus__charge(struct vmbus_bus *bus, uint64_t units)
 {
 	bus->charge += units;
@@ -370,6 +386,7 @@ int vmbus__conn_find(struct vmbus_bus *bus, uint32_t conn_id);
 /* chan.c: packets; on the channel's thread. */
 uint32_t vmbus__chan_turn(struct vmbus_chan *chan, uint32_t budget, bool sleep, bool *again);
 int vmbus__chan_publish(struct vmbus_chan *chan);
+bool vmbus__chan_ready(struct vmbus_chan *chan);
 void vmbus__chan_note(struct vmbus_chan *chan, const struct vmbus_fault *fault, const char *why);
 void vmbus__chan_give_bytes(struct vmbus_chan *chan);
 
@@ -380,12 +397,18 @@ void vmbus__chan_command(struct vmbus_chan *chan, uint64_t cmd); /* the bus thre
 void vmbus__chan_answer(struct vmbus_chan *chan, uint64_t ans);	 /* any thread's */
 void vmbus__chan_show(struct vmbus_chan *chan);
 void vmbus__chan_raise(struct vmbus_chan *chan);
-void vmbus__chan_idle(struct vmbus_chan *chan);
+uint32_t vmbus__chan_idle(struct vmbus_chan *chan);
 void vmbus__restore_free(struct vmbus_chan *chan);
 
 /* bus.c */
 void vmbus__bus_free(struct vmbus_bus *bus);
 int vmbus__watch(int epoll_fd, int fd, uint32_t events, uint64_t who);
+uint32_t vmbus__bus_turn(struct vmbus_bus *bus, uint32_t slot, uint32_t budget, bool sleep);
+uint32_t vmbus__bus_pay(struct vmbus_bus *bus, uint32_t budget);
+uint32_t vmbus__next_slot(const uint64_t *set, uint64_t sum, uint32_t slot);
+
+/* poll.c: who is worth a look without a signal. */
+void vmbus__heat(struct vmbus_bus *bus, uint32_t slot, bool busy);
 
 /* end.c: the end of a bus.  The backend for processes calls the first two as well. */
 void vmbus__bus_remove(struct vmbus_bus *bus);
@@ -405,7 +428,14 @@ void vmbus__end_openings(struct vmbus_bus *bus);
 /* bind.c: signals that come past the bus. */
 void vmbus__bind(struct vmbus_chan *chan);
 void vmbus__unbind(struct vmbus_chan *chan);
-void vmbus__take_bound(struct vmbus_bus *bus);
+bool vmbus__take_bound(struct vmbus_bus *bus);
+
+/* watch.c: a device's own descriptor; on the channel's thread. */
+#define VMBUS__WATCHED ((uint64_t)1 << 32) /* in what an epoll tells, above the slot */
+void vmbus__unwatch(struct vmbus_chan *chan);
+void vmbus__watch_pause(struct vmbus_chan *chan);
+void vmbus__watch_again(struct vmbus_chan *chan);
+bool vmbus__watch_take(struct vmbus_chan *chan);
 
 /* foreign.c: channels whose rings another process serves; bus thread. */
 void vmbus__foreign_signal(struct vmbus_chan *chan);

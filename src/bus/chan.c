@@ -331,6 +331,22 @@ static VMBUS_INLINE void leave_callback(struct vmbus_chan *chan)
 		vmbus__chan_note(chan, vmbus_ring_tx_fault(&chan->tx), "ring to the child");
 }
 
+/*
+ * The watched descriptor is readable: tell the device, also while its open() waits.  Returns whether
+ * it was told.
+ */
+VMBUS_NOINLINE bool vmbus__chan_ready(struct vmbus_chan *chan)
+{
+	if (!vmbus__watch_take(chan))
+		return false;
+	chan->in_callback = true;
+	chan->vsp->ready(chan);
+	if (chan->live) /* else nothing was sent, or it has ended within open_done() */
+		leave_callback(chan);
+	chan->in_callback = false;
+	return true;
+}
+
 /* Whether the packets keep to the device's limit. */
 static bool check_lengths(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n)
 {
@@ -407,7 +423,8 @@ static void not_received(struct vmbus_chan *chan, int got, bool sleep, bool *aga
 		got = vmbus_ring_rx_arm(&chan->rx);
 		chan->armed = got == VMBUS_RING_SLEEP;
 		vmbus__note_dry(chan);
-		*again = got == VMBUS_RING_READY;
+		if (got == VMBUS_RING_READY)
+			*again = true;
 	} else if (got == VMBUS_E_RANGE && grow_buf(chan)) {
 		*again = true;
 		return;
@@ -431,6 +448,7 @@ static bool try_room(struct vmbus_chan *chan, bool *again)
 	}
 	chan->need = 0;
 	vmbus_ring_tx_disarm(&chan->tx);
+	vmbus__watch_again(chan);
 	*again = true;
 	if (chan->vsp->writable) {
 		chan->in_callback = true;
@@ -440,14 +458,24 @@ static bool try_room(struct vmbus_chan *chan, bool *again)
 	return !chan->failed && chan->need == 0;
 }
 
+/* The descriptor is due: it or packets come first, in turn, if one unit is all there is. */
+static VMBUS_NOINLINE uint32_t ready_turn(struct vmbus_chan *chan, uint32_t budget, bool *again)
+{
+	const bool first = budget > 1 || !chan->ready_was;
+
+	chan->ready_was = first && budget == 1;
+	*again = budget == 1;
+	return first && vmbus__chan_ready(chan) ? 1 : 0;
+}
+
 /*
- * One turn of a channel: at most a batch of packets.
+ * One turn of a channel: its own descriptor if that is due, and at most a batch of packets.
  *
- * budget  1 and up: packets.
+ * budget  1 and up: packets, and one for the descriptor.
  * sleep   arm the channel when nothing is left.
  * again   set when there may be more to do now.
  *
- * Returns the packets delivered.
+ * Returns what was delivered.
  */
 uint32_t vmbus__chan_turn(struct vmbus_chan *chan, uint32_t budget, bool sleep, bool *again)
 {
@@ -456,16 +484,18 @@ uint32_t vmbus__chan_turn(struct vmbus_chan *chan, uint32_t budget, bool sleep, 
 	int got;
 
 	*again = false;
-	if (VMBUS_UNLIKELY(!chan->live)) {
-		vmbus__chan_idle(chan);
-		return 0;
-	}
+	if (VMBUS_UNLIKELY(!chan->live))
+		return vmbus__chan_idle(chan);
 	if (chan->armed) {
 		chan->armed = false;
 		vmbus_ring_rx_disarm(&chan->rx);
 	}
-	if (VMBUS_LIKELY(!chan->failed) && (VMBUS_LIKELY(!chan->need) || try_room(chan, again))) {
-		const uint32_t most = budget < VMBUS__BATCH ? budget : VMBUS__BATCH;
+	if (VMBUS_UNLIKELY(chan->ready_due))
+		done = ready_turn(chan, budget, again);
+	if (VMBUS_LIKELY(done < budget && !chan->failed) &&
+	    (VMBUS_LIKELY(!chan->need) || try_room(chan, again))) {
+		const uint32_t left = budget - done;
+		const uint32_t most = left < VMBUS__BATCH ? left : VMBUS__BATCH;
 
 		got = VMBUS_LIKELY(!chan->journal) ? vmbus_ring_rx_get(&chan->rx, pkt, most)
 						   : vmbus__journal_get(chan, pkt, most);
@@ -477,7 +507,7 @@ uint32_t vmbus__chan_turn(struct vmbus_chan *chan, uint32_t budget, bool sleep, 
 			chan->in_callback = true;
 			chan->vsp->packets(chan, pkt, (uint32_t)got);
 			leave_callback(chan);
-			done = (uint32_t)got;
+			done += (uint32_t)got;
 			*again = true;
 		}
 	}

@@ -13,8 +13,10 @@
  */
 #include "bus/bus.h"
 
+#include <poll.h>
 #include <time.h>
 
+#define WATCHED_AT_ONCE 64u
 #define COME_NS ((uint64_t)100 * VMBUS__MS) /* for the threads of channels to take their command */
 
 static void wait_ms(void)
@@ -69,6 +71,36 @@ static bool any_waits(struct vmbus_bus *bus)
 	return false;
 }
 
+/*
+ * Wait a moment for devices that take their time to close, and tell those whose descriptors become
+ * readable.
+ */
+static void wait_for_devices(struct vmbus_bus *bus)
+{
+	struct vmbus_chan *chans[WATCHED_AT_ONCE];
+	struct pollfd fds[WATCHED_AT_ONCE];
+	uint32_t slot, n = 0, i;
+
+	for (slot = 0; slot < VMBUS__RELIDS && n < WATCHED_AT_ONCE; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (!chan || (chan->own_fd && vmbus__ld64_relaxed(&chan->holder) != /* HOLD.look */
+						      VMBUS__SEIZED))
+			continue;
+		if (chan->watch_fd >= 0 && chan->stage == VMBUS__SHUT) {
+			fds[n] = (struct pollfd){ .fd = chan->watch_fd, .events = POLLIN };
+			chans[n++] = chan;
+		}
+	}
+	if (n == 0)
+		wait_ms();
+	else if (poll(fds, n, 1) <= 0)
+		return;
+	for (i = 0; i < n; i++)
+		if (fds[i].revents && chans[i]->watch_fd == fds[i].fd)
+			(void)vmbus__chan_ready(chans[i]);
+}
+
 /* Wait until a channel is closed: for its thread's callback, its device, lists that it holds. */
 static void close_one(struct vmbus_bus *bus, uint32_t slot)
 {
@@ -83,7 +115,7 @@ static void close_one(struct vmbus_bus *bus, uint32_t slot)
 		vmbus__chan_try_finish(chan);
 		if (vmbus__chan_at(bus, slot) != chan || chan->local == VMBUS__CLOSED)
 			return;
-		wait_ms();
+		wait_for_devices(bus);
 	}
 }
 
@@ -121,6 +153,7 @@ void vmbus_bus_let_go(struct vmbus_bus *bus)
 
 		if (!chan)
 			continue;
+		vmbus__watch_pause(chan);
 		chan->let_go = true;
 		chan->live = false;
 		chan->batch = 0;

@@ -142,6 +142,7 @@ static int let_go(struct vmbus_chan *chan)
 	if (broken)
 		vmbus__journal_close(chan);
 	vmbus__journal_free(chan);
+	vmbus__watch_pause(chan);
 	chan->let_go = true;
 	chan->failed = true;
 	chan->armed = false;
@@ -216,6 +217,15 @@ static void all_free(struct vmbus__journal *j)
 	}
 }
 
+/* A page that nobody has written to is not written now. */
+static void clear_slot(struct vmbus__slot *at)
+{
+	if (vmbus__ld64_acquire(&at->take))	   /* JOURNAL.resume */
+		vmbus__st64_relaxed(&at->take, 0); /* JOURNAL.note */
+	if (vmbus__ld64_acquire(&at->done))	   /* JOURNAL.resume */
+		vmbus__st64_relaxed(&at->done, 0); /* JOURNAL.note */
+}
+
 /* The first commit, at the end of open(), makes it tell of an open channel. */
 static void begin(struct vmbus__journal *j)
 {
@@ -224,10 +234,8 @@ static void begin(struct vmbus__journal *j)
 	uint32_t i;
 
 	vmbus__st64_release(&j->head->active, 0); /* JOURNAL.note */
-	for (i = 0; i < j->max; i++) {
-		vmbus__st64_relaxed(&vmbus__slot_at(j, i)->take, 0); /* JOURNAL.note */
-		vmbus__st64_relaxed(&vmbus__slot_at(j, i)->done, 0); /* JOURNAL.note */
-	}
+	for (i = 0; i < j->max; i++)
+		clear_slot(vmbus__slot_at(j, i));
 	memset(j->own, 0, j->own_bytes);
 	memset(j->head->record, 0, sizeof(j->head->record));
 	j->head->version = VMBUS__JOURNAL_VERSION;

@@ -122,6 +122,7 @@ static void end_device(struct vmbus_chan *chan, uint64_t ans)
 	if (chan->need)
 		vmbus_ring_tx_disarm(&chan->tx);
 	chan->need = 0;
+	vmbus__watch_again(chan);
 	if (chan->journal)
 		vmbus__journal_close(chan);
 	vmbus__chan_show(chan);
@@ -137,8 +138,10 @@ static void end_device(struct vmbus_chan *chan, uint64_t ans)
 void vmbus_chan_close_done(struct vmbus_chan *chan)
 {
 	/* Once for each close(), whoever calls it and how often. */
-	if (vmbus__cas32_acquire(&chan->closing, 1, 0)) /* CLOSE.done */
-		vmbus__chan_answer(chan, VMBUS__ANS_DONE);
+	if (!vmbus__cas32_acquire(&chan->closing, 1, 0)) /* CLOSE.done */
+		return;
+	vmbus__unwatch(chan);
+	vmbus__chan_answer(chan, VMBUS__ANS_DONE);
 }
 
 void vmbus__restore_free(struct vmbus_chan *chan)
@@ -187,6 +190,7 @@ static void serve(struct vmbus_chan *chan)
 static void refuse(struct vmbus_chan *chan, int err)
 {
 	vmbus__restore_free(chan);
+	vmbus__unwatch(chan);
 	chan->live = false;
 	chan->stage = VMBUS__SHUT;
 	chan->batch = 0;
@@ -204,6 +208,7 @@ static void open_chan(struct vmbus_chan *chan)
 
 	chan->batch = 0;
 	chan->need = 0;
+	chan->debt = 0;
 	chan->armed = false;
 	chan->failed = false;
 	chan->let_go = false;
@@ -243,15 +248,23 @@ void vmbus_chan_open_done(struct vmbus_chan *chan, int err)
 	}
 }
 
-/* A turn of a channel without packets: it is closed, waits for its device, or is FOREIGN. */
-void vmbus__chan_idle(struct vmbus_chan *chan)
+/*
+ * A turn of a channel without packets: it is closed, waits for its device, or is FOREIGN.  Returns
+ * what was delivered.
+ */
+uint32_t vmbus__chan_idle(struct vmbus_chan *chan)
 {
-	if (chan->stage != VMBUS__WAITS && chan->stage != VMBUS__SERVED)
-		return;
+	uint32_t done = 0;
+
+	if (VMBUS_UNLIKELY(chan->ready_due))
+		done = vmbus__chan_ready(chan);
+	if (chan->live || (chan->stage != VMBUS__WAITS && chan->stage != VMBUS__SERVED))
+		return done;
 	if (chan->failed)
 		end_device(chan, chan->stage == VMBUS__WAITS ? VMBUS__ANS_BROKE : VMBUS__ANS_FAULT);
 	else if (chan->foreign)
 		vmbus__foreign_signal(chan);
+	return done;
 }
 
 /* The child broke the channel: end it, and let the bus withdraw it. */

@@ -61,13 +61,13 @@ static void free_chan(struct vmbus_chan *chan)
 	free(chan);
 }
 
-/* What the embedder polls for a channel of its own. */
+/* What the embedder polls for a channel of its own: the kick, or a set with more in it. */
 static int make_descriptors(struct vmbus_chan *chan)
 {
-	const int err = vmbus__kick_init(&chan->kick);
-
-	if (err || !chan->bus->opts.backend->bind)
-		return err;
+	if (chan->kick.fd < 0 && vmbus__kick_init(&chan->kick))
+		return VMBUS_E_SYSTEM;
+	if (chan->wait_fd >= 0 || !(chan->bus->opts.backend->bind || chan->vsp->ready))
+		return 0;
 	chan->wait_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (chan->wait_fd < 0)
 		return VMBUS_E_SYSTEM;
@@ -75,7 +75,7 @@ static int make_descriptors(struct vmbus_chan *chan)
 }
 
 /* Storage for a channel: what was another one's, or new. */
-static struct vmbus_chan *storage(struct vmbus_bus *bus, bool own_fd)
+static struct vmbus_chan *find_storage(struct vmbus_bus *bus, bool own_fd)
 {
 	struct vmbus_chan **at = &bus->graveyard, *chan;
 
@@ -86,6 +86,7 @@ static struct vmbus_chan *storage(struct vmbus_bus *bus, bool own_fd)
 			memset(chan, 0, offsetof(struct vmbus_chan, bus));
 			chan->bound_fd = -1;
 			chan->sink_fd = -1;
+			chan->watch_fd = -1;
 			return chan;
 		}
 	chan = aligned_alloc(64, (sizeof(*chan) + 63u) / 64u * 64u);
@@ -96,12 +97,9 @@ static struct vmbus_chan *storage(struct vmbus_bus *bus, bool own_fd)
 	chan->own_fd = own_fd;
 	chan->bound_fd = -1;
 	chan->sink_fd = -1;
+	chan->watch_fd = -1;
 	chan->kick.fd = -1;
 	chan->wait_fd = -1;
-	if (own_fd && make_descriptors(chan)) {
-		free_chan(chan);
-		return NULL;
-	}
 	return chan;
 }
 
@@ -109,6 +107,21 @@ static void bury(struct vmbus_chan *chan)
 {
 	chan->next = chan->bus->graveyard;
 	chan->bus->graveyard = chan;
+}
+
+static struct vmbus_chan *storage(struct vmbus_bus *bus, const struct vmbus_vsp *vsp, void *ctx,
+				  bool own_fd)
+{
+	struct vmbus_chan *const chan = find_storage(bus, own_fd);
+
+	if (!chan)
+		return NULL;
+	chan->vsp = vsp;
+	chan->ctx = ctx;
+	if (!own_fd || make_descriptors(chan) == 0)
+		return chan;
+	bury(chan);
+	return NULL;
 }
 
 /* When nobody can look at them any more. */
@@ -287,11 +300,9 @@ int vmbus_bus_offer(struct vmbus_bus *bus, const struct vmbus_vsp *vsp, void *ct
 	if (why)
 		return refuse(bus, vsp, why, VMBUS_E_INVAL);
 	vmbus__reap(bus);
-	chan = storage(bus, opts->own_fd);
+	chan = storage(bus, vsp, ctx, opts->own_fd);
 	if (!chan)
 		return refuse(bus, vsp, "no memory, or no descriptor for own_fd", VMBUS_E_NOMEM);
-	chan->vsp = vsp;
-	chan->ctx = ctx;
 	chan->offer = (struct vmbus_offer){ .class_id = vsp->class_id,
 					    .instance_id = opts->instance_id,
 					    .flags = vsp->offer_flags,
@@ -315,13 +326,11 @@ int vmbus_bus_offer(struct vmbus_bus *bus, const struct vmbus_vsp *vsp, void *ct
 static struct vmbus_chan *make_sub(struct vmbus_chan *primary)
 {
 	struct vmbus_bus *bus = primary->bus;
-	struct vmbus_chan *chan = storage(bus, primary->own_fd && bus->opts.offered);
+	struct vmbus_chan *chan =
+		storage(bus, primary->vsp, primary->ctx, primary->own_fd && bus->opts.offered);
 
-	if (!chan)
-		return NULL;
-	chan->vsp = primary->vsp;
-	chan->ctx = primary->ctx;
-	chan->primary = primary;
+	if (chan)
+		chan->primary = primary;
 	return chan;
 }
 

@@ -11,6 +11,8 @@
 #include <sys/epoll.h>
 
 #define SPINS_PER_LOOK 64u /* looks at the ring for each look at the clock */
+#define LOOK_SOON 8u	   /* looks at the ring for each at the device's descriptor */
+#define LOOK_LATE 64u
 
 int vmbus_chan_fd(const struct vmbus_chan *chan)
 {
@@ -19,20 +21,63 @@ int vmbus_chan_fd(const struct vmbus_chan *chan)
 	return chan->wait_fd >= 0 ? chan->wait_fd : chan->kick.fd;
 }
 
+/* See what is readable of wait_fd; takes the edge of bound_fd. */
+static void look(struct vmbus_chan *chan)
+{
+	struct epoll_event events[3];
+	const int n = epoll_wait(chan->wait_fd, events, 3, 0);
+	int i;
+
+	for (i = 0; i < n; i++)
+		if (events[i].data.u64 & VMBUS__WATCHED)
+			chan->ready_due = chan->watch_fd >= 0;
+}
+
 /* Make the descriptor unreadable; what comes from now on makes it readable again. */
 static void clear(struct vmbus_chan *chan)
 {
-	struct epoll_event events[2];
-
 	if (vmbus__kick_is_set(&chan->kick))
 		vmbus__kick_clear(&chan->kick);
 	if (chan->wait_fd >= 0)
-		(void)epoll_wait(chan->wait_fd, events, 2, 0); /* takes the edge of bound_fd */
+		look(chan);
+}
+
+/*
+ * While we spin, or packets never end: look at the device's descriptor from time to time, which is a
+ * call of the system; sooner when it had something the last time.
+ */
+static VMBUS_NOINLINE void look_sometimes(struct vmbus_chan *chan)
+{
+	if (++chan->watch_spins < chan->watch_pause)
+		return;
+	chan->watch_spins = 0;
+	look(chan);
+	if (chan->ready_due)
+		chan->watch_pause = LOOK_SOON;
+	else if (chan->watch_pause < LOOK_LATE)
+		chan->watch_pause += LOOK_SOON;
 }
 
 static bool commanded(const struct vmbus_chan *chan)
 {
 	return vmbus__ld64_relaxed(&chan->cmd) != 0; /* BITS.take */
+}
+
+void vmbus_chan_charge(struct vmbus_chan *chan, uint32_t units)
+{
+	if (chan->own_fd)
+		chan->debt += units;
+	else
+		vmbus__charge(chan->bus, units);
+}
+
+/* Pay what the device's work cost; returns how much the budget covers. */
+static VMBUS_NOINLINE uint32_t pay(struct vmbus_chan *chan, uint32_t budget)
+{
+	const uint32_t paid = chan->debt < budget ? (uint32_t)chan->debt : budget;
+
+	chan->debt -= paid;
+	return paid;
 }
 
 /* Turns until the budget is spent or nothing is left; *again tells which. */
@@ -41,8 +86,13 @@ static uint32_t turns(struct vmbus_chan *chan, uint32_t budget, bool sleep, bool
 	uint32_t done = 0;
 
 	*again = true;
-	while (*again && done < budget)
+	if (VMBUS_UNLIKELY(chan->debt))
+		done = pay(chan, budget);
+	while (*again && done < budget) {
 		done += vmbus__chan_turn(chan, budget - done, sleep, again);
+		if (chan->debt)
+			done += pay(chan, budget - done);
+	}
 	return done;
 }
 
@@ -54,6 +104,8 @@ static int dispatch(struct vmbus_chan *chan, uint32_t budget)
 	if (!chan->more) { /* else it is readable because of what we left */
 		clear(chan);
 		cleared = true;
+	} else if (VMBUS_UNLIKELY(chan->watch_fd >= 0)) {
+		look(chan);
 	}
 	for (;;) {
 		vmbus__chan_commands(chan);
@@ -108,6 +160,8 @@ static uint32_t spin(struct vmbus_chan *chan, uint32_t budget, uint64_t spin_ns)
 	for (spins = 1;; spins++) {
 		if (commanded(chan))
 			vmbus__chan_commands(chan);
+		if (VMBUS_UNLIKELY(chan->watch_fd >= 0))
+			look_sometimes(chan);
 		done = turns(chan, budget, false, &again);
 		if (done || !chan->live)
 			return done;

@@ -221,7 +221,9 @@ static void settle(struct vmbus__journal *j, uint32_t next)
 		if (j->entry[i].kept) {
 			vmbus__st64_release(&at->done, 0); /* JOURNAL.note */
 		} else {
-			vmbus__st64_release(&at->take, 0); /* JOURNAL.note */
+			/* A page that nobody has written to is not written now. */
+			if (vmbus__ld64_acquire(&at->take))	   /* JOURNAL.resume */
+				vmbus__st64_release(&at->take, 0); /* JOURNAL.note */
 			j->free[j->free_count++] = (uint16_t)i;
 		}
 	}

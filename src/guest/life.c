@@ -34,6 +34,21 @@ static void link_channel(struct vmbus_guest *guest, struct vmbus_vsc *vsc)
 	guest->last = vsc;
 }
 
+/* A sub-channel was offered: tell the one that has its device open. */
+static void tell_primary(struct vmbus_guest *guest, struct vmbus_vsc *sub)
+{
+	struct vmbus_vsc *vsc;
+
+	for (vsc = guest->first; vsc; vsc = vsc->next)
+		if (vsc->offer.sub_index == 0 && vsc->owe != VMBUS__OWE_NOTHING &&
+		    vsc->opts.subchannel && !vsc->rescinded &&
+		    vmbus_guid_equal(&vsc->offer.class_id, &sub->offer.class_id) &&
+		    vmbus_guid_equal(&vsc->offer.instance_id, &sub->offer.instance_id)) {
+			vsc->opts.subchannel(vsc, sub);
+			return;
+		}
+}
+
 void vmbus__vsc_offered(struct vmbus_guest *guest, struct vmbus_cli_ref ref)
 {
 	struct vmbus_cli_info info;
@@ -62,6 +77,8 @@ void vmbus__vsc_offered(struct vmbus_guest *guest, struct vmbus_cli_ref ref)
 	vsc->announced = true;
 	if (guest->opts.offered)
 		guest->opts.offered(guest->opts.ctx, vsc);
+	if (vsc->offer.sub_index)
+		tell_primary(guest, vsc);
 }
 
 /* The machine, and then we, forget a channel that was rescinded. */
@@ -252,6 +269,10 @@ static void log_end(struct vmbus_vsc *vsc)
 	if (!vsc->path.broken || vsc->fault_logged)
 		return;
 	vsc->fault_logged = true;
+	if (vsc->path.failed) {
+		vmbus__guest_log(vsc->guest, vsc->offer.relid, vsc->path.failed, 0);
+		return;
+	}
 	if (vsc->no_buffer) {
 		vmbus__guest_log(vsc->guest, vsc->offer.relid,
 				 "closed, no memory for a packet that needs ",

@@ -54,6 +54,7 @@ static int commit(struct vmbus_vsc *vsc)
 void vmbus__call_begin(struct vmbus_vsc *vsc)
 {
 	vsc->path.in_call = true;
+	vsc->path.held = false;
 }
 
 void vmbus__call_end(struct vmbus_vsc *vsc)
@@ -267,11 +268,37 @@ int vmbus_vsc_complete(struct vmbus_vsc *vsc, uint64_t id, const void *data, uin
 	return err < 0 ? err : 0;
 }
 
-int vmbus_vsc_flush(struct vmbus_vsc *vsc)
+int vmbus_vsc_hold(struct vmbus_vsc *vsc)
 {
 	if (!vsc->path.live)
+		return VMBUS_E_STATE;
+	if (vsc->path.in_call)
+		return 0;
+	vsc->path.in_call = true;
+	vsc->path.held = true;
+	return 1;
+}
+
+int vmbus_vsc_flush(struct vmbus_vsc *vsc)
+{
+	const bool in_call = vsc->path.in_call;
+
+	if (vsc->path.held) {
+		vsc->path.held = false;
+		vsc->path.in_call = false;
+	}
+	if (!vsc->path.live)
 		return closed_error(vsc);
-	return vsc->path.in_call ? commit(vsc) : 0;
+	return in_call ? commit(vsc) : 0;
+}
+
+int vmbus_vsc_fail(struct vmbus_vsc *vsc, const char *why)
+{
+	if (!vsc->path.live)
+		return VMBUS_E_STATE;
+	vsc->path.failed = why ? why : "given up by its client";
+	(void)broken(vsc, VMBUS_E_PEER);
+	return 0;
 }
 
 /* A completion came.  Its id is the parent's word: one that we do not wait for is counted. */

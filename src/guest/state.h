@@ -100,12 +100,14 @@ struct vmbus__path {
 	bool live;	  /* send and receive are allowed */
 	bool broken;	  /* the parent broke a ring */
 	bool in_call;	  /* within a callback: sends are published at its end */
-	bool running;	  /* within dispatch */
-	bool tx_waits;	  /* writable() is due when the ring has room */
+	bool held;     /* vmbus_vsc_hold() has set in_call: until flush, or the end of a callback */
+	bool running;  /* within dispatch */
+	bool tx_waits; /* writable() is due when the ring has room */
 	bool table_waits; /* writable() is due when the table has */
 	bool rx_armed;
-	bool signal_again; /* a signal did not go out */
-	vmbus__a32 leave;  /* enum vmbus__leave */
+	bool signal_again;  /* a signal did not go out */
+	const char *failed; /* NULL, or what vmbus_vsc_fail() was told */
+	vmbus__a32 leave;   /* enum vmbus__leave */
 };
 
 struct vmbus_vsc {

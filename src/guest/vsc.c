@@ -208,6 +208,14 @@ void *vmbus_vsc_priv(const struct vmbus_vsc *vsc)
 	return vsc->opts.priv;
 }
 
+uint64_t vmbus_vsc_pfn(const struct vmbus_vsc *vsc, const void *at)
+{
+	const struct vmbus_guest *const guest = vsc->guest;
+	const uintptr_t in_page = (uintptr_t)at % VMBUS_PAGE_BYTES;
+
+	return guest->be->pfn(guest->be_ctx, (const uint8_t *)at - in_page);
+}
+
 struct vmbus_guest *vmbus_vsc_guest(const struct vmbus_vsc *vsc)
 {
 	return vsc->guest;

@@ -60,6 +60,7 @@
 #define FEATURE_EDX_XMM (1u << 4)
 #define FEATURE_EDX_FREQUENCY (1u << 8)
 #define FEATURE_EDX_CRASH (1u << 10)
+#define HINT_APIC (1u << 3)
 #define HINT_NO_AUTO_EOI (1u << 9)
 #define SPIN_NEVER 0xFFFFFFFFu
 
@@ -424,7 +425,8 @@ int vmbus_hv_cpuid(const struct vmbus_hv *hv, uint32_t leaf, uint32_t regs[4])
 			  (opts->crash ? FEATURE_EDX_CRASH : 0);
 		break;
 	case LEAF_HINTS:
-		regs[0] = opts->auto_eoi ? 0 : HINT_NO_AUTO_EOI;
+		regs[0] =
+			(opts->auto_eoi ? 0 : HINT_NO_AUTO_EOI) | (opts->apic_msrs ? HINT_APIC : 0);
 		regs[1] = SPIN_NEVER;
 		break;
 	case LEAF_LIMITS:

@@ -90,7 +90,8 @@ static int start_thread(struct vmbus__pool_worker *w, const cpu_set_t *set, uint
 	err = opts->pin || opts->on_node ? pthread_attr_setaffinity_np(&attr, sizeof(one), &one)
 					 : 0;
 	if (!err) {
-		(void)sigfillset(&all); /* signals are the embedder's threads' */
+		(void)sigfillset(&all);	       /* signals are the embedder's threads' */
+		(void)sigdelset(&all, SIGSYS); /* but what a filter of system calls says to one */
 		(void)pthread_sigmask(SIG_SETMASK, &all, &old);
 		err = pthread_create(&w->thread, &attr, vmbus__pool_run, w);
 		(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -98,7 +99,6 @@ static int start_thread(struct vmbus__pool_worker *w, const cpu_set_t *set, uint
 	(void)pthread_attr_destroy(&attr);
 	if (err)
 		return err == ENOMEM ? VMBUS_E_NOMEM : VMBUS_E_SYSTEM;
-	(void)pthread_setname_np(w->thread, "vmbus-pool");
 	return 0;
 }
 

@@ -242,6 +242,8 @@ void *vmbus__pool_run(void *worker)
 	struct vmbus__pool_worker *w = worker;
 
 	is_worker = true;
+	/* Of a thread's own: another one's is a file, which a sandbox may not have. */
+	(void)pthread_setname_np(pthread_self(), "vmbus-pool");
 	w->spin_ns = w->pool->opts.spin_ns;
 	for (;;) {
 		take_commands(w);

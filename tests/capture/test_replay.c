@@ -2,8 +2,11 @@
 /* Replays: a session of a fake child, captured, and fed to the same device and to changed ones. */
 #include "capture/tapped.h"
 
+#include <sys/eventfd.h>
+
 #include <vmbus/echo.h>
 #include <vmbus/replay.h>
+#include <vmbus/watch.h>
 
 #define RING 16u
 
@@ -402,6 +405,71 @@ START_TEST(replay__settle_lets_a_device_finish)
 }
 END_TEST
 
+/* A device that answers when a descriptor of its own says so, captured and replayed. */
+static struct {
+	struct fake_echo *echo;
+	uint64_t id[16];
+	uint8_t data[16][256];
+	uint32_t len[16], n;
+	int fd;
+} watched;
+
+static int watched_open(struct vmbus_chan *chan, void *ctx)
+{
+	watched.n = 0;
+	((struct fake_echo *)ctx)->opens++;
+	return vmbus_chan_watch(chan, watched.fd);
+}
+
+static void watched_packets(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n)
+{
+	uint32_t i;
+
+	(void)chan;
+	for (i = 0; i < n; i++, watched.n++) {
+		watched.id[watched.n] = pkt[i].id;
+		watched.len[watched.n] = pkt[i].len;
+		memcpy(watched.data[watched.n], pkt[i].payload, pkt[i].len);
+	}
+	must_eq(eventfd_write(watched.fd, 1), 0);
+}
+
+static void watched_ready(struct vmbus_chan *chan)
+{
+	eventfd_t count;
+	uint32_t i;
+
+	(void)eventfd_read(watched.fd, &count);
+	for (i = 0; i < watched.n; i++)
+		must_eq(vmbus_chan_complete(chan, watched.id[i], watched.data[i], watched.len[i]),
+			0);
+	watched.n = 0;
+}
+
+START_TEST(replay__of_a_device_with_a_watched_descriptor)
+{
+	struct vmbus_vsp vsp = fake_echo_vsp;
+	struct session s = { .requests = 100, .opens = 2 };
+	struct vmbus_replay_result result;
+	struct told told;
+
+	watched.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	vsp.open = watched_open;
+	vsp.packets = watched_packets;
+	vsp.ready = watched_ready;
+	record(&s, &vsp);
+	must_eq(replay(&s, &vsp, &result, &told), 0);
+	must_eq(result.fed, 200);
+	must_eq(result.sent, 200);
+	must_eq(result.differences, 0);
+	must(result.complete);
+	must_eq(replay(&s, &fake_echo_vsp, &result, &told), 0); /* the bytes are those of an echo */
+	must_eq(result.differences, 0);
+	close(watched.fd);
+	free(s.file.bytes);
+}
+END_TEST
+
 /* The library's echo device, with a ring to the child that fills: it waits for room. */
 START_TEST(replay__of_the_echo_device_when_rings_are_full)
 {
@@ -469,6 +537,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, replay__says_what_a_capture_lacks);
 	tcase_add_test(tc, replay__refuses_what_cannot_be);
 	tcase_add_test(tc, replay__settle_lets_a_device_finish);
+	tcase_add_test(tc, replay__of_a_device_with_a_watched_descriptor);
 	tcase_add_test(tc, replay__of_the_echo_device_when_rings_are_full);
 }
 

@@ -16,3 +16,9 @@ if(TARGET vmbus::bare) # x86-64
 	add_executable(c_bare ${CMAKE_CURRENT_LIST_DIR}/bare.c)
 	target_link_libraries(c_bare PRIVATE vmbus::bare)
 endif()
+if(TARGET vmbus::uring AND TARGET vmbus::nbd) # built where liburing and libnbd are
+	add_executable(c_store ${CMAKE_CURRENT_LIST_DIR}/store.c)
+	target_link_libraries(c_store PRIVATE vmbus::uring vmbus::nbd)
+	add_executable(c_store_static ${CMAKE_CURRENT_LIST_DIR}/store.c)
+	target_link_libraries(c_store_static PRIVATE vmbus::uring_static vmbus::nbd_static)
+endif()

@@ -272,7 +272,7 @@ static void provide(struct input *in, uint32_t n)
 
 static void provider_says(struct input *in, uint32_t n)
 {
-	struct vmbus__pv_msg msg = { .type = VMBUS_PV_FIRST + take(in, 1) % 20u };
+	struct vmbus__pv_msg msg = { .type = VMBUS_PV_FIRST + take(in, 1) % 21u };
 	const int fds[] = { things.event, things.memfd };
 	const uint32_t count = take(in, 1);
 
@@ -282,6 +282,10 @@ static void provider_says(struct input *in, uint32_t n)
 	msg.gpadl = take(in, 1) % 5u;
 	msg.count = take(in, 1) % 5u;
 	msg.err = take(in, 1) % 3u;
+	if (msg.type == VMBUS_PV_MEMORY) {
+		msg.name[0] = (char)('a' + msg.sub);
+		msg.bytes = msg.gpadl * PAGE;
+	}
 	if (h.socks[n] >= 0)
 		send_any(in, h.socks[n], &msg, fds, count > 250 ? (int)(count - 250) % 3 : 0);
 }
@@ -358,7 +362,7 @@ static struct vmbus__pv_msg parent_msg(struct input *in)
 					 VMBUS_PV_OPEN,	 VMBUS_PV_CLOSE,    VMBUS_PV_GPADL_GONE,
 					 VMBUS_PV_OPEN,	 VMBUS_PV_MODIFY,   VMBUS_PV_SIGNAL,
 					 VMBUS_PV_GPADL, VMBUS_PV_BUS_GONE, VMBUS_PV_BUS,
-					 VMBUS_PV_YIELD, VMBUS_PV_OPEN };
+					 VMBUS_PV_YIELD, VMBUS_PV_OPEN,	    VMBUS_PV_MEMORY_IS };
 	struct vmbus__pv_msg msg = { .type = types[take(in, 1) % sizeof(types)] };
 	uint32_t i;
 
@@ -381,6 +385,9 @@ static struct vmbus__pv_msg parent_msg(struct input *in)
 		msg.access = 3;
 		msg.gpa = 0;
 		msg.bytes = PAGES * PAGE;
+	} else if (msg.type == VMBUS_PV_MEMORY_IS) {
+		msg.bytes = (take(in, 1) % 3u) * PAGE;
+		msg.code = take(in, 1) % 4u ? 0 : take(in, 1);
 	}
 	return msg;
 }
@@ -390,7 +397,7 @@ static void parent_says(struct input *in, int sock, bool resumable)
 	struct vmbus__pv_msg msg = parent_msg(in);
 	int fds[4], count = 0;
 
-	if (msg.type == VMBUS_PV_REGION)
+	if (msg.type == VMBUS_PV_REGION || (msg.type == VMBUS_PV_MEMORY_IS && msg.bytes))
 		fds[count++] = things.memfd;
 	if (msg.type == VMBUS_PV_OPEN) {
 		msg.flags = VMBUS_PV_LISTENER | (resumable ? VMBUS_PV_JOURNAL : 0) |
@@ -417,10 +424,28 @@ static void scribble(struct input *in)
 		things.mem[8 * PAGE + take(in, 2) % (8 * PAGE)] = (uint8_t)take(in, 1);
 }
 
+/* Ask for memory; the answer may be there already, or come too late. */
+static bool ask(struct input *in, struct vmbus_provider *provider)
+{
+	const uint32_t how = take(in, 1);
+	int fd = -1, got;
+
+	if (how % 4u)
+		return true;
+	got = how % 8u ? vmbus_provider_memory_free(provider, "a")
+		       : vmbus_provider_memory(provider, "a", PAGE, &fd);
+	check((fd >= 0) == (how % 8u == 0 && got == 0));
+	if (fd >= 0)
+		close(fd);
+	return got != VMBUS_E_PEER;
+}
+
 static void fuzz_client(struct input *in, bool resumable)
 {
 	struct vmbus_vsp vsp = *vmbus_echo_vsp();
-	struct vmbus_provider_opts opts = { .struct_bytes = sizeof(opts), .vsp = &vsp };
+	struct vmbus_provider_opts opts = {
+		.struct_bytes = sizeof(opts), .vsp = &vsp, .timeout_ns = 1000, .spin_ns = 1000
+	};
 	struct vmbus_provider *provider;
 	uint32_t ops, i, calls;
 	int pair[2], got = 0;
@@ -434,10 +459,13 @@ static void fuzz_client(struct input *in, bool resumable)
 		parent_says(in, pair[1], resumable);
 		if (take(in, 1) % 4u == 0)
 			scribble(in);
+		if (!ask(in, provider))
+			break;
 		calls = 1u + take(in, 1) % 6u;
 		for (i = 0; i < calls; i++) {
-			got = vmbus_provider_dispatch(provider, 1u + i * 16u);
-			check(got >= 0 || got == VMBUS_E_PEER);
+			got = i % 2u ? vmbus_provider_wait(provider, 0)
+				     : vmbus_provider_dispatch(provider, 1u + i * 16u);
+			check(got >= 0 || got == VMBUS_E_PEER || got == VMBUS_E_AGAIN);
 		}
 		hear(pair[1]);
 	}

@@ -28,7 +28,7 @@ enum {
 
 #define LINUX_6_1 0x8100000601000000u
 #define NOW 0x123456789u
-#define OPTIONS 8u /* bits of the choice below */
+#define OPTIONS 9u /* bits of the choice below */
 
 static struct vmbus_hv hv;
 
@@ -46,6 +46,7 @@ static struct vmbus_hv_opts options(unsigned int choice)
 	opts.invariant_tsc = choice & 64;
 	opts.tsc_hz = choice & 128 ? 2000000000 : 0;
 	opts.apic_hz = choice & 128 ? 100000000 : 0;
+	opts.apic_msrs = choice & 256;
 	return opts;
 }
 
@@ -279,7 +280,7 @@ START_TEST(hv_cpuid__every_choice_of_options)
 		must_eq(r[3], (choice & 2 ? 1 << 10 : 0) | (choice & 16 ? 1 << 4 : 0) |
 				      (choice & 128 ? 1 << 8 : 0));
 		must_eq(vmbus_hv_cpuid(&hv, 0x40000004, r), 1);
-		must_eq(r[0], choice & 32 ? 0 : 1 << 9);
+		must_eq(r[0], (choice & 32 ? 0 : 1 << 9) | (choice & 256 ? 1 << 3 : 0));
 		must_eq(r[1], 0xFFFFFFFF);
 		must_eq(r[2] | r[3], 0);
 	}

@@ -82,6 +82,7 @@ static bool flag(struct options *opts, const char *word)
 		{ "echo", &opts->echo }, { "flood", &opts->flood },
 		{ "poll", &opts->poll }, { "completions", &opts->completions },
 		{ "keep", &opts->keep }, { "wait", &opts->wait },
+		{ "disk", &opts->disk },
 	};
 	uint32_t i;
 
@@ -110,7 +111,7 @@ static bool take(struct options *opts, const char *word)
 
 static void defaults(struct options *opts)
 {
-	if (!opts->echo && !opts->flood)
+	if (!opts->echo && !opts->flood && !opts->disk)
 		opts->echo = true;
 	if (!opts->windows_n) {
 		opts->windows[0] = 64;

@@ -20,7 +20,7 @@
 
 /* Options, from the command line. */
 struct options {
-	bool echo, flood;
+	bool echo, flood, disk;
 	bool poll;	  /* no interrupts */
 	bool completions; /* the echo client asks for completions */
 	bool keep;	  /* leave the connection as it is at the end */
@@ -107,6 +107,9 @@ const char *machine_command_line(const uint8_t *zero_page);
 
 /* Connect, open, move packets, disconnect.  Fails by itself. */
 void run_echo(const struct options *opts, struct vmbus_bare *bare, uint8_t *heap, size_t bytes);
+/* Connect, write a disk, read and compare it, disconnect: packets requests, windows[0] at once, on so
+   many channels.  Fails by itself. */
+void run_disk(const struct options *opts, struct vmbus_bare *bare);
 /* Random registers, hypercalls, leaves and ports; scratch is memory that may be overwritten. */
 void run_flood(const struct options *opts, uint8_t *scratch, size_t bytes);
 

@@ -38,6 +38,8 @@ struct play {
 	struct vmbus_ring_rx rx;
 	_Alignas(64) uint8_t buf[65536];
 	struct vmbus__pv_msg answer; /* to PROVIDE */
+	uint64_t timeout_ns;
+	uint64_t spin_ns;
 };
 
 static unsigned int opens, closes, packets;
@@ -101,6 +103,8 @@ static inline int attach(struct play *p, void *ctx)
 					    .name = "test",
 					    .vsp = &p->vsp,
 					    .ctx = ctx,
+					    .timeout_ns = p->timeout_ns,
+					    .spin_ns = p->spin_ns,
 					    .log = on_log,
 					    .why = why,
 					    .why_bytes = sizeof(why) };

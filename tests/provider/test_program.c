@@ -131,8 +131,8 @@ END_TEST
 
 static pid_t test_pid; /* getppid() is not on the list */
 
-/* What happens to a process in the sandbox that does this. */
-static int end_of(void (*what)(void))
+/* What happens to a process in the sandbox, with further calls allowed, that does this. */
+static int end_with(const int *calls, uint32_t n, void (*what)(void))
 {
 	pid_t pid;
 	int status;
@@ -141,13 +141,18 @@ static int end_of(void (*what)(void))
 	pid = fork();
 	must(pid >= 0);
 	if (pid == 0) {
-		if (vmbus_provider_sandbox())
+		if (n ? vmbus_provider_sandbox_more(calls, n) : vmbus_provider_sandbox())
 			_exit(50);
 		what();
 		_exit(0);
 	}
 	must_eq(waitpid(pid, &status, 0), pid);
 	return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static int end_of(void (*what)(void))
+{
+	return end_with(NULL, 0, what);
 }
 
 static void does_nothing(void)
@@ -216,6 +221,7 @@ static void works(void)
 	free(heap);
 	(void)now_ns();
 	(void)fcntl(2, F_GETFL);
+	close(fcntl(2, F_DUPFD_CLOEXEC, 3));
 	(void)raise(0);
 	fprintf(stderr, "%s", "");
 	exit(7);
@@ -238,6 +244,40 @@ START_TEST(provider_sandbox__kills_for_what_serving_does_not_take)
 		vmbus_test_at("row %u", i);
 		must_eq(end_of(forbidden[i]), -SIGSYS);
 	}
+}
+END_TEST
+
+START_TEST(provider_sandbox_more__allows_what_it_names)
+{
+	int calls[129];
+	uint32_t i;
+
+	if (SANITIZED)
+		VMBUS_TEST_SKIP("sanitizers make calls of their own");
+	if (end_of(does_nothing) == 50)
+		VMBUS_TEST_SKIP("no seccomp here");
+	for (i = 0; i < 129; i++)
+		calls[i] = SYS_openat;
+	must_eq(end_with(calls, 1, opens), 0);
+	must_eq(end_with(calls, 1, works), 7);
+	must_eq(end_with(calls, 1, connects), -SIGSYS);
+	calls[0] = SYS_socket;
+	must_eq(end_with(calls, 1, connects), 0);
+	must_eq(end_with(calls, 1, opens), -SIGSYS);
+	calls[0] = SYS_mmap; /* they are looked at by their arguments all the same */
+	calls[1] = SYS_mprotect;
+	calls[2] = SYS_tgkill;
+	calls[3] = SYS_fcntl;
+	must_eq(end_with(calls, 128, opens), 0); /* the last of as many as can be */
+	must_eq(end_with(calls, 128, works), 7);
+	must_eq(end_with(calls, 128, connects), -SIGSYS);
+	must_eq(end_with(calls, 128, maps_code), -SIGSYS);
+	must_eq(end_with(calls, 128, makes_code), -SIGSYS);
+	must_eq(end_with(calls, 128, kills), -SIGSYS);
+	must_eq(end_with(calls, 128, gets_signals_for_another), -SIGSYS);
+	must_eq(vmbus_provider_sandbox_more(calls, 129), VMBUS_E_RANGE);
+	calls[0] = -1;
+	must_eq(vmbus_provider_sandbox_more(calls, 1), VMBUS_E_RANGE);
 }
 END_TEST
 
@@ -277,6 +317,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vmbus_provider__serves_and_is_taken_over);
 	tcase_add_test(tc, vmbus_provider__says_why_it_cannot_attach);
 	tcase_add_test(tc, provider_sandbox__kills_for_what_serving_does_not_take);
+	tcase_add_test(tc, provider_sandbox_more__allows_what_it_names);
 	tcase_add_test(tc, provider_sandbox__leaves_what_serving_takes);
 }
 VMBUS_TEST_MAIN("provider.program", tests)

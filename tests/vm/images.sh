@@ -39,18 +39,36 @@ download() {
 	(cd "$out/debs" && apt-get "${apt_options[@]}" -q download "$package" >"$out/apt.log" 2>&1 </dev/null)
 }
 
-# fetch FLAVOUR: its kernel and the modules that the tests load are in $out/kernels/FLAVOUR.
-# Without it: $why tells the reason.
+# Modules that the tests load, as patterns of their paths.
+wanted_modules() {
+	local name
+	printf '%s\n' '*/irqbypass.ko' '*/arch/x86/kvm/*.ko' '*/drivers/hv/*.ko' '*/drivers/virtio/virtio*.ko'
+	for name in uio uio_hv_generic scsi_common scsi_mod scsi_transport_fc sd_mod sg hv_storvsc virtio_scsi \
+		virtio_blk crct10dif_common crct10dif_generic crc-t10dif crc64 crc64_rocksoft_generic \
+		crc64-rocksoft t10-pi crc16 mbcache jbd2 crc32c_generic ext4; do
+		echo "*/$name.ko"
+	done
+}
+
+# fetch FLAVOUR: its kernel and the modules that the tests load are in $out/kernels/FLAVOUR; unpacked
+# again when other modules are wanted.  Without it: $why tells the reason.
 fetch() {
 	local flavour=$1 target=$out/kernels/$1 before deb
-	[ -r "$target/version" ] && return 0
+	if [ -r "$target/version" ]; then
+		wanted_modules | cmp -s - "$target/wanted" && return 0
+		deb=$(find "$out/debs" -name "linux-image-$(cat "$target/version")_*.deb" 2>/dev/null | head -n 1)
+		[ -z "$deb" ] || {
+			unpack_as "$deb" "$target"
+			return
+		}
+	fi
 	for tool in apt-get apt-cache dpkg-deb; do
 		command -v $tool >/dev/null || {
 			why="$tool is missing: kernels come from Debian's archive"
 			return 1
 		}
 	done
-	mkdir -p "$out/debs" "$target.new"
+	mkdir -p "$out/debs"
 	before=$(mktemp "$out/debs/.before.XXXXXX")
 	if ! download "$(metapackage "$flavour")" && ! { own_lists && download "$(metapackage "$flavour")"; }; then
 		why="$(metapackage "$flavour") cannot be downloaded: $(grep -aE '^(E|Err|W):' "$out/apt.log" | tail -n 1)"
@@ -60,24 +78,32 @@ fetch() {
 	deb=$(find "$out/debs" -name '*.deb' -newer "$before" | head -n 1)
 	[ -n "$deb" ] || deb=$(find "$out/debs" -name "$(kernel_package "$(metapackage "$flavour")")_*.deb" | head -n 1)
 	rm -f "$before"
-	unpack "$deb" "$target.new" || {
-		why="$deb cannot be unpacked"
+	unpack_as "$deb" "$target"
+}
+
+unpack_as() {
+	rm -rf "$2.new"
+	mkdir -p "$2.new"
+	unpack "$1" "$2.new" || {
+		why="$1 cannot be unpacked"
 		return 1
 	}
-	rm -rf "$target"
-	mv "$target.new" "$target"
+	rm -rf "$2"
+	mv "$2.new" "$2"
 }
 
 # Only what the tests need: a kernel's modules are 400 MB.
 unpack() {
 	local deb=$1 to=$2 image
-	dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$to" --wildcards './boot/vmlinuz-*' '*/irqbypass.ko' \
-		'*/arch/x86/kvm/*.ko' '*/drivers/hv/*.ko' '*/drivers/uio/uio.ko' '*/drivers/uio/uio_hv_generic.ko' ||
-		return 1
+	# Not every kernel has every module: tar complains of those.
+	wanted_modules >"$to/wanted"
+	dpkg-deb --fsys-tarfile "$deb" |
+		tar -x -C "$to" --wildcards './boot/vmlinuz-*' -T "$to/wanted" 2>/dev/null
 	image=$(echo "$to"/boot/vmlinuz-*)
 	[ -r "$image" ] || return 1
 	mv "$image" "$to/vmlinuz"
 	mkdir "$to/modules"
+	find "$to/lib" -name hv_vmbus.ko | grep -q . || return 1
 	find "$to/lib" -name '*.ko' -exec mv -t "$to/modules" {} +
 	rm -r "${to:?}/lib" "${to:?}/boot"
 	echo "${image##*/vmlinuz-}" >"$to/version"
@@ -110,8 +136,9 @@ with_libraries() {
 inner_image() {
 	local root=$out/tmp/inner flavour mods
 	rm -rf "$root"
-	mkdir -p "$root/bin" "$root/sbin" "$root/dev" "$root/lib/modules"
+	mkdir -p "$root/bin" "$root/sbin" "$root/dev" "$root/lib/modules" "$root/vmtest"
 	cp /bin/busybox "$root/bin/busybox"
+	cp "$here/inner/common" "$root/vmtest/common"
 	ln -s busybox "$root/bin/sh"
 	cp "$here/inner/init" "$root/init"
 	cp "$here/inner/lsvmbus" "$root/bin/lsvmbus"
@@ -124,9 +151,8 @@ inner_image() {
 	for flavour in "$@"; do
 		mods=$root/lib/modules/$(cat "$out/kernels/$flavour/version")
 		mkdir -p "$mods"
-		for module in hv_vmbus hv_utils uio uio_hv_generic; do
-			cp "$out/kernels/$flavour/modules/$module.ko" "$mods/"
-		done
+		find "$out/kernels/$flavour/modules" -name '*.ko' ! -name 'kvm*' ! -name irqbypass.ko \
+			! -name 'hv_balloon.ko' -exec cp -t "$mods" {} +
 		pack "$root" >"$out/kernels/$flavour/initrd"
 		rm -rf "$mods"
 		kexec_image "$flavour"
@@ -145,6 +171,79 @@ kexec_image() {
 	} >"$kernel/initrd-kexec"
 }
 
+# What only scenarios with disks need in the outer machine: the root disk, and QEMU to compare with.
+# What is in the image of all is not here again.
+disk_image() {
+	local root=$out/tmp/disk tool firmware
+	rm -rf "$root"
+	[ "$with_disk" = yes ] || return 0
+	mkdir -p "$root/vm/bin"
+	cp --sparse=always "$out/root.ext4" "$root/vm/"
+	cp "$here/inner/conformance" "$root/vm/"
+	place=vm/bin
+	with_libraries "$root" "$(PATH=$PATH:/usr/sbin:/sbin command -v e2fsck)"
+	if [ "$with_qemu" = yes ]; then
+		with_libraries "$root" "$(command -v qemu-system-x86_64)"
+		mkdir -p "$root/vm/bin/qemu"
+		for firmware in bios-256k.bin linuxboot_dma.bin kvmvapic.bin; do
+			find /usr/share/seabios /usr/share/qemu /usr/lib/ipxe -name $firmware 2>/dev/null | head -n 1 |
+				xargs -r cp -L -t "$root/vm/bin/qemu"
+		done
+	fi
+	(cd "$root" && find . -type f -path '*/lib*' -printf '%P\n') | while read -r tool; do
+		[ ! -e "$1/$tool" ] || rm "$root/$tool"
+	done
+	pack "$root" >"$out/disk.cpio"
+}
+
+# Debian's programs that guests with a root disk use.
+disk_programs='fio mke2fs e2fsck resize2fs blkdiscard fstrim sync iscsi-test-cu sg_inq sg_vpd sg_readcap sg_luns sg_turs
+	sg_requests sg_modes sg_sync sg_start sg_verify sg_unmap sg_write_same sg_persist sg_raw'
+
+# The root disk of guests: an ext4 image with those programs, made without root's rights.
+root_image() {
+	local root=$out/tmp/root tool found have=()
+	for tool in $disk_programs; do
+		found=$(PATH=$PATH:/usr/sbin:/sbin command -v "$tool") || {
+			why="$tool is missing; as root: apt-get install fio sg3-utils libiscsi-bin e2fsprogs"
+			return 1
+		}
+		have+=("$found")
+	done
+	rm -rf "$root"
+	mkdir -p "$root"/{bin,sbin,usr/bin,dev,proc,sys,tmp,run,data,etc,vmtest}
+	cp /bin/busybox "$root/bin/busybox"
+	busybox --list | grep -vxF "$(basename -a "${have[@]}")" | sed "s|.*|$root/bin/&|" |
+		grep -v '/busybox$' | xargs -n 1 ln -s busybox
+	cp "$here/inner/common" "$here/inner/disks" "$root/vmtest/"
+	cp "$here/inner/root-init" "$root/sbin/init"
+	cp "$here/inner/root-poweroff" "$root/sbin/poweroff"
+	cp "$here/inner/lsvmbus" "$out/aid" "$root/bin/"
+	: >"$root/etc/mtab"
+	echo 'root:x:0:0:root:/:/bin/sh' >"$root/etc/passwd"
+	cp /etc/mke2fs.conf "$root/etc/" 2>/dev/null
+	place=usr/bin
+	with_libraries "$root" "${have[@]}"
+	without_icu "$root"
+	rm -f "$out/root.ext4"
+	truncate -s 112M "$out/root.ext4"
+	PATH=$PATH:/usr/sbin:/sbin mke2fs -q -t ext4 -E root_owner=0:0 -d "$root" "$out/root.ext4" || {
+		why="mke2fs cannot make $out/root.ext4"
+		return 1
+	}
+}
+
+# Libraries of libraries of fio's bring 31 MB of tables of the world's alphabets.
+without_icu() {
+	local library version
+	for library in "$1"/lib/*/libicudata.so.* "$1"/usr/lib/*/libicudata.so.*; do
+		[ -r "$library" ] || continue
+		version=${library##*.}
+		echo "const char icudt${version}_dat[16];" |
+			cc -shared -x c - -o "$library" -Wl,-soname,"libicudata.so.$version"
+	done
+}
+
 # The outer machine's, without the list of scenarios.
 outer_image() {
 	local root=$out/tmp/outer flavour
@@ -153,7 +252,7 @@ outer_image() {
 	cp /bin/busybox "$root/bin/busybox"
 	ln -s busybox "$root/bin/sh"
 	cp "$here/outer/init" "$root/init"
-	cp "$here/outer/drive" "$here/outer/scenarios.sh" "$root/vm/"
+	cp "$here/outer/drive" "$here/outer/scenarios.sh" "$here/outer/disks.sh" "$root/vm/"
 	cp "$out/aid" "$root/vm/bin/aid"
 	echo "${VMBUS_VM_APPEND:-}" >"$root/vm/append"
 	echo 'root:x:0:0:root:/root:/bin/sh
@@ -163,6 +262,7 @@ nogroup:x:65534:' >"$root/etc/group"
 	for module in irqbypass kvm kvm-amd; do cp "$out/kernels/cloud/modules/$module.ko" "$root/vm/kvm/"; done
 	place=vm/bin
 	with_libraries "$root" "$build/vmm/vmbus-vmm" "$build/tools/vmbusctl"
+	[ -x "$build/tools/vmbus-blk" ] && with_libraries "$root" "$build/tools/vmbus-blk"
 	[ -x "$build/tools/vmbus-provider" ] && with_libraries "$root" "$build/tools/vmbus-provider"
 	[ -x "$build/bench/vmbus-bench" ] && with_libraries "$root" "$build/bench/vmbus-bench"
 	[ -r "$build/tests/payload/payload" ] && cp "$build/tests/payload/payload" "$root/vm/bin/"
@@ -172,13 +272,15 @@ nogroup:x:65534:' >"$root/etc/group"
 		[ "$with_kexec" = no ] || cp "$out/kernels/$flavour/initrd-kexec" "$root/vm/kernels/$flavour/"
 	done
 	pack "$root" >"$out/outer.cpio"
+	disk_image "$root"
 	if [ "$main_kind" = direct ]; then
 		rm -rf "$out/direct"
 		cp -r "$root/vm" "$out/direct"
+		[ ! -d "$out/tmp/disk/vm" ] || cp -r "$out/tmp/disk/vm/." "$out/direct/"
 	fi
 	# What the results are results of, but for the kernels.
 	images_hash=$({
 		cd "$root" && find . -path ./vm/kernels -prune -o -type f -print0 | sort -z | xargs -0 cat
-		cat "$out/inner.hash"
+		cat "$out/inner.hash" "$here/inner/disks" "$here"/inner/root-*
 	} | sha256sum | cut -c1-16)
 }

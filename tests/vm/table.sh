@@ -39,6 +39,31 @@ table() {
 		echo "full payload-poll-$way 180 scenario_payload $way echo packets=100000 window=64 payload=64 poll"
 		echo "full payload-flood-$way 180 scenario_payload $way flood seconds=60"
 	done
+	for way in "${ways[@]}"; do
+		for cpus in 1 4; do
+			case $way-$cpus in
+			kernel-4) echo "check,full disk-root-$way-$cpus 400 scenario_disk_root cloud $way $cpus shutdown" ;;
+			*) echo "full disk-root-$way-$cpus 400 scenario_disk_root cloud $way $cpus poweroff" ;;
+			esac
+			echo "full disk-fio-$way-$cpus 1000 scenario_disk_fio cloud $way $cpus 16 file"
+		done
+		echo "full disk-root-full-$way 400 scenario_disk_root full $way 2 poweroff"
+		echo "full disk-root-rt-$way 400 scenario_disk_root rt $way 2 poweroff"
+		echo "full disk-fio-4096-$way 1000 scenario_disk_fio cloud $way 2 8 file,sector=4096"
+		echo "full disk-cut-$way 900 scenario_disk_cut $way 2"
+		echo "full disk-cut-files-$way 900 scenario_disk_cut_files $way 2"
+		echo "full disk-trim-$way 400 scenario_disk_trim $way 2"
+		echo "full disk-resize-$way 500 scenario_disk_resize $way 2"
+		echo "full disk-hot-$way 700 scenario_disk_hot $way 4 5"
+		echo "full disk-errors-$way 400 scenario_disk_errors $way 2"
+		echo "full disk-stall-$way 400 scenario_disk_stall $way 2"
+		echo "full disk-reload-$way 600 scenario_disk_reload $way 4 10"
+		echo "full disk-tools-$way 400 scenario_disk_tools $way 2"
+		echo "full disk-conformance-$way 800 scenario_disk_conformance $way 2"
+		echo "full disk-kill-$way 1500 scenario_disk_kill $way 2 200"
+		echo "full disk-upgrade-$way 600 scenario_disk_upgrade $way 2 50"
+	done
+	echo "full disk-bench 900 scenario_disk_bench 1 16"
 	echo "full bench 600 scenario_bench"
 	echo "full messages 120 scenario_messages"
 	echo "check,full nokvm 60 scenario_nokvm"

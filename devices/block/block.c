@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A controller: its disks, and what the embedder may do with them while guests use it.  Whatever
+ * changes is changed with the lock, counted, and told to every channel by its descriptor; the
+ * channels take it up on their own threads, and the last one that lets go of a disk frees it.
+ */
+#include "block/vsp.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SUBS_MAX 64u
+#define DEPTH 256u
+#define DEPTH_MAX 1024u
+#define REQUESTS 1024u
+#define TRANSFER (1u << 20)
+#define TRANSFER_MAX (8u << 20)
+#define LINES_MAX 10u /* of the log in a second */
+#define LINE_BYTES 200u
+
+void vmbus__block_log(struct vmbus_block *block, const char *format, ...)
+{
+	char line[LINE_BYTES];
+	struct timespec now;
+	bool drop;
+	va_list args;
+
+	if (!block->opts.log)
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	pthread_mutex_lock(&block->lock);
+	if (block->log_second != (uint64_t)now.tv_sec) {
+		block->log_second = (uint64_t)now.tv_sec;
+		block->log_lines = 0;
+	}
+	drop = block->log_lines++ >= LINES_MAX;
+	pthread_mutex_unlock(&block->lock);
+	if (drop)
+		return;
+	va_start(args, format);
+	(void)vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	block->opts.log(block->opts.ctx, line);
+}
+
+/* ---- life ---- */
+
+static int take_opts(struct vmbus_block_opts *to, const struct vmbus_block_opts *from)
+{
+	*to = (struct vmbus_block_opts){ .struct_bytes = sizeof(*to) };
+	if (from && from->struct_bytes < sizeof(*from))
+		return VMBUS_E_INVAL;
+	if (from)
+		*to = *from;
+	if (!to->depth)
+		to->depth = DEPTH;
+	if (!to->requests)
+		to->requests = REQUESTS;
+	if (!to->transfer_bytes)
+		to->transfer_bytes = TRANSFER;
+	if (to->subchannels > SUBS_MAX || to->depth > DEPTH_MAX ||
+	    to->requests > VMBUS__REQUESTS_MAX || to->transfer_bytes > TRANSFER_MAX ||
+	    to->transfer_bytes % VMBUS_PAGE_BYTES)
+		return VMBUS_E_RANGE;
+	return 0;
+}
+
+int vmbus_block_create(const struct vmbus_block_opts *opts, struct vmbus_block **made)
+{
+	struct vmbus_block_opts ours;
+	struct vmbus_block *block;
+	const int err = take_opts(&ours, opts);
+
+	if (err)
+		return err;
+	block = calloc(1, sizeof(*block));
+	if (!block)
+		return VMBUS_E_NOMEM;
+	block->opts = ours;
+	block->number = 1;
+	if (pthread_mutex_init(&block->lock, NULL)) {
+		free(block);
+		return VMBUS_E_SYSTEM;
+	}
+	*made = block;
+	return 0;
+}
+
+void vmbus_block_destroy(struct vmbus_block *block)
+{
+	uint32_t t, l;
+
+	if (!block)
+		return;
+	for (t = 0; t < VMBUS__TARGETS; t++)
+		for (l = 0; l < VMBUS__LUNS; l++)
+			(void)vmbus_block_remove(block, (uint8_t)t, (uint8_t)l);
+	(void)pthread_mutex_destroy(&block->lock);
+	free(block);
+}
+
+/* ---- channels are told ---- */
+
+/* Any thread, while the port is there. */
+void vmbus__port_wake(struct vmbus__port *port)
+{
+	const uint64_t one = 1;
+
+	vmbus__st32_relaxed(&port->look, 1); /* BLOCKLIST.tell */
+	(void)!write(port->event_fd, &one, sizeof(one));
+}
+
+/* Lock: the list is another one, or a disk in it; attention for its guests, or 0. */
+static void changed(struct vmbus_block *block, uint8_t target, uint8_t lun, uint64_t attention)
+{
+	vmbus__a64 *const number = vmbus__as_a64(&block->number);
+	struct vmbus__nexus *nexus;
+	struct vmbus__port *port;
+
+	vmbus__st64_relaxed(number, vmbus__ld64_relaxed(number) + 1u); /* BLOCKLIST.tell */
+	for (nexus = block->nexuses; nexus; nexus = nexus->next) {
+		if (attention)
+			(void)vmbus__or64_release(vmbus__as_a64(&nexus->ua[target][lun]),
+						  attention); /* UNITATT.set */
+		else
+			vmbus__st64_relaxed(vmbus__as_a64(&nexus->ua[target][lun]),
+					    0);	      /* UNITATT.set */
+		vmbus__st32_relaxed(&nexus->tell, 1); /* BLOCKLIST.tell */
+	}
+	for (port = block->ports; port; port = port->next)
+		vmbus__port_wake(port);
+}
+
+/* A number that stands for the disks that there are, never 0. */
+uint64_t vmbus__block_fingerprint(struct vmbus_block *block)
+{
+	uint64_t h = UINT64_MAX;
+	uint32_t t, l;
+
+	pthread_mutex_lock(&block->lock);
+	for (t = 0; t < VMBUS__TARGETS; t++)
+		for (l = 0; l < VMBUS__LUNS; l++) {
+			const struct vmbus__unit *const unit = block->place[t][l].unit;
+			uint64_t bytes;
+
+			if (!unit)
+				continue;
+			bytes = vmbus__ld64_relaxed(
+				vmbus__as_a64c(&unit->disk.bytes)); /* DISKSIZE.read */
+			h = vmbus__block_mix(h, t << 8 | l, 2);
+			h = vmbus__block_mix(h, bytes, 8);
+			h = vmbus__block_mix(h, unit->disk.sector_shift, 1);
+			h = vmbus__block_mix(h, unit->disk.read_only, 1);
+		}
+	pthread_mutex_unlock(&block->lock);
+	return h ? h : 1;
+}
+
+/* ---- disks ---- */
+
+/* A view of it was closed, or its address has let go of it. */
+void vmbus__unit_put(struct vmbus_block *block, struct vmbus__unit *unit)
+{
+	struct vmbus__place *const place = unit->place;
+	const struct vmbus__disk *const disk = &unit->disk;
+	bool last, left = false;
+
+	pthread_mutex_lock(&block->lock);
+	last = --unit->refs == 0;
+	if (last && --place->alive == 0 && place->leaving) {
+		place->leaving = false;
+		left = true;
+	}
+	pthread_mutex_unlock(&block->lock);
+	if (left && block->opts.removed)
+		block->opts.removed(block->opts.ctx, disk->target, disk->lun, &disk->store);
+	if (last)
+		free(unit);
+}
+
+static struct vmbus__place *place_of(const struct vmbus_block *block, uint8_t target, uint8_t lun)
+{
+	return target < VMBUS__TARGETS ? (struct vmbus__place *)&block->place[target][lun] : NULL;
+}
+
+/* Lock. */
+static void put_at(struct vmbus__place *place, struct vmbus__unit *unit)
+{
+	unit->place = place;
+	unit->refs = 1;
+	place->unit = unit;
+	place->alive++;
+}
+
+int vmbus_block_add(struct vmbus_block *block, const struct vmbus_block_disk *disk)
+{
+	struct vmbus__unit *const unit = calloc(1, sizeof(*unit));
+	struct vmbus__place *place;
+	int err;
+
+	if (!unit)
+		return VMBUS_E_NOMEM;
+	err = vmbus__disk_make(&unit->disk, disk, block->opts.transfer_bytes);
+	if (err) {
+		free(unit);
+		return err;
+	}
+	pthread_mutex_lock(&block->lock);
+	unit->read_only = disk->read_only;
+	place = place_of(block, disk->target, disk->lun);
+	if (place->alive) {
+		err = VMBUS_E_STATE;
+	} else {
+		memset(place->count, 0, sizeof(place->count));
+		put_at(place, unit);
+		changed(block, disk->target, disk->lun, 0);
+	}
+	pthread_mutex_unlock(&block->lock);
+	if (err)
+		free(unit);
+	return err;
+}
+
+int vmbus_block_remove(struct vmbus_block *block, uint8_t target, uint8_t lun)
+{
+	struct vmbus__place *const place = place_of(block, target, lun);
+	struct vmbus__unit *unit;
+
+	if (!place)
+		return VMBUS_E_RANGE;
+	pthread_mutex_lock(&block->lock);
+	unit = place->unit;
+	if (unit) {
+		place->unit = NULL;
+		place->leaving = true;
+		changed(block, target, lun, 0);
+	}
+	pthread_mutex_unlock(&block->lock);
+	if (!unit)
+		return VMBUS_E_RANGE;
+	vmbus__unit_put(block, unit);
+	return 0;
+}
+
+static bool same_limits(const struct vmbus_store_info *a, const struct vmbus_store_info *b)
+{
+	return a->flags == b->flags && a->block_bytes == b->block_bytes &&
+	       a->discard_bytes == b->discard_bytes && a->align_bytes == b->align_bytes;
+}
+
+/*
+ * Lock.  What the SCSI layer reads of a disk does not change, but for the size; so a store that
+ * tells something else of itself becomes another disk at the same address.
+ *
+ * Returns the one that was there, or NULL when only the size has changed.
+ */
+static struct vmbus__unit *renew(struct vmbus__place *place, struct vmbus__unit *fresh,
+				 const struct vmbus_store_info *info, uint64_t bytes)
+{
+	struct vmbus__unit *const old = place->unit;
+
+	vmbus__st64_relaxed(vmbus__as_a64(&old->disk.bytes), bytes); /* DISKSIZE.set */
+	if (same_limits(&old->disk.info, info))
+		return NULL;
+	*fresh = *old;
+	fresh->disk.info = *info;
+	fresh->disk.read_only = old->read_only || (info->flags & VMBUS_STORE_READ_ONLY) ||
+				!old->disk.store.ops->write;
+	put_at(place, fresh);
+	return old;
+}
+
+int vmbus_block_resized(struct vmbus_block *block, uint8_t target, uint8_t lun)
+{
+	struct vmbus__unit *const fresh = calloc(1, sizeof(*fresh));
+	struct vmbus__place *const place = place_of(block, target, lun);
+	struct vmbus__unit *old = NULL;
+	struct vmbus_store_info info;
+	uint64_t bytes = 0;
+	int err = place ? 0 : VMBUS_E_RANGE;
+
+	if (!fresh)
+		return VMBUS_E_NOMEM;
+	if (!err) {
+		pthread_mutex_lock(&block->lock);
+		err = place->unit ? vmbus__disk_ask(&place->unit->disk.store, &info)
+				  : VMBUS_E_RANGE;
+		if (!err)
+			err = vmbus__disk_size(&place->unit->disk, &info, &bytes);
+		if (!err) {
+			old = renew(place, fresh, &info, bytes);
+			changed(block, target, lun,
+				VMBUS__UA_CAPACITY | (old ? VMBUS__UA_LIMITS : 0));
+		}
+		pthread_mutex_unlock(&block->lock);
+	}
+	if (old)
+		vmbus__unit_put(block, old);
+	else
+		free(fresh);
+	return err;
+}
+
+/* ---- counters ---- */
+
+/* Lock.  What one channel has counted of an address. */
+static void add_view(uint64_t *count, struct vmbus_block_stats *stats,
+		     const struct vmbus__view *view)
+{
+	uint32_t i;
+
+	for (i = 0; i < VMBUS__COUNTS; i++)
+		count[i] +=
+			vmbus__ld64_relaxed(vmbus__as_a64c(&view->count[i])); /* BLOCKSTAT.read */
+	stats->in_flight += (uint32_t)vmbus__ld64_relaxed(
+		vmbus__as_a64c(&view->shown_in_flight)); /* BLOCKSTAT.read */
+}
+
+static void add_port(uint64_t *count, struct vmbus_block_stats *stats,
+		     const struct vmbus__port *port, const struct vmbus__place *place)
+{
+	const struct vmbus__disk *const disk = &place->unit->disk;
+	const struct vmbus__view *const view = port->views[disk->target][disk->lun];
+	const struct vmbus__view *gone;
+
+	if (view)
+		add_view(count, stats, view);
+	for (gone = port->gone; gone; gone = gone->next)
+		if (gone->unit->place == place)
+			add_view(count, stats, gone);
+}
+
+static void show(struct vmbus_block_stats *stats, const uint64_t *count)
+{
+	stats->reads = count[VMBUS__COUNT_READS];
+	stats->writes = count[VMBUS__COUNT_WRITES];
+	stats->flushes = count[VMBUS__COUNT_FLUSHES];
+	stats->discards = count[VMBUS__COUNT_DISCARDS];
+	stats->read_bytes = count[VMBUS__COUNT_READ_BYTES];
+	stats->written_bytes = count[VMBUS__COUNT_WRITTEN_BYTES];
+	stats->discarded_bytes = count[VMBUS__COUNT_DISCARDED_BYTES];
+	stats->others = count[VMBUS__COUNT_OTHERS];
+	stats->failed = count[VMBUS__COUNT_FAILED];
+	stats->refused = count[VMBUS__COUNT_REFUSED];
+}
+
+int vmbus_block_stats(const struct vmbus_block *block, uint8_t target, uint8_t lun,
+		      struct vmbus_block_stats *stats)
+{
+	struct vmbus__place *const place = place_of(block, target, lun);
+	pthread_mutex_t *const lock = (pthread_mutex_t *)&block->lock;
+	uint64_t count[VMBUS__COUNTS];
+	const struct vmbus__port *port;
+	int err = VMBUS_E_RANGE;
+
+	if (!place)
+		return err;
+	pthread_mutex_lock(lock);
+	if (place->unit) {
+		memset(stats, 0, sizeof(*stats));
+		memcpy(count, place->count, sizeof(count));
+		for (port = block->ports; port; port = port->next)
+			add_port(count, stats, port, place);
+		show(stats, count);
+		stats->bytes = vmbus__ld64_relaxed(
+			vmbus__as_a64c(&place->unit->disk.bytes)); /* DISKSIZE.read */
+		err = 0;
+	}
+	pthread_mutex_unlock(lock);
+	return err;
+}

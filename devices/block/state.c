@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What outlives a process: the words in a channel's journal, from which the next process goes on,
+ * and the saved state of a channel.  Both are hostile when they are read.
+ *
+ * What the guest knows of the disks is in neither.  A number that stands for the list of disks, as
+ * it was when the guest was last told to look and had looked, tells whether it has to be told
+ * again.
+ */
+#include "block/vsp.h"
+
+#include <string.h>
+
+#define FORM 1u
+#define HEAD_BYTES 24u
+#define ATTENTION_BYTES 4u
+#define REPLY_BYTES (12u + VMBUS__STOR_BYTES)
+#define SUBS_MAX 64u
+
+/* The words of a primary channel; those of a sub-channel are zero. */
+struct own {
+	uint64_t state;
+	uint64_t told; /* 0: the guest is to be told */
+};
+
+/* Form in the upper byte, then the state 1, version 2, sub-channels 2, zeroes 2. */
+uint64_t vmbus__state_word(const struct vmbus__nexus *nexus)
+{
+	return (uint64_t)FORM << 56 | (uint64_t)nexus->state << 48 |
+	       (uint64_t)nexus->version << 32 | (uint64_t)nexus->subs << 16;
+}
+
+static bool is_version(uint16_t version)
+{
+	return version == VMBUS__STOR_WIN10 || version == VMBUS__STOR_BLUE ||
+	       version == VMBUS__STOR_WIN8 || version == VMBUS__STOR_WIN7 ||
+	       version == VMBUS__STOR_WIN6;
+}
+
+/* Returns whether it can be.  0 is the word of a channel on which nothing was said. */
+bool vmbus__state_set(struct vmbus__nexus *nexus, uint64_t word)
+{
+	const uint8_t state = (uint8_t)(word >> 48 & 0xFFu);
+	const uint16_t version = (uint16_t)(word >> 32 & 0xFFFFu);
+	const uint16_t subs = (uint16_t)(word >> 16 & 0xFFFFu);
+
+	if (word == 0)
+		return true;
+	if (word >> 56 != FORM || state > VMBUS__INIT_READY || (word & 0xFFFFu) ||
+	    subs > SUBS_MAX || (subs && state < VMBUS__INIT_END) ||
+	    (state >= VMBUS__INIT_PROPERTIES ? !is_version(version) : version != 0))
+		return false;
+	nexus->state = state;
+	nexus->version = version;
+	nexus->subs = subs;
+	return true;
+}
+
+void vmbus__state_note(struct vmbus__port *port)
+{
+	struct own *const own = vmbus_chan_own(port->chan);
+
+	if (own)
+		vmbus__st64_relaxed(vmbus__as_a64(&own->state), /* BLOCKOWN.note */
+				    vmbus__state_word(port->nexus));
+}
+
+void vmbus__state_note_told(struct vmbus__port *port, uint64_t told)
+{
+	struct own *const own = vmbus_chan_own(port->chan);
+
+	if (own)
+		vmbus__st64_relaxed(vmbus__as_a64(&own->told), told); /* BLOCKOWN.note */
+}
+
+/* A guest that was ready goes on; if the disks are not those that it knows, it is told to look. */
+static void go_on(struct vmbus__port *port, uint64_t told)
+{
+	struct vmbus__nexus *const nexus = port->nexus;
+	uint32_t t, l;
+
+	if (nexus->state != VMBUS__INIT_READY)
+		return;
+	if (told != vmbus__block_fingerprint(port->block)) {
+		for (t = 0; t < VMBUS__TARGETS; t++)
+			for (l = 0; l < VMBUS__LUNS; l++)
+				if (port->views[t][l])
+					(void)vmbus__or64_release(
+						vmbus__as_a64(&nexus->ua[t][l]),
+						VMBUS__UA_CAPACITY); /* UNITATT.set */
+		vmbus__st32_relaxed(&nexus->tell, 1);		     /* BLOCKLIST.tell */
+		vmbus__port_wake(port);
+	}
+	vmbus__nexus_ready(port);
+}
+
+int vmbus__state_resume(struct vmbus__port *port)
+{
+	const struct own *const own = vmbus_chan_own(port->chan);
+
+	if (!own)
+		return 0;
+	if (!vmbus__state_set(port->nexus,
+			      vmbus__ld64_relaxed(vmbus__as_a64c(&own->state)))) /* BLOCKOWN.read */
+		return VMBUS_E_INVAL;
+	port->nexus->repeat = true;
+	go_on(port, vmbus__ld64_relaxed(vmbus__as_a64c(&own->told))); /* BLOCKOWN.read */
+	return 0;
+}
+
+/* ---- saved states ---- */
+
+static uint8_t *put(uint8_t *to, uint32_t bytes, uint64_t v)
+{
+	vmbus__stor_put(to, bytes, v);
+	return to + bytes;
+}
+
+static uint32_t length(const struct vmbus__queue *queue)
+{
+	const struct vmbus__task *task;
+	uint32_t n = 0;
+
+	for (task = queue->first; task; task = task->next)
+		n++;
+	return n;
+}
+
+static uint32_t attentions(const struct vmbus__nexus *nexus, uint8_t *to, uint32_t room)
+{
+	uint32_t n = 0, t, l;
+
+	for (t = 0; t < VMBUS__TARGETS; t++)
+		for (l = 0; l < VMBUS__LUNS; l++) {
+			const uint64_t bits = vmbus__ld64_relaxed(
+				vmbus__as_a64c(&nexus->ua[t][l])); /* UNITATT.take */
+
+			if (!bits)
+				continue;
+			if (n < room) {
+				to[0] = (uint8_t)t;
+				to[1] = (uint8_t)l;
+				to[2] = (uint8_t)(bits & 0xFFu);
+				to[3] = 0;
+				to += ATTENTION_BYTES;
+			}
+			n++;
+		}
+	return n;
+}
+
+static uint8_t *put_replies(uint8_t *to, const struct vmbus__queue *queue)
+{
+	const struct vmbus__task *task;
+
+	for (task = queue->first; task; task = task->next) {
+		to = put(put(to, 8, task->id), 4, task->reply_bytes);
+		memcpy(to, task->reply, VMBUS__STOR_BYTES);
+		to += VMBUS__STOR_BYTES;
+	}
+	return to;
+}
+
+/* What waits for the primary channel is asked again by the guest: it is answered BUSY. */
+static uint8_t *put_held(uint8_t *to, const struct vmbus__queue *queue)
+{
+	const struct vmbus__stor_head head = { .op = VMBUS__STOR_COMPLETE_IO,
+					       .status = VMBUS__STOR_DEVICE_BUSY };
+	const struct vmbus__stor_srb srb = { .srb_status = VMBUS__SRB_BUSY,
+					     .scsi_status = VMBUS__SCSI_BUSY,
+					     .cdb_bytes = VMBUS__SRB_CDB_BYTES,
+					     .sense_bytes = VMBUS__SRB_SENSE_BYTES };
+	const struct vmbus__task *task;
+
+	for (task = queue->first; task; task = task->next) {
+		to = put(put(to, 8, task->id), 4, task->reply_bytes);
+		vmbus__stor_head_put(to, &head);
+		vmbus__stor_answer_put(to, &srb);
+		to += VMBUS__STOR_BYTES;
+	}
+	return to;
+}
+
+int vmbus__state_save(struct vmbus_chan *chan, void *buf, size_t bytes)
+{
+	struct vmbus__port *const port = vmbus_chan_priv(chan);
+	struct vmbus__nexus *const nexus = port->nexus;
+	const uint32_t held = length(&port->held), replies = held + length(&port->replies);
+	const uint32_t marks = port->primary ? attentions(nexus, NULL, 0) : 0;
+	const size_t need =
+		HEAD_BYTES + (size_t)marks * ATTENTION_BYTES + (size_t)replies * REPLY_BYTES;
+	const bool told = !vmbus__ld32_relaxed(&nexus->tell); /* BLOCKLIST.look */
+	uint8_t *to = buf;
+
+	if (port->under_way > held)
+		return VMBUS_E_AGAIN;
+	if (need > bytes)
+		return VMBUS_E_RANGE;
+	to = put(to, 8, port->primary ? vmbus__state_word(nexus) : 0);
+	to = put(to, 8, port->primary && told ? vmbus__block_fingerprint(port->block) : 0);
+	to = put(put(to, 4, marks), 4, replies);
+	/* Another thread may add to them meanwhile; that guest is told to look. */
+	if (marks && attentions(nexus, to, marks) < marks)
+		return VMBUS_E_AGAIN;
+	to = put_replies(to + (size_t)marks * ATTENTION_BYTES, &port->replies);
+	to = put_held(to, &port->held);
+	return (int)(to - (uint8_t *)buf);
+}
+
+static bool take_attentions(struct vmbus__nexus *nexus, const uint8_t *from, uint32_t n)
+{
+	for (; n; n--, from += ATTENTION_BYTES) {
+		if (from[0] >= VMBUS__TARGETS || from[3] || from[2] == 0 ||
+		    from[2] & ~(VMBUS__UA_CAPACITY | VMBUS__UA_LIMITS))
+			return false;
+		(void)vmbus__or64_release(vmbus__as_a64(&nexus->ua[from[0]][from[1]]),
+					  from[2]); /* UNITATT.set */
+	}
+	return true;
+}
+
+static bool take_replies(struct vmbus__port *port, const uint8_t *from, uint32_t n)
+{
+	for (; n; n--, from += REPLY_BYTES) {
+		struct vmbus__task *const task = vmbus__task_take(port);
+		const uint64_t bytes = vmbus__stor_get(from + 8, 4);
+
+		if (!task || bytes < 16 || bytes > VMBUS__STOR_BYTES)
+			return false;
+		task->id = vmbus__stor_get(from, 8);
+		task->at = VMBUS__NOWHERE;
+		task->reply_bytes = (uint8_t)bytes;
+		memcpy(task->reply, from + 12, VMBUS__STOR_BYTES);
+		vmbus__queue_add(&port->replies, task);
+	}
+	return true;
+}
+
+int vmbus__state_restore(struct vmbus__port *port, const void *buf, size_t bytes)
+{
+	const uint8_t *const from = buf;
+	uint64_t word, marks, replies;
+	size_t left;
+
+	if (bytes < HEAD_BYTES)
+		return VMBUS_E_INVAL;
+	left = bytes - HEAD_BYTES;
+	word = vmbus__stor_get(from, 8);
+	marks = vmbus__stor_get(from + 16, 4);
+	replies = vmbus__stor_get(from + 20, 4);
+	if (marks > left / ATTENTION_BYTES)
+		return VMBUS_E_INVAL;
+	left -= (size_t)marks * ATTENTION_BYTES;
+	if (left % REPLY_BYTES || replies != left / REPLY_BYTES)
+		return VMBUS_E_INVAL;
+	if (!port->primary && (word || marks || vmbus__stor_get(from + 8, 8)))
+		return VMBUS_E_INVAL;
+	if (!vmbus__state_set(port->nexus, word) ||
+	    !take_attentions(port->nexus, from + HEAD_BYTES, (uint32_t)marks) ||
+	    !take_replies(port, from + HEAD_BYTES + (size_t)marks * ATTENTION_BYTES,
+			  (uint32_t)replies))
+		return VMBUS_E_INVAL;
+	if (port->primary)
+		go_on(port, vmbus__stor_get(from + 8, 8));
+	vmbus__task_send_replies(port);
+	return 0;
+}
