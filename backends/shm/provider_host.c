@@ -150,6 +150,8 @@ static uint64_t next_time(const struct vmbus_provider_host *host)
 	for (i = 0; i < 2u * VMBUS_PVH_DEVICES_MAX; i++) {
 		const struct vmbus__pvh_session *const s = host->sessions[i];
 
+		if (s && s->dying && s->die_by)
+			sooner(&at, s->die_by);
 		if (!s || s->dead || s->exited)
 			continue;
 		if (s->retry_at)
@@ -160,7 +162,7 @@ static uint64_t next_time(const struct vmbus_provider_host *host)
 			sooner(&at, s->blocked_at + answer);
 		if (s->yielding)
 			sooner(&at, s->yield_at + answer);
-		if (s->takes_over)
+		if (s->takes_over && !s->device->session->dead)
 			sooner(&at, s->ready_by);
 	}
 	for (device = host->devices; device; device = device->next)
@@ -195,7 +197,8 @@ static const char *late(const struct vmbus__pvh_session *s, uint64_t now)
 		return "it does not read its socket";
 	if (s->yielding && now >= s->yield_at + answer)
 		return "it does not give way";
-	if (s->takes_over && !s->device->session->yielding && now >= s->ready_by)
+	if (s->takes_over && !s->device->session->yielding && !s->device->session->dead &&
+	    now >= s->ready_by)
 		return "it was not ready to take over in time";
 	return NULL;
 }
@@ -208,6 +211,8 @@ static void look_at_session(struct vmbus_provider_host *host, uint32_t slot, uin
 
 	if (!s)
 		return;
+	if (s->dying && s->die_by && now >= s->die_by)
+		vmbus__pvh_session_lives_on(s);
 	if (s->retry_at && now >= s->retry_at) {
 		s->retry_at = 0;
 		vmbus__pvh_kick(host);

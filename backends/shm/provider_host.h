@@ -133,14 +133,15 @@ struct vmbus__pvh_session {
 	bool takes_over; /* it is the next one */
 	bool yielding;	 /* YIELD is due, or was told */
 	bool told_yield;
-	bool dead;   /* ended; freed at the end of the dispatch */
-	bool dying;  /* thrown out and killed: kept until the pidfd says that it is dead */
+	bool dead; /* ended; freed at the end of the dispatch */
+	bool dying; /* thrown out, killed or not ours to kill: kept until the pidfd says that it is dead */
 	bool lied;   /* thrown out for what it said: no more of that is read */
 	bool exited; /* the process is dead; its last words are read */
 	bool unsure; /* thrown out, and it may live on: nobody resumes what it had */
 	bool readable;
 	bool blocked;	     /* the socket had no room */
 	bool watched_out;    /* EPOLLOUT is on */
+	uint64_t die_by;     /* dying, and not killed: then it counts as one that lives on */
 	uint64_t blocked_at; /* since when */
 	uint64_t retry_at;   /* we lacked something to tell it more */
 	uint32_t last_words; /* read since it exited */
@@ -223,6 +224,7 @@ void vmbus__pvh_take(struct vmbus_provider_host *host, int sock, const struct vm
 void vmbus__pvh_session_start(struct vmbus_provider_host *host, int sock,
 			      const struct vmbus__pv_msg *msg);
 /* The process is dead. */
+void vmbus__pvh_session_lives_on(struct vmbus__pvh_session *session);
 void vmbus__pvh_session_exited(struct vmbus__pvh_session *session);
 /* It is gone: it left, died, or (why) is thrown out. */
 void vmbus__pvh_session_lost(struct vmbus__pvh_session *session, bool left, const char *why);

@@ -35,13 +35,44 @@ bool vmbus__pvh_hung_up(const struct vmbus__pvh_session *session)
 	return poll(&at, 1, 0) == 1 && at.revents & POLLHUP;
 }
 
-/* Whether the process is dead, or will be once its pidfd is readable. */
-static bool kill_process(const struct vmbus__pvh_session *session)
+/*
+ * Whether the process is dead, or will be once its pidfd is readable.  One of another user that was
+ * only slow may end by itself, and is given the time that a child waits.
+ */
+static bool kill_process(struct vmbus__pvh_session *session)
 {
+	const uint64_t wait = session->device->host->opts.wait_ns;
+
 	if (session->pidfd < 0 || session->pid == (int32_t)getpid())
 		return false;
-	return syscall(SYS_pidfd_send_signal, session->pidfd, SIGKILL, NULL, 0) == 0 ||
-	       errno == ESRCH;
+	if (syscall(SYS_pidfd_send_signal, session->pidfd, SIGKILL, NULL, 0) == 0 || errno == ESRCH)
+		return true;
+	if (errno != EPERM || session->lied)
+		return false;
+	session->die_by = vmbus__shm_now_ns() + wait;
+	vmbus__shm_log(
+		&session->device->host->log, VMBUS_LOG_ERROR,
+		"provider %s: process %d is another user's and cannot be killed: nobody goes on "
+		"in its place before it has ended, for %u ms at most",
+		session->device->name, session->pid, (unsigned int)(wait / 1000000u));
+	return true;
+}
+
+static void say_unsure(const struct vmbus__pvh_session *session)
+{
+	vmbus__shm_log(&session->device->host->log, VMBUS_LOG_ERROR,
+		       "provider %s: process %d cannot be killed: its channels are withdrawn; end "
+		       "it, it still has the memory of children",
+		       session->device->name, session->pid);
+}
+
+void vmbus__pvh_session_lives_on(struct vmbus__pvh_session *session)
+{
+	session->die_by = 0;
+	session->dying = false;
+	session->unsure = true;
+	say_unsure(session);
+	vmbus__pvh_kick(session->device->host);
 }
 
 /*
@@ -64,10 +95,7 @@ static void throw_out(struct vmbus__pvh_session *session, const char *why)
 	if (session->dying)
 		vmbus__shm_epoll_del(host->epoll_fd, session->sock);
 	else
-		vmbus__shm_log(&host->log, VMBUS_LOG_ERROR,
-			       "provider %s: process %d cannot be killed: its channels are "
-			       "withdrawn; end it, it still has the memory of children",
-			       device->name, session->pid);
+		say_unsure(session);
 }
 
 static void end_session(struct vmbus__pvh_session *session, const char *why, bool lied)

@@ -389,6 +389,58 @@ START_TEST(lesson_a2_a_thrown_out_provider_writes_no_more)
 }
 END_TEST
 
+/* Root may kill whom it likes; from here on the host is somebody who may not. */
+static void as_nobody(bool nobody)
+{
+	const uid_t uid = nobody ? 65534 : 0;
+
+	must_eq(setresuid(uid, uid, 0), 0);
+}
+
+/* A provider that the host may not kill, and that stops: _i 0: it goes on later, 1: never. */
+START_TEST(lesson_a2_a_hung_provider_of_another_user)
+{
+	struct world w;
+
+	if (geteuid() != 0)
+		VMBUS_TEST_SKIP("only root can become another user");
+	world_prepare(&w);
+	w.opts.answer_ns = 250 * MS;
+	w.opts.wait_ns = _i ? 250 * MS : 20000 * MS;
+	world_start(&w);
+	w.shared->completions = 1;
+	world_provider(&w, 0, vmbus_echo_vsp(), false);
+	world_child(&w, 0);
+	world_until(&w, received(&w) > 2000);
+	kill(w.providers[0], SIGSTOP);
+	world_child(&w, 1); /* opens, and gets no answer */
+	as_nobody(true);
+	world_until(&w, w.attached == 2);
+	if (_i) {
+		world_until(&w, w.shared->child[0].gone == 1);
+		must_eq(world_info(&w)->deaths, 1);
+	} else {
+		uint64_t before;
+
+		world_until(&w, !world_info(&w)->present);
+		as_nobody(false);
+		world_provider(&w, 1, vmbus_echo_vsp(), false);
+		world_serve_ns(&w, 300 * MS);
+		must(!world_info(&w)->present);
+		must_eq(kill(w.providers[0], 0), 0);
+		kill(w.providers[0], SIGCONT);
+		world_until(&w, world_info(&w)->present && w.info.pid == w.providers[1]);
+		before = w.shared->child[0].received;
+		world_until(&w, w.shared->child[0].received > before);
+		must_eq(w.shared->child[0].gone, 0);
+	}
+	as_nobody(false);
+	world_stop_children(&w);
+	must_eq(wrong(&w), 0);
+	world_fini(&w);
+}
+END_TEST
+
 /* Told to end, and killed somewhere on its way out: it has left, or is resumed; nothing is lost. */
 START_TEST(lesson_a2_killed_while_it_detaches)
 {
@@ -474,6 +526,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, lesson_a2_a_resumable_device_survives_kill_with_completions);
 	tcase_add_test(tc, lesson_a2_a_resumable_device_survives_kill_with_subchannels);
 	tcase_add_test(tc, lesson_a2_a_thrown_out_provider_writes_no_more);
+	tcase_add_loop_test(tc, lesson_a2_a_hung_provider_of_another_user, 0, 2);
 	tcase_add_test(tc, lesson_a1_another_device_is_withdrawn_and_offered_again);
 	tcase_add_test(tc, provider_host__hands_over_without_a_loss);
 	tc = vmbus_test_case(suite, "detach", 30);
