@@ -4,6 +4,7 @@
 #include "disk.h"
 
 #include <ctype.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -17,7 +18,7 @@
 #ifdef DISK_HAS_URING
 #include <vmbus/store_uring.h>
 #endif
-#ifdef DISK_HAS_NBD
+#ifdef DISK_NBD_LIBRARY
 #include <vmbus/store_nbd.h>
 #endif
 
@@ -265,18 +266,39 @@ static int open_uring(const struct disk_spec *spec, int fd, struct vmbus_store *
 #endif
 }
 
+#ifdef DISK_NBD_LIBRARY
+typedef int store_nbd_fn(const struct vmbus_store_nbd_opts *opts, struct vmbus_store *store);
+
+/* Only who asks for it has it loaded: with libnbd come libraries for TLS and XML, 7 MiB of them. */
+static store_nbd_fn *load_nbd(void)
+{
+	void *const library = dlopen(DISK_NBD_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+	void *const found = library ? dlsym(library, "vmbus_store_nbd") : NULL;
+	store_nbd_fn *fn = NULL;
+
+	if (found)
+		memcpy(&fn, &found, sizeof(fn));
+	return fn;
+}
+#endif
+
 static int open_nbd(const struct disk_spec *spec, struct vmbus_store *store, char *why,
 		    size_t why_bytes)
 {
-#ifdef DISK_HAS_NBD
+#ifdef DISK_NBD_LIBRARY
+	store_nbd_fn *const store_nbd = load_nbd();
 	char text[200] = "";
 	const struct vmbus_store_nbd_opts opts = { .struct_bytes = sizeof(opts),
 						   .uri = spec->source,
 						   .read_only = spec->read_only,
 						   .why = text,
 						   .why_bytes = sizeof(text) };
-	const int err = vmbus_store_nbd(&opts, store);
+	int err;
 
+	if (!store_nbd)
+		return wrong(why, why_bytes, "%s: nbd= needs " DISK_NBD_LIBRARY ": %s",
+			     spec->source, dlerror());
+	err = store_nbd(&opts, store);
 	if (err && text[0])
 		return wrong(why, why_bytes, "%s: %s", spec->source, text);
 	return err ? no_store(spec, err, why, why_bytes) : 0;

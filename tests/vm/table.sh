@@ -61,6 +61,7 @@ table() {
 		echo "full disk-tools-$way 400 scenario_disk_tools $way 2"
 		echo "full disk-conformance-$way 800 scenario_disk_conformance $way 2"
 		echo "full disk-kill-$way 1500 scenario_disk_kill $way 2 200"
+		echo "full disk-save-$way 900 scenario_disk_save $way 2 5"
 		echo "full disk-upgrade-$way 600 scenario_disk_upgrade $way 2 50"
 	done
 	echo "full disk-bench 900 scenario_disk_bench 1 16"

@@ -317,6 +317,36 @@ scenario_disk_kill() {
 	pass "$n kills, $(sed -n 's/.*vmtest: loaded //p' "$work/console") rounds of verified load, pause $(pauses)"
 }
 
+# disk_save SYNIC CPUS TIMES: the machine is saved and goes on in another process, under verified load.
+scenario_disk_save() {
+	local n=0
+	root_disk
+	blank 1 32
+	: >"$work/all"
+	disk_guest cloud "$1" "$2" load --disk "file=$disks/1.img,lun=1"
+	wait_for 'vmtest: load$' 300
+	while [ $n -lt "$3" ]; do
+		sleep "$((n % 3)).$((n * 7 % 9 + 1))"
+		until_true 30 "no answer: $(cat "$work/answer" 2>/dev/null)" status_of
+		send "save $work/saved"
+		ended 60 9
+		keep_console
+		n=$((n + 1))
+		vmm --restore "$work/saved" --synic "$1" --control "$work/control" \
+			--disk "file=$disks/root.img,lun=0,queues=$2" --disk "file=$disks/1.img,lun=1"
+	done
+	until_true 30 "no answer: $(cat "$work/answer" 2>/dev/null)" status_of
+	send shutdown
+	wait_for 'vmtest: ok' 200
+	ended 20 0
+	healthy_disks
+	clean_image root
+	keep_console
+	all_consoles
+	healthy_disks
+	pass "saved $n times, $(sed -n 's/.*vmtest: loaded //p' "$work/console") rounds of verified load"
+}
+
 # disk_upgrade SYNIC CPUS TIMES: the same with a polite hand-over to the next process.
 handed_over() {
 	status_of && [ "$(told present)" = 1 ] && [ "$(told handovers)" = "$1" ] && [ "$(told pause_ns)" -gt 0 ]
