@@ -83,7 +83,7 @@ bool vmbus__take_bound(struct vmbus_bus *bus)
 	for (i = 0; i < n; i++) {
 		const uint64_t slot = events[i].data.u64;
 
-		if (slot - VMBUS__WATCHED < VMBUS__RELIDS) {
+		if (slot & VMBUS__WATCHED) {
 			any |= take_watched(bus, (uint32_t)slot);
 			continue;
 		}
