@@ -136,6 +136,14 @@ static void judge(struct block_bench *bb, const struct block_entry *e,
 	fprintf(to, ": %s\n", r->unsteady ? "unsteady, not judged" : met ? "met" : "NOT MET");
 }
 
+static bool any_unsteady(const struct block_bench *bb)
+{
+	for (uint32_t i = 0; i < bb->results.count; i++)
+		if (bb->results.list[i].unsteady)
+			return true;
+	return false;
+}
+
 void block_report(struct block_bench *bb, FILE *to)
 {
 	for (uint32_t w = 0; w < BLOCK_WORKS_MAX; w++)
@@ -155,6 +163,17 @@ void block_report(struct block_bench *bb, FILE *to)
 		bb->opts.place.pin ? "" : ", not pinned");
 	if (bb->results.out_of_time)
 		fputs("Repeats of unsteady pairs were given up to end in time.\n", to);
+	if (any_unsteady(bb))
+		fprintf(to,
+			"unsteady: in fewer than %u rounds the round trip of a cache line held and "
+			"no "
+			"other work took\nthe processors.  Such rows are not judged.  %s\n",
+			bb->opts.runs,
+			bb->opts.place.pin
+				? "Measure again when the machine has nothing else to do;\n"
+				  "on one that is never idle --no-pin leaves the choice of "
+				  "processors to the system."
+				: "Measure again when the machine has nothing else to do.");
 }
 
 /* ---- the drawing ---- */

@@ -479,6 +479,24 @@ static void faulty_ready(struct vmbus_store_queue *queue)
 		f->below.ops->ready(&q->below);
 }
 
+/* What stalls, and what the store below has. */
+static void faulty_cancel(struct vmbus_store_queue *queue)
+{
+	const struct faulty *const f = queue->ctx;
+	struct queue *const q = queue->priv;
+	struct vmbus_io *io = q->first;
+
+	q->first = q->last = NULL;
+	while (io) {
+		struct vmbus_io *const next = (struct vmbus_io *)(uintptr_t)io->store[0];
+
+		vmbus_io_done(io, VMBUS_IO_GONE);
+		io = next;
+	}
+	if (f->below.ops->cancel)
+		f->below.ops->cancel(&q->below);
+}
+
 static int faulty_info(void *ctx, struct vmbus_store_info *info)
 {
 	struct faulty *const f = ctx;
@@ -596,6 +614,7 @@ static void fill_ops(struct faulty *f)
 		.commit = faulty_commit,
 		.ready = faulty_ready,
 		.destroy = faulty_destroy,
+		.cancel = faulty_cancel,
 	};
 }
 

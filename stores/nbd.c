@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -30,14 +31,16 @@ enum kind {
 	ZERO
 };
 
-/* What of a request is where in store[].  REASON is an errno. */
+/* What of a request is where in store[].  REASON is an errno; SHARED, while a round is under way, whether
+   it is on the store's connection, then NEXT of those that have ended. */
 enum {
 	DONE = 0,
 	KIND,
 	ROUND,
 	BOUNCE,
 	REASON,
-	NEXT
+	NEXT,
+	SHARED = NEXT
 };
 
 static uint8_t *bounce_of(const struct vmbus_io *io)
@@ -115,6 +118,7 @@ static int round_ended(void *user_data, int *reason)
 	const uint64_t one = 1;
 
 	io->store[REASON] = (uint64_t)*reason;
+	q->on_shared -= (uint32_t)io->store[SHARED];
 	io->store[NEXT] = 0;
 	if (q->last)
 		q->last->store[NEXT] = (uintptr_t)io;
@@ -162,20 +166,26 @@ static int64_t command(struct nbd_handle *h, struct vmbus_io *io)
 static void begin_round(struct vmbus_io *io)
 {
 	const struct vmbus__nbd *const nbd = io->queue->ctx;
-	const struct vmbus__nbd_queue *const q = io->queue->priv;
+	struct vmbus__nbd_queue *const q = io->queue->priv;
+	struct vmbus__nbd_conn *const conn = q->own.conn ? q->own.conn : q->shared.conn;
+	const uint32_t shared = conn == q->shared.conn;
 	const uint64_t left = io->bytes - io->store[DONE];
 	const uint64_t most = io->store[KIND] >= DISCARD ? RANGE_BYTES_MAX : nbd->transfer_bytes;
 	bool refused;
 
 	io->store[ROUND] = left < most ? left : most;
-	(void)pthread_mutex_lock(&q->conn->lock);
-	refused = q->conn->dead || command(q->conn->h, io) < 0;
-	if (refused)
-		io->store[REASON] = (uint64_t)(q->conn->dead ? ENOTCONN : nbd_get_errno());
+	vmbus__nbd_lock(q);
+	io->store[SHARED] = shared;
+	q->on_shared += shared;
+	refused = conn->dead || command(conn->h, io) < 0;
+	if (refused) {
+		q->on_shared -= shared;
+		io->store[REASON] = (uint64_t)(conn->dead ? ENOTCONN : nbd_get_errno());
+	}
 	if (refused && !io->store[REASON])
 		io->store[REASON] = ENOTCONN;
-	vmbus__nbd_update(q->conn);
-	(void)pthread_mutex_unlock(&q->conn->lock);
+	vmbus__nbd_update(conn);
+	vmbus__nbd_unlock(q);
 	if (refused)
 		end(io);
 }
@@ -246,20 +256,41 @@ static void nbd_ready(struct vmbus_store_queue *queue)
 	struct vmbus_io *io;
 	uint64_t count;
 
-	(void)pthread_mutex_lock(&q->conn->lock);
+	vmbus__nbd_lock(q);
 	q->rung = true; /* not for what is found here */
-	vmbus__nbd_drive(q->conn);
+	if (q->shared.conn)
+		vmbus__nbd_drive(q->shared.conn);
+	if (q->own.conn)
+		vmbus__nbd_drive(q->own.conn);
 	(void)!read(q->bell_fd, &count, sizeof(count));
 	q->rung = false;
 	io = q->first;
 	q->first = q->last = NULL;
-	(void)pthread_mutex_unlock(&q->conn->lock);
+	vmbus__nbd_unlock(q);
 	while (io) {
 		struct vmbus_io *const next = (struct vmbus_io *)(uintptr_t)io->store[NEXT];
 
 		ended(io);
 		io = next;
 	}
+	if (q->coming || (q->own.conn && q->shared.conn))
+		vmbus__nbd_come(queue->ctx, q);
+}
+
+/* Nobody knows what the server makes of a request that it has, and its answer would be put where the
+   guest's memory was: the connection ends, and with it all that is under way on it. */
+static void nbd_cancel(struct vmbus_store_queue *queue)
+{
+	struct vmbus__nbd_queue *const q = queue->priv;
+	struct vmbus__nbd_conn *const conns[] = { q->shared.conn, q->own.conn };
+	uint32_t i;
+
+	vmbus__nbd_lock(q);
+	for (i = 0; i < 2; i++)
+		if (conns[i] && !conns[i]->dead)
+			(void)shutdown(conns[i]->fd, SHUT_RDWR);
+	vmbus__nbd_unlock(q);
+	nbd_ready(queue);
 }
 
 static void free_queue(struct vmbus__nbd_queue *q)
@@ -306,6 +337,7 @@ static void nbd_destroy(void *ctx)
 	struct vmbus__nbd *const nbd = ctx;
 
 	vmbus__nbd_disconnect(nbd->first);
+	vmbus__nbd_disconnect(nbd->renewed);
 	(void)pthread_mutex_destroy(&nbd->lock);
 	free(nbd->uri);
 	free(nbd);
@@ -358,6 +390,7 @@ static void fill_ops(struct vmbus__nbd *nbd, bool read_only)
 		.read = nbd_read,
 		.ready = nbd_ready,
 		.destroy = nbd_destroy,
+		.cancel = nbd_cancel,
 	};
 	if (read_only)
 		return;

@@ -15,21 +15,35 @@
 
 struct vmbus__nbd_queue;
 
+/* A queue's part in a connection. */
+struct vmbus__nbd_use {
+	struct vmbus__nbd_conn *conn; /* NULL: none */
+	struct vmbus__nbd_use *next;  /* of the connection's */
+	int epoll_fd;
+};
+
 /* A connection.  Several queues use it where the server allows one only: whoever comes first reads
-   what has arrived, and rings for the others.  Everything in it is under the lock. */
+   what has arrived, and rings for the others.  Everything in it is under the lock, but until it is
+   ready: then it is of the one who makes it. */
 struct vmbus__nbd_conn {
 	pthread_mutex_t lock;
 	struct nbd_handle *h;
+	uint64_t until_ns; /* it is to be ready */
 	int fd;
 	uint32_t events; /* that the epoll descriptors of its queues wait for */
 	bool dead;
-	struct vmbus__nbd_queue *users;
+	struct vmbus__nbd_use *users;
 };
 
-/* What one channel uses. */
+/*
+ * What one channel uses: the store's connection, or one of its own.  The latter comes up while the
+ * former is used; then both are, with the locks of both held, until what was begun on the former has
+ * ended.
+ */
 struct vmbus__nbd_queue {
-	struct vmbus__nbd_conn *conn;
-	struct vmbus__nbd_queue *next; /* of the connection */
+	struct vmbus__nbd_use shared, own;
+	struct vmbus__nbd_conn *coming; /* not ready yet, or NULL */
+	uint32_t on_shared;		/* rounds under way there */
 	int epoll_fd;
 	int bell_fd;
 	bool rung;
@@ -45,6 +59,8 @@ struct vmbus__nbd {
 	bool several;		 /* connections at once are allowed */
 	pthread_mutex_t lock;	 /* of what follows, and who uses it */
 	struct vmbus__nbd_conn *first;
+	struct vmbus__nbd_conn
+		*renewed; /* to come after first, which is dead; not ready, or NULL */
 };
 
 /* A new connection, ready.  why, bytes: a text if it fails.  Errors: those of vmbus_store_nbd(). */
@@ -52,9 +68,16 @@ int vmbus__nbd_connect(const struct vmbus__nbd *nbd, struct vmbus__nbd_conn **co
 		       size_t bytes);
 void vmbus__nbd_disconnect(struct vmbus__nbd_conn *conn);
 
-/* A queue begins, ends to use a connection. */
+/* A queue begins, ends to use connections. */
 int vmbus__nbd_join(struct vmbus__nbd *nbd, struct vmbus__nbd_queue *q);
 void vmbus__nbd_leave(struct vmbus__nbd *nbd, struct vmbus__nbd_queue *q);
+
+/* All that a queue uses. */
+void vmbus__nbd_lock(struct vmbus__nbd_queue *q);
+void vmbus__nbd_unlock(struct vmbus__nbd_queue *q);
+
+/* From ready(), without the lock: have the queue's own connection come, and go over to it. */
+void vmbus__nbd_come(struct vmbus__nbd *nbd, struct vmbus__nbd_queue *q);
 
 /* After any call on the handle, under the lock: what the epoll descriptors must wait for now. */
 void vmbus__nbd_update(struct vmbus__nbd_conn *conn);

@@ -2,6 +2,9 @@
 /*
  * Connections of the NBD store: made with a deadline, shared where the server allows one only,
  * driven without waiting.  It knows no requests.
+ *
+ * Only the store's connection is waited for, and when it is to be renewed not long: a channel's thread
+ * has others to serve, whom a server that says nothing does not concern.
  */
 #include "nbd/nbd.h"
 
@@ -13,7 +16,8 @@
 #include <sys/epoll.h>
 #include <time.h>
 
-#define DRIVE_ROUNDS 256u /* then others of the thread have their turn */
+#define DRIVE_ROUNDS 256u		  /* then others of the thread have their turn */
+#define RENEW_WAIT_NS UINT64_C(200000000) /* of a channel that opens, once for a connection */
 
 static uint64_t now_ns(void)
 {
@@ -42,53 +46,109 @@ static int error(char *why, size_t bytes)
 	}
 }
 
-/* Until it is ready, dead, or too late. */
-static int wait_ready(struct nbd_handle *h, uint64_t timeout_ns, char *why, size_t bytes)
+/* What it waits for, and on which descriptor: while it comes up that may be another at any time. */
+static void look_at(struct vmbus__nbd_conn *c)
 {
-	const uint64_t until = now_ns() + timeout_ns;
+	const unsigned direction = nbd_aio_get_direction(c->h);
 
-	while (!nbd_aio_is_ready(h)) {
+	c->fd = nbd_aio_get_fd(c->h);
+	c->events = direction & LIBNBD_AIO_DIRECTION_READ ? EPOLLIN : 0;
+	c->events |= direction & LIBNBD_AIO_DIRECTION_WRITE ? EPOLLOUT : 0;
+}
+
+/* Begin to connect. */
+static int begin(const struct vmbus__nbd *nbd, struct vmbus__nbd_conn **conn, char *why,
+		 size_t bytes)
+{
+	struct vmbus__nbd_conn *const c = calloc(1, sizeof(*c));
+	int err;
+
+	if (!c)
+		return VMBUS_E_NOMEM;
+	(void)pthread_mutex_init(&c->lock, NULL);
+	c->until_ns = now_ns() + nbd->timeout_ns;
+	c->h = nbd_create();
+	/* libnbd keeps zeroing what it reads into: a server may say that a read is done and have sent
+	   less of it, and then a buffer of ours would take what was in our heap to the guest. */
+	err = c->h ? 0 : VMBUS_E_NOMEM;
+	if (!err && nbd_aio_connect_uri(c->h, nbd->uri))
+		err = error(why, bytes);
+	if (err) {
+		const int reason = errno;
+
+		vmbus__nbd_disconnect(c);
+		errno = reason;
+		return err;
+	}
+	look_at(c);
+	*conn = c;
+	return 0;
+}
+
+/* What has come of it meanwhile.  Errors: AGAIN  it is not ready yet; else it never will be. */
+static int try(struct vmbus__nbd_conn *c, char *why, size_t bytes)
+{
+	uint32_t round;
+
+	for (round = 0; round < DRIVE_ROUNDS && !nbd_aio_is_ready(c->h); round++) {
+		struct pollfd fd = { .fd = c->fd };
+
+		if (nbd_aio_is_dead(c->h) || nbd_aio_is_closed(c->h))
+			return error(why, bytes);
+		fd.events = c->events & EPOLLIN ? POLLIN : 0;
+		if (c->events & EPOLLOUT)
+			fd.events |= POLLOUT;
+		if (poll(&fd, 1, 0) <= 0)
+			return VMBUS_E_AGAIN;
+		if (fd.revents & ~POLLOUT && c->events & EPOLLIN)
+			(void)nbd_aio_notify_read(c->h);
+		else
+			(void)nbd_aio_notify_write(c->h);
+		look_at(c);
+	}
+	return nbd_aio_is_ready(c->h) ? 0 : VMBUS_E_AGAIN;
+}
+
+/* Until it is ready, dead, or too late, whatever signals come.  Errors: those of try(). */
+static int wait_ready(struct vmbus__nbd_conn *c, uint64_t until, char *why, size_t bytes)
+{
+	int err;
+
+	while ((err = try(c, why, bytes)) == VMBUS_E_AGAIN) {
+		struct pollfd fd = { .fd = c->fd };
 		const uint64_t now = now_ns();
 		uint64_t ms;
 
-		if (nbd_aio_is_dead(h) || nbd_aio_is_closed(h))
-			return error(why, bytes);
 		if (now >= until) {
 			if (why && bytes)
 				(void)snprintf(why, bytes, "no answer from the server in time");
-			return VMBUS_E_AGAIN;
+			break;
 		}
 		ms = (until - now) / 1000000u + 1u;
-		if (nbd_poll(h, ms < 60000u ? (int)ms : 60000) < 0)
-			return error(why, bytes);
+		fd.events = c->events & EPOLLIN ? POLLIN : 0;
+		if (c->events & EPOLLOUT)
+			fd.events |= POLLOUT;
+		(void)poll(&fd, 1, ms < 60000u ? (int)ms : 60000);
 	}
-	return 0;
+	return err;
 }
 
 int vmbus__nbd_connect(const struct vmbus__nbd *nbd, struct vmbus__nbd_conn **conn, char *why,
 		       size_t bytes)
 {
-	struct nbd_handle *const h = nbd_create();
 	struct vmbus__nbd_conn *c;
-	int err;
+	int err = begin(nbd, &c, why, bytes);
 
-	if (!h)
-		return VMBUS_E_NOMEM;
-	(void)nbd_set_pread_initialize(h, false); /* what a failed read leaves is not looked at */
-	err = nbd_aio_connect_uri(h, nbd->uri) ? error(why, bytes)
-					       : wait_ready(h, nbd->timeout_ns, why, bytes);
-	c = err ? NULL : calloc(1, sizeof(*c));
-	if (!c) {
+	if (err)
+		return err;
+	err = wait_ready(c, c->until_ns, why, bytes);
+	if (err) {
 		const int reason = errno;
 
-		nbd_close(h);
+		vmbus__nbd_disconnect(c);
 		errno = reason;
-		return err ? err : VMBUS_E_NOMEM;
+		return err;
 	}
-	(void)pthread_mutex_init(&c->lock, NULL);
-	c->h = h;
-	c->fd = nbd_aio_get_fd(h);
-	c->events = EPOLLIN;
 	*conn = c;
 	return 0;
 }
@@ -97,31 +157,54 @@ void vmbus__nbd_disconnect(struct vmbus__nbd_conn *conn)
 {
 	if (!conn)
 		return;
-	(void)nbd_aio_disconnect(conn->h, 0); /* said, and not waited for */
-	nbd_close(conn->h);
+	if (conn->h) {
+		(void)nbd_aio_disconnect(conn->h, 0); /* said, and not waited for */
+		nbd_close(conn->h);
+	}
 	(void)pthread_mutex_destroy(&conn->lock);
 	free(conn);
 }
 
-static int watch(struct vmbus__nbd_conn *conn, struct vmbus__nbd_queue *q)
+/* An epoll descriptor waits for what the connection waits for; it may know its descriptor already. */
+static int set_events(int epoll_fd, const struct vmbus__nbd_conn *conn)
 {
-	struct epoll_event event = { .data.fd = conn->fd };
+	struct epoll_event event = { .events = conn->events, .data.fd = conn->fd };
+
+	if (!epoll_ctl(epoll_fd, EPOLL_CTL_MOD, conn->fd, &event))
+		return 0;
+	return errno == ENOENT ? epoll_ctl(epoll_fd, EPOLL_CTL_ADD, conn->fd, &event) : -1;
+}
+
+static int watch(struct vmbus__nbd_conn *conn, struct vmbus__nbd_use *use, int epoll_fd)
+{
 	int err = 0;
 
 	(void)pthread_mutex_lock(&conn->lock);
-	event.events = conn->events;
 	if (conn->dead) {
 		errno = ENOTCONN;
 		err = VMBUS_E_SYSTEM;
-	} else if (epoll_ctl(q->epoll_fd, EPOLL_CTL_ADD, conn->fd, &event)) {
+	} else if (set_events(epoll_fd, conn)) {
 		err = VMBUS_E_SYSTEM;
 	} else {
-		q->conn = conn;
-		q->next = conn->users;
-		conn->users = q;
+		*use = (struct vmbus__nbd_use){ conn, conn->users, epoll_fd };
+		conn->users = use;
 	}
 	(void)pthread_mutex_unlock(&conn->lock);
 	return err;
+}
+
+/* Lock of the connection. */
+static void unwatch(struct vmbus__nbd_use *use)
+{
+	struct vmbus__nbd_conn *const conn = use->conn;
+	struct vmbus__nbd_use **at;
+
+	for (at = &conn->users; *at != use; at = &(*at)->next)
+		;
+	*at = use->next;
+	if (!conn->dead)
+		(void)epoll_ctl(use->epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
+	use->conn = NULL;
 }
 
 /* Whether nobody uses it, and whether it is dead; under the store's lock, so this stays so. */
@@ -138,28 +221,58 @@ static bool is_idle(struct vmbus__nbd_conn *conn, bool *dead)
 	return idle;
 }
 
-/* The first connection stays with the store; a queue has it, or one of its own, or shares the first
-   one, also if the server takes no more of them. */
-static int join(struct vmbus__nbd *nbd, struct vmbus__nbd_queue *q)
+/* Store's lock: the first connection is dead, and another is to be the first.  It is waited for a
+   little when it begins; later openings look only whether it is there. */
+static int renew(struct vmbus__nbd *nbd)
 {
 	struct vmbus__nbd_conn *conn;
-	bool dead, idle = is_idle(nbd->first, &dead);
+	uint64_t until = now_ns();
 	int err;
 
-	if (idle && dead) {
-		err = vmbus__nbd_connect(nbd, &conn, NULL, 0);
+	if (!nbd->renewed) {
+		err = begin(nbd, &nbd->renewed, NULL, 0);
 		if (err)
 			return err;
-		vmbus__nbd_disconnect(nbd->first);
-		nbd->first = conn;
-		return watch(conn, q);
+		until += RENEW_WAIT_NS;
 	}
-	if (idle || !nbd->several || vmbus__nbd_connect(nbd, &conn, NULL, 0))
-		return watch(nbd->first, q);
-	err = watch(conn, q);
-	if (err)
+	conn = nbd->renewed;
+	err = wait_ready(conn, until < conn->until_ns ? until : conn->until_ns, NULL, 0);
+	if (err == VMBUS_E_AGAIN && now_ns() < conn->until_ns)
+		return err;
+	nbd->renewed = NULL;
+	if (err) {
+		const int reason = errno;
+
 		vmbus__nbd_disconnect(conn);
-	return err;
+		errno = reason;
+		return err;
+	}
+	if (!nbd->first->users)
+		vmbus__nbd_disconnect(nbd->first); /* else the last of them does */
+	nbd->first = conn;
+	return 0;
+}
+
+/* The first connection stays with the store: a queue uses it at once, and another of its own when that
+   is there, if the server takes more of them and the first one is not the queue's alone. */
+static int join(struct vmbus__nbd *nbd, struct vmbus__nbd_queue *q)
+{
+	bool dead, idle = is_idle(nbd->first, &dead);
+	int err = 0;
+
+	if (dead) {
+		err = renew(nbd);
+		idle = true;
+	}
+	if (!err)
+		err = watch(nbd->first, &q->shared, q->epoll_fd);
+	if (err || idle || !nbd->several || begin(nbd, &q->coming, NULL, 0))
+		return err;
+	if (set_events(q->epoll_fd, q->coming)) {
+		vmbus__nbd_disconnect(q->coming);
+		q->coming = NULL;
+	}
+	return 0;
 }
 
 int vmbus__nbd_join(struct vmbus__nbd *nbd, struct vmbus__nbd_queue *q)
@@ -172,21 +285,76 @@ int vmbus__nbd_join(struct vmbus__nbd *nbd, struct vmbus__nbd_queue *q)
 	return err;
 }
 
+/* Store's lock. */
+static void leave(struct vmbus__nbd *nbd, struct vmbus__nbd_use *use)
+{
+	struct vmbus__nbd_conn *const conn = use->conn;
+	bool unused;
+
+	if (!conn)
+		return;
+	(void)pthread_mutex_lock(&conn->lock);
+	unwatch(use);
+	unused = !conn->users && conn != nbd->first;
+	(void)pthread_mutex_unlock(&conn->lock);
+	if (unused)
+		vmbus__nbd_disconnect(conn);
+}
+
 void vmbus__nbd_leave(struct vmbus__nbd *nbd, struct vmbus__nbd_queue *q)
 {
-	struct vmbus__nbd_conn *const conn = q->conn;
-	struct vmbus__nbd_queue **at;
-
 	(void)pthread_mutex_lock(&nbd->lock);
-	(void)pthread_mutex_lock(&conn->lock);
-	for (at = &conn->users; *at != q; at = &(*at)->next)
-		;
-	*at = q->next;
-	if (!conn->dead)
-		(void)epoll_ctl(q->epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
-	(void)pthread_mutex_unlock(&conn->lock);
-	if (conn != nbd->first)
+	leave(nbd, &q->shared);
+	leave(nbd, &q->own);
+	(void)pthread_mutex_unlock(&nbd->lock);
+	vmbus__nbd_disconnect(q->coming);
+	q->coming = NULL;
+}
+
+void vmbus__nbd_lock(struct vmbus__nbd_queue *q)
+{
+	if (q->shared.conn)
+		(void)pthread_mutex_lock(&q->shared.conn->lock);
+	if (q->own.conn)
+		(void)pthread_mutex_lock(&q->own.conn->lock);
+}
+
+void vmbus__nbd_unlock(struct vmbus__nbd_queue *q)
+{
+	if (q->own.conn)
+		(void)pthread_mutex_unlock(&q->own.conn->lock);
+	if (q->shared.conn)
+		(void)pthread_mutex_unlock(&q->shared.conn->lock);
+}
+
+/* The queue's own connection, if it is ready; one that fails, or takes too long, is given up. */
+static void take_own(struct vmbus__nbd_queue *q)
+{
+	struct vmbus__nbd_conn *const conn = q->coming;
+	const int err = try(conn, NULL, 0);
+
+	if (err == VMBUS_E_AGAIN && now_ns() < conn->until_ns && !set_events(q->epoll_fd, conn))
+		return;
+	q->coming = NULL;
+	if (err || watch(conn, &q->own, q->epoll_fd))
 		vmbus__nbd_disconnect(conn);
+}
+
+void vmbus__nbd_come(struct vmbus__nbd *nbd, struct vmbus__nbd_queue *q)
+{
+	bool done;
+
+	if (q->coming)
+		take_own(q);
+	if (!q->own.conn || !q->shared.conn)
+		return;
+	vmbus__nbd_lock(q);
+	done = !q->on_shared;
+	vmbus__nbd_unlock(q);
+	if (!done)
+		return;
+	(void)pthread_mutex_lock(&nbd->lock);
+	leave(nbd, &q->shared);
 	(void)pthread_mutex_unlock(&nbd->lock);
 }
 
@@ -194,7 +362,7 @@ void vmbus__nbd_update(struct vmbus__nbd_conn *conn)
 {
 	const unsigned direction = nbd_aio_get_direction(conn->h);
 	struct epoll_event event = { .data.fd = conn->fd };
-	struct vmbus__nbd_queue *q;
+	const struct vmbus__nbd_use *use;
 
 	if (conn->dead)
 		return;
@@ -207,8 +375,8 @@ void vmbus__nbd_update(struct vmbus__nbd_conn *conn)
 	if (event.events == conn->events)
 		return;
 	conn->events = event.events;
-	for (q = conn->users; q; q = q->next)
-		(void)epoll_ctl(q->epoll_fd, EPOLL_CTL_MOD, conn->fd, &event);
+	for (use = conn->users; use; use = use->next)
+		(void)epoll_ctl(use->epoll_fd, EPOLL_CTL_MOD, conn->fd, &event);
 }
 
 void vmbus__nbd_drive(struct vmbus__nbd_conn *conn)

@@ -25,6 +25,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef IORING_ASYNC_CANCEL_ANY
+#define IORING_ASYNC_CANCEL_ANY (1U << 2)
+#endif
+
 #define ENTRIES_DEFAULT 256u
 #define ENTRIES_MAX 4096u
 #define ROUND_MAX (UINT32_C(1) << 30) /* bytes of one plain read or write */
@@ -47,7 +51,8 @@ enum {
 	DONE = 0,
 	KIND,
 	TRIES,
-	BOUNCE
+	BOUNCE,
+	NEXT /* of those that are given back */
 };
 
 struct queue {
@@ -56,6 +61,8 @@ struct queue {
 	uint32_t gathered; /* in the ring, and not begun */
 	uint32_t busy_ns;
 	uint32_t under_way; /* begun */
+	bool refused;	    /* requests are given back: no more are gathered */
+	bool cancelled;	    /* what the kernel gives back unfinished is not begun again */
 };
 
 static _Alignas(4096) const uint8_t zeroes[ZERO_BYTES];
@@ -205,8 +212,40 @@ static void prepare(struct io_uring_sqe *sqe, struct vmbus_io *io)
 	io_uring_sqe_set_data(sqe, io);
 }
 
+/* Nothing is under way whose end would call us again, and the kernel does not take what was gathered:
+   those requests are given back.  What is in the ring cannot be taken out; it is to do nothing when it
+   is taken. */
+static void give_back(struct queue *q)
+{
+	struct vmbus_io *io, *first = NULL, *last = NULL;
+	const struct io_uring_sq *const sq = &q->ring.sq;
+	unsigned at;
+
+	for (at = *sq->khead; at != sq->sqe_tail; at++) {
+		struct io_uring_sqe *const sqe = &sq->sqes[at & *sq->kring_mask];
+
+		io = (struct vmbus_io *)(uintptr_t)sqe->user_data;
+		io_uring_prep_nop(sqe);
+		io_uring_sqe_set_data(sqe, NULL);
+		if (!io)
+			continue;
+		io->store[NEXT] = 0;
+		if (last)
+			last->store[NEXT] = (uintptr_t)io;
+		else
+			first = io;
+		last = io;
+	}
+	q->refused = true;
+	while ((io = first)) {
+		first = (struct vmbus_io *)(uintptr_t)io->store[NEXT];
+		end(io, VMBUS_IO_BUSY);
+	}
+	q->refused = false;
+}
+
 /* Give the kernel what was gathered.  What it has no memory for now stays, and goes with the next
-   call; so does all of it if it never has. */
+   call, which comes when something that is under way ends. */
 static void submit(struct queue *q)
 {
 	uint32_t tries;
@@ -222,14 +261,16 @@ static void submit(struct queue *q)
 		if (n != -EINTR)
 			(void)sched_yield();
 	}
+	if (q->gathered && !q->under_way)
+		give_back(q);
 }
 
 static void begin_round(struct vmbus_io *io)
 {
 	struct queue *const q = queue_of(io);
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
+	struct io_uring_sqe *sqe = q->refused ? NULL : io_uring_get_sqe(&q->ring);
 
-	if (!sqe) { /* the ring is full: these first */
+	if (!sqe && !q->refused) { /* the ring is full: these first */
 		submit(q);
 		sqe = io_uring_get_sqe(&q->ring);
 	}
@@ -277,6 +318,10 @@ static void failed(struct vmbus_io *io, int reason)
 {
 	enum vmbus_io_end how = end_of(reason);
 
+	if (queue_of(io)->cancelled && (reason == ECANCELED || reason == EINTR)) {
+		end(io, VMBUS_IO_GONE);
+		return;
+	}
 	/* The thread that began it has ended, or was called away. */
 	if ((reason == ECANCELED || reason == EINTR || reason == EAGAIN) &&
 	    io->store[TRIES]++ < TRIES_MAX) {
@@ -330,7 +375,8 @@ static bool reap(struct queue *q)
 		io_uring_cqe_seen(&q->ring, cqe);
 		q->under_way--;
 		any = true;
-		ended(io, res);
+		if (io) /* else it is that of a cancel, or of nothing */
+			ended(io, res);
 	}
 	return any;
 }
@@ -372,6 +418,23 @@ static void uring_commit(struct vmbus_store_queue *queue)
 static void uring_ready(struct vmbus_store_queue *queue)
 {
 	run(queue->priv);
+}
+
+/* Linux 5.19 and later; what it does not let go of is waited for. */
+static void uring_cancel(struct vmbus_store_queue *queue)
+{
+	struct queue *const q = queue->priv;
+	struct io_uring_sqe *sqe;
+
+	run(q);
+	q->cancelled = true;
+	sqe = q->under_way ? io_uring_get_sqe(&q->ring) : NULL;
+	if (!sqe)
+		return;
+	io_uring_prep_cancel(sqe, NULL, IORING_ASYNC_CANCEL_ANY);
+	io_uring_sqe_set_data(sqe, NULL);
+	q->gathered++;
+	run(q);
 }
 
 static void begin(struct vmbus_io *io, enum kind kind)
@@ -498,6 +561,7 @@ static void fill_ops(struct vmbus__uring *u)
 		.commit = uring_commit,
 		.ready = uring_ready,
 		.destroy = uring_destroy,
+		.cancel = uring_cancel,
 	};
 	if (u->read_only)
 		return;

@@ -169,11 +169,12 @@ static void look_at_alignment(struct vmbus__uring *u)
 /* Whether holes can be made: for a file a hole past its end is tried, which changes nothing. */
 static bool can_punch(const struct vmbus__uring *u, const struct stat *stat)
 {
-	const off_t past = (stat->st_size + 4095) / 4096 * 4096;
+	const uint64_t past = ((uint64_t)stat->st_size + 4095u) / 4096u * 4096u;
 
 	if (u->is_device)
 		return sysfs(stat->st_rdev, "write_zeroes_max_bytes", 0) > 0;
-	return !fallocate(u->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, past, 4096);
+	return past <= INT64_MAX - 4096u &&
+	       !fallocate(u->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)past, 4096);
 }
 
 static int look(struct vmbus__uring *u, const struct vmbus_store_uring_opts *opts)

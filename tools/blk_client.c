@@ -110,6 +110,12 @@ static int until(struct blk_client *c, const bool *flag, uint64_t end)
 	return 0;
 }
 
+/* Some texts begin with the path. */
+static bool is_of(const char *text, const char *path)
+{
+	return strncmp(text, path, strlen(path)) == 0;
+}
+
 static int attach(struct blk_client *c, char *why, size_t why_bytes)
 {
 	char text[160] = "";
@@ -127,7 +133,9 @@ static int attach(struct blk_client *c, char *why, size_t why_bytes)
 	opts.guest.ctx = c->opts.ctx;
 	err = vmbus_shm_attach(&opts, &c->attach);
 	if (err)
-		return wrong(why, why_bytes, "%s: %s (%s)", c->opts.socket,
+		return wrong(why, why_bytes, "%s%s%s (%s)",
+			     is_of(text, c->opts.socket) ? "" : c->opts.socket,
+			     is_of(text, c->opts.socket) ? "" : ": ",
 			     text[0] ? text : "cannot attach", vmbus_err_name(err));
 	c->guest = vmbus_shm_guest(c->attach);
 	err = vmbus_guest_connect(c->guest);
@@ -138,21 +146,24 @@ static int attach(struct blk_client *c, char *why, size_t why_bytes)
 		   : 0;
 }
 
-/* A provider may still be on its way. */
-static struct vmbus_vsc *find(struct blk_client *c, uint64_t end)
+static struct vmbus_vsc *controller(const struct blk_client *c, uint32_t nth)
 {
 	const struct vmbus_guid class_id = VMBUS_BLOCK_CLASS;
-	struct vmbus_vsc *vsc = vmbus_vsc_find(c->guest, &class_id, 0);
 
-	while (!vsc && now_ns() < end) {
-		if (blk_client_turn(c, 10 * MS) == VMBUS_E_PEER)
-			break;
-		vsc = vmbus_vsc_find(c->guest, &class_id, 0);
-	}
-	return vsc;
+	return vmbus_vsc_find(c->guest, &class_id, nth);
 }
 
-static int start(struct blk_client *c, uint64_t end, char *why, size_t why_bytes)
+/* A provider may still be on its way. */
+static bool wait_for_one(struct blk_client *c, uint64_t end)
+{
+	while (!controller(c, 0) && now_ns() < end)
+		if (blk_client_turn(c, 10 * MS) == VMBUS_E_PEER)
+			break;
+	return controller(c, 0) != NULL;
+}
+
+static int start(struct blk_client *c, struct vmbus_vsc *vsc, uint64_t end, char *why,
+		 size_t why_bytes)
 {
 	struct vmbus_storvsc_opts opts = { .struct_bytes = sizeof(opts),
 					   .subchannels = c->opts.channels - 1,
@@ -161,11 +172,8 @@ static int start(struct blk_client *c, uint64_t end, char *why, size_t why_bytes
 					   .writable = writable,
 					   .closed = closed,
 					   .ctx = c };
-	struct vmbus_vsc *const vsc = find(c, end);
 	int err;
 
-	if (!vsc)
-		return wrong(why, why_bytes, "%s: no disks are offered there", c->opts.socket);
 	opts.open.struct_bytes = sizeof(opts.open);
 	opts.open.poll = c->opts.poll;
 	err = vmbus_storvsc_start(&c->storvsc, vsc, &opts);
@@ -184,13 +192,11 @@ static int start(struct blk_client *c, uint64_t end, char *why, size_t why_bytes
 		   : 0;
 }
 
+/* RANGE: it is not there, or another than is wanted. */
 static int probe(struct blk_client *c, uint64_t end, char *why, size_t why_bytes)
 {
 	int err;
 
-	c->page = vmbus_guest_pages(c->guest, 1);
-	if (!c->page)
-		return wrong(why, why_bytes, "no memory");
 	do {
 		c->is_probed = false;
 		err = vmbus_storvsc_probe(&c->disk, &c->storvsc, c->opts.target, c->opts.lun,
@@ -200,12 +206,78 @@ static int probe(struct blk_client *c, uint64_t end, char *why, size_t why_bytes
 		if (!err)
 			err = c->probe_err;
 	} while (err == VMBUS_E_AGAIN && now_ns() < end);
-	if (err == VMBUS_E_RANGE)
-		return wrong(why, why_bytes, "%s: there is no disk at target %u, LUN %u",
-			     c->opts.socket, c->opts.target, c->opts.lun);
-	return err ? wrong(why, why_bytes, "%s: disk %u:%u: %s", c->opts.socket, c->opts.target,
-			   c->opts.lun, vmbus_err_name(err))
-		   : 0;
+	if (!err && c->opts.serial && strcmp(c->disk.serial, c->opts.serial) != 0)
+		return VMBUS_E_RANGE;
+	if (err && err != VMBUS_E_RANGE)
+		return wrong(why, why_bytes, "%s: disk %u:%u: %s", c->opts.socket, c->opts.target,
+			     c->opts.lun, vmbus_err_name(err));
+	return err;
+}
+
+/* A controller: its storage can be used for another one then. */
+static int leave(struct blk_client *c, uint64_t end, char *why, size_t why_bytes)
+{
+	if (vmbus_storvsc_stop(&c->storvsc))
+		return wrong(why, why_bytes, "%s: a controller ended", c->opts.socket);
+	c->started = false;
+	while (!c->is_closed && now_ns() < end)
+		if (blk_client_turn(c, 10 * MS) == VMBUS_E_PEER && !c->is_closed)
+			break;
+	if (!c->is_closed)
+		return wrong(why, why_bytes, "%s: a controller does not close", c->opts.socket);
+	c->is_closed = c->is_ready = false;
+	memset(&c->storvsc, 0, sizeof(c->storvsc));
+	return 0;
+}
+
+static int not_one(const struct blk_client *c, uint32_t found, uint32_t of, char *why,
+		   size_t why_bytes)
+{
+	const char *const serial = c->opts.serial;
+
+	if (found == 0)
+		return wrong(why, why_bytes,
+			     "%s: there is no disk at target %u, LUN %u%s%s of %u controller%s",
+			     c->opts.socket, c->opts.target, c->opts.lun,
+			     serial ? " with the serial " : "", serial ? serial : "", of,
+			     of == 1 ? "" : "s");
+	return wrong(
+		why, why_bytes,
+		"%s: %u controllers have such a disk at target %u, LUN %u: a serial of its own "
+		"tells which",
+		c->opts.socket, found, c->opts.target, c->opts.lun);
+}
+
+/* The one controller that has it, which is used then.  What was written to another disk would be lost. */
+static int find_disk(struct blk_client *c, uint64_t end, char *why, size_t why_bytes)
+{
+	uint32_t nth = 0, found = 0, at = 0;
+	int err;
+
+	if (!wait_for_one(c, end))
+		return wrong(why, why_bytes, "%s: no disks are offered there", c->opts.socket);
+	c->page = vmbus_guest_pages(c->guest, 1);
+	if (!c->page)
+		return wrong(why, why_bytes, "no memory");
+	for (; controller(c, nth); nth++) {
+		if (start(c, controller(c, nth), end, why, why_bytes))
+			return -1;
+		err = probe(c, end, why, why_bytes);
+		if (err && err != VMBUS_E_RANGE)
+			return -1;
+		if (!err && nth == 0 && !controller(c, 1))
+			return 0;
+		found += !err;
+		at = err ? at : nth;
+		if (leave(c, end, why, why_bytes))
+			return -1;
+	}
+	if (found != 1 || !controller(c, at))
+		return not_one(c, found, nth, why, why_bytes);
+	if (start(c, controller(c, at), end, why, why_bytes))
+		return -1;
+	err = probe(c, end, why, why_bytes);
+	return err == VMBUS_E_RANGE ? not_one(c, 0, nth, why, why_bytes) : err;
 }
 
 int blk_client_open(struct blk_client *c, const struct blk_client_opts *opts, char *why,
@@ -215,8 +287,7 @@ int blk_client_open(struct blk_client *c, const struct blk_client_opts *opts, ch
 
 	memset(c, 0, sizeof(*c));
 	c->opts = *opts;
-	if (attach(c, why, why_bytes) == 0 && start(c, end, why, why_bytes) == 0 &&
-	    probe(c, end, why, why_bytes) == 0)
+	if (attach(c, why, why_bytes) == 0 && find_disk(c, end, why, why_bytes) == 0)
 		return 0;
 	blk_client_close(c);
 	return -1;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A disk of a parent's, as a client uses it: attached, connected, opened and looked at. */
+/*
+ * A disk of a parent's, as a client uses it: attached, connected, opened and looked at.  It may be on any
+ * controller that the parent offers.
+ */
 #ifndef BLK_CLIENT_H
 #define BLK_CLIENT_H
 
@@ -13,8 +16,9 @@
 struct blk_client_opts {
 	const char *socket, *name;
 	uint8_t target, lun;
-	uint32_t channels; /* wanted */
-	uint32_t depth;	   /* of each */
+	const char *serial; /* that the disk must have, or NULL */
+	uint32_t channels;  /* wanted */
+	uint32_t depth;	    /* of each */
 	uint64_t memory_bytes;
 	uint64_t timeout_ns;
 	bool poll;				       /* rings are looked at without interrupts */

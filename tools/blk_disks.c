@@ -35,14 +35,17 @@ int blk_disks_word(struct blk_disks *disks, const char *text)
 	return 0;
 }
 
-int blk_disks_create(struct blk_disks *disks)
+int blk_disks_create(struct blk_disks *disks, const char *socket, const char *name)
 {
 	const struct vmbus_block_opts opts = { .struct_bytes = sizeof(opts),
 					       .subchannels = disks->queues ? disks->queues - 1 : 0,
 					       .log = block_log,
 					       .removed = block_removed };
 	const int err = vmbus_block_create(&opts, &disks->block);
+	uint32_t i;
 
+	for (i = 0; i < disks->count; i++)
+		disk_identify(&disks->spec[i], socket, name);
 	return err ? blk_failed("the controller: %s", vmbus_err_name(err)) : 0;
 }
 

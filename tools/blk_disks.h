@@ -16,8 +16,12 @@ struct blk_disks {
 
 /* One more word of the command line; 0, or an exit status that was explained. */
 int blk_disks_word(struct blk_disks *disks, const char *text);
-/* The controller, without disks. */
-int blk_disks_create(struct blk_disks *disks);
+/*
+ * The controller, without disks.
+ *
+ * socket, name  where and as what it is served: disks of memory are known by it.
+ */
+int blk_disks_create(struct blk_disks *disks, const char *socket, const char *name);
 /*
  * Open store number i and add it.
  *

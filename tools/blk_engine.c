@@ -23,6 +23,8 @@
 #define SCSI_CHECK_CONDITION 0x02u
 #define SCSI_BUSY 0x08u
 #define SCSI_TASK_SET_FULL 0x28u
+#define SRB_STATUS 0x3Fu
+#define SRB_INVALID_LUN 0x20u
 #define SENSE_DATA_PROTECT 7u
 #define SENSE_UNIT_ATTENTION 6u
 #define ASC_SPACE 0x27u
@@ -52,6 +54,7 @@ struct blk_engine {
 	pthread_cond_t has_free;
 	struct slot *free, *first, *last; /* new ones, in their order */
 	bool stop, gone;
+	bool swapped; /* the thread's: the disk went, and what is at its address now is another */
 };
 
 static void done(struct vmbus_storvsc_req *req);
@@ -112,7 +115,7 @@ static void finish(struct slot *s, int err)
 /* false: there is no room now. */
 static bool submit(struct slot *s)
 {
-	int err = fill_in(s);
+	int err = s->engine->swapped ? VMBUS_E_PEER : fill_in(s);
 
 	if (!err)
 		err = vmbus_storvsc_submit(&s->engine->client.storvsc, s->channel, &s->req);
@@ -139,7 +142,10 @@ static void done(struct vmbus_storvsc_req *req)
 {
 	struct slot *const s = req->ctx;
 
-	if (!wants_again(req) || s->tries++ >= RETRIES)
+	if (req->err == VMBUS_E_RANGE && (req->srb_status & SRB_STATUS) == SRB_INVALID_LUN) {
+		s->engine->swapped = true;
+		finish(s, ESHUTDOWN);
+	} else if (!wants_again(req) || s->tries++ >= RETRIES)
 		finish(s, errno_of(req));
 	else if (!submit(s))
 		put_back(s);

@@ -16,6 +16,7 @@
 
 enum {
 	O_DISK = 256,
+	O_SERIAL,
 	O_DEPTH,
 	O_CHANNELS,
 	O_SIZE,
@@ -36,6 +37,7 @@ enum {
 };
 
 static const struct option longs[] = { { "disk", required_argument, NULL, O_DISK },
+				       { "serial", required_argument, NULL, O_SERIAL },
 				       { "depth", required_argument, NULL, O_DEPTH },
 				       { "channels", required_argument, NULL, O_CHANNELS },
 				       { "size", required_argument, NULL, O_SIZE },
@@ -125,6 +127,9 @@ static int one(struct load_opts *o, int c)
 		return 0;
 	case O_DISK:
 		return disk_address(optarg, &o->client.target, &o->client.lun);
+	case O_SERIAL:
+		o->client.serial = optarg;
+		return 0;
 	case O_DEPTH:
 		return small(optarg, 1, DEPTH_MAX, &o->client.depth);
 	case O_CHANNELS:
@@ -219,6 +224,21 @@ static int fit(struct load *load)
 	return 0;
 }
 
+static void say_begin(const struct load *load)
+{
+	const struct vmbus_storvsc_disk *const disk = &load->client.disk;
+	struct vmbus_guid id;
+	char text[37];
+
+	memcpy(id.b, disk->id, sizeof(id.b));
+	vmbus_guid_format(&id, text);
+	blk_say("load: begins, %llu sectors of %u bytes, %u channel%s, depth %u",
+		(unsigned long long)disk->sectors, disk->sector, load->client.channels,
+		load->client.channels == 1 ? "" : "s", load->opts.client.depth);
+	blk_say("load: disk %u:%u, serial %s, id %s", disk->target, disk->lun,
+		disk->serial[0] ? disk->serial : "none", text);
+}
+
 int blk_load(int argc, char **argv)
 {
 	static struct load load = { .opts = { .client = { .name = "vmbus-blk load",
@@ -245,9 +265,7 @@ int blk_load(int argc, char **argv)
 		return blk_failed("load: %s", why);
 	status = fit(&load);
 	if (!status) {
-		blk_say("load: begins, %llu sectors of %u bytes, %u channel%s, depth %u",
-			(unsigned long long)load.client.disk.sectors, load.client.disk.sector,
-			load.client.channels, load.client.channels == 1 ? "" : "s", client->depth);
+		say_begin(&load);
 		status = load_run(&load);
 	}
 	blk_pattern_free(&load.pattern);

@@ -17,6 +17,7 @@
 
 #define TURN_NS 100000000u
 #define PROVIDERS_MAX 16u
+#define SECONDS_MAX 3600u
 #define CHILD_MEMORY (UINT64_C(1) << 30)
 
 /* What was said of a provider last. */
@@ -28,11 +29,22 @@ struct known {
 struct parent {
 	struct blk_disks disks;
 	const char *socket;
+	uint64_t answer_ns, wait_ns; /* 0: as the library has it */
 	struct vmbus_pool *pool;
 	struct vmbus_provider_host *host;
 	struct vmbus_shm_server *server;
 	struct known known[PROVIDERS_MAX];
 };
+
+static int seconds(const char *text, uint64_t *ns)
+{
+	uint64_t n;
+
+	if (blk_number(text, SECONDS_MAX, &n) || n == 0)
+		return -1;
+	*ns = n * BLK_SECOND;
+	return 0;
+}
 
 static int parse(int argc, char **argv, struct parent *p)
 {
@@ -45,6 +57,14 @@ static int parse(int argc, char **argv, struct parent *p)
 			blk_quiet = true;
 		} else if (strcmp(arg, "-s") == 0 && i + 1 < argc) {
 			p->socket = argv[++i];
+		} else if (strcmp(arg, "--answer") == 0 && i + 1 < argc) {
+			if (seconds(argv[++i], &p->answer_ns))
+				return blk_usage("--answer %s: seconds, 1 to %u", argv[i],
+						 SECONDS_MAX);
+		} else if (strcmp(arg, "--wait") == 0 && i + 1 < argc) {
+			if (seconds(argv[++i], &p->wait_ns))
+				return blk_usage("--wait %s: seconds, 1 to %u", argv[i],
+						 SECONDS_MAX);
 		} else if (arg[0] != '-') {
 			err = blk_disks_word(&p->disks, arg);
 			if (err)
@@ -96,7 +116,7 @@ static int make_pool(struct parent *p)
 
 	if (p->disks.count == 0)
 		return 0;
-	if (blk_disks_create(&p->disks))
+	if (blk_disks_create(&p->disks, p->socket, "parent"))
 		return BLK_FAILED;
 	for (i = 0; i < p->disks.count; i++)
 		if (blk_disks_add(&p->disks, i, -1))
@@ -111,6 +131,8 @@ static int listen_there(struct parent *p)
 		.struct_bytes = sizeof(host),
 		.providers_max = PROVIDERS_MAX,
 		.memory_bytes_max = CHILD_MEMORY,
+		.answer_ns = p->answer_ns,
+		.wait_ns = p->wait_ns,
 		.log = blk_log,
 	};
 	struct vmbus_shm_server_opts opts = { .struct_bytes = sizeof(opts),
@@ -164,6 +186,7 @@ static int run(struct parent *p)
 			return blk_failed("waiting failed: %s", vmbus_err_name(err));
 		vmbus_provider_host_list(p->host, look, p);
 	}
+	blk_say("stopped by a signal: ending");
 	return BLK_OK;
 }
 

@@ -5,10 +5,12 @@
  * all is ready before the other one stops, but for this lock, which is taken in the first open().
  */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <vmbus/provider.h>
@@ -17,6 +19,8 @@
 #include "blk_disks.h"
 
 #define LOCK_WAIT_NS (2 * BLK_SECOND)
+#define GONE_WAIT_NS BLK_SECOND /* until a parent knows that a provider of this name is dead */
+#define PAUSE_NS 10000000
 
 struct serve {
 	struct blk_disks disks;
@@ -36,7 +40,9 @@ static const int of_stores[] = {
 	SYS_fallocate,	    SYS_fdatasync,	SYS_fsync,
 	SYS_preadv,	    SYS_pwritev,	SYS_getsockopt,
 	SYS_setsockopt,	    SYS_ioctl,		SYS_statx,
+	SYS_socket,	    SYS_connect, /* from here on: of nbd=, whose channels connect by themselves */
 };
+#define OF_NBD 2u
 
 static int parse(int argc, char **argv, struct serve *s)
 {
@@ -86,8 +92,18 @@ static int attach(struct serve *s)
 		.why = why,
 		.why_bytes = sizeof(why),
 	};
-	const int err = vmbus_provider_attach(&opts, &s->provider);
+	const struct timespec pause = { .tv_nsec = PAUSE_NS };
+	const uint64_t until = blk_now_ns() + GONE_WAIT_NS;
+	int err = vmbus_provider_attach(&opts, &s->provider);
 
+	while (err == VMBUS_E_STATE && !s->take_over && !blk_stopped() && blk_now_ns() < until) {
+		(void)nanosleep(&pause, NULL);
+		err = vmbus_provider_attach(&opts, &s->provider);
+	}
+	if (err == VMBUS_E_STATE && !s->take_over)
+		return blk_failed("%s: there is a provider of this class and name, %s: "
+				  "--take-over replaces it, --name makes another",
+				  s->socket, s->name);
 	return err ? blk_failed("cannot attach: %s (%s)", why[0] ? why : s->socket,
 				vmbus_err_name(err))
 		   : 0;
@@ -174,15 +190,48 @@ static void unlock_files(struct serve *s)
 			disk_unlock(s->files[i]);
 }
 
+/* Names are looked up in files and by the network, which the sandbox forbids. */
+static bool needs_names(const char *uri)
+{
+	const char *host = strstr(uri, "://");
+	struct in_addr address;
+	char text[INET_ADDRSTRLEN];
+	size_t n;
+
+	if (!host || strncmp(uri, "nbd+unix", 8) == 0 || strncmp(uri, "nbds+unix", 9) == 0)
+		return false;
+	host += 3;
+	if (strchr(host, '@'))
+		host = strchr(host, '@') + 1;
+	n = strcspn(host, ":/?");
+	if (host[0] == '[' || n >= sizeof(text))
+		return host[0] != '[';
+	memcpy(text, host, n);
+	text[n] = '\0';
+	return inet_pton(AF_INET, text, &address) != 1;
+}
+
 static int enter_sandbox(const struct serve *s)
 {
+	uint32_t n = sizeof(of_stores) / sizeof(of_stores[0]) - OF_NBD, i;
 	int err;
+
+	for (i = 0; i < s->disks.count; i++) {
+		if (s->disks.spec[i].kind != DISK_NBD)
+			continue;
+		n = sizeof(of_stores) / sizeof(of_stores[0]);
+		if (!s->no_sandbox && needs_names(s->disks.spec[i].source))
+			return blk_failed(
+				"nbd=%s: in the sandbox no name can be looked up: give the "
+				"server's address, or --no-sandbox",
+				s->disks.spec[i].source);
+	}
 
 	if (s->no_sandbox) {
 		blk_say("not sandboxed, as asked for");
 		return 0;
 	}
-	err = vmbus_provider_sandbox_more(of_stores, sizeof(of_stores) / sizeof(of_stores[0]));
+	err = vmbus_provider_sandbox_more(of_stores, n);
 	if (!err)
 		return 0;
 	return blk_failed("no sandbox: %s; --no-sandbox goes on without one",
@@ -194,7 +243,7 @@ static int run(struct serve *s)
 	int err;
 
 	while (!blk_stopped()) {
-		err = vmbus_provider_wait(s->provider, 3600 * BLK_SECOND);
+		err = vmbus_provider_wait(s->provider, BLK_SECOND); /* a signal may come before */
 		if (err == VMBUS_E_PEER) {
 			unlock_files(s);
 			blk_say("%s", vmbus_provider_why(s->provider));
@@ -217,7 +266,7 @@ int blk_serve(int argc, char **argv)
 	blk_catch_signals();
 	s->vsp = *vmbus_block_vsp();
 	s->vsp.open = gate;
-	status = blk_disks_create(&s->disks);
+	status = blk_disks_create(&s->disks, s->socket, s->name);
 	if (!status)
 		status = open_files(s);
 	if (!status)

@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -171,7 +172,11 @@ static int part(struct disk_spec *spec, const char *word, char *why, size_t why_
 	}
 	if (strncmp(word, "serial=", 7) == 0)
 		return serial(spec, word + 7, why, why_bytes);
-	if (strncmp(word, "sector=", 7) == 0) {
+	if (strncmp(word, "id=", 3) == 0) {
+		if (vmbus_guid_parse(word + 3, &spec->id))
+			return wrong(why, why_bytes,
+				     "%s: it is a GUID, 8-4-4-4-12 hexadecimal digits", word);
+	} else if (strncmp(word, "sector=", 7) == 0) {
 		if (number(word + 7, 4096, &n, NULL) || (n != 512 && n != 4096))
 			return wrong(why, why_bytes, "%s: it is 512 or 4096", word);
 		spec->sector = (uint32_t)n;
@@ -197,7 +202,7 @@ static int part(struct disk_spec *spec, const char *word, char *why, size_t why_
 	} else {
 		return wrong(why, why_bytes,
 			     "%s: no such word; there are ro, sector=, lun=, target=, serial=, "
-			     "direct, thick, write-through, faulty, queues= and spin=",
+			     "id=, direct, thick, write-through, faulty, queues= and spin=",
 			     word);
 	}
 	return 0;
@@ -206,6 +211,7 @@ static int part(struct disk_spec *spec, const char *word, char *why, size_t why_
 int disk_parse(struct disk_spec *spec, const char *text, char *why, size_t why_bytes)
 {
 	char copy[TEXT_BYTES], *save, *word;
+	uint64_t n;
 
 	memset(spec, 0, sizeof(*spec));
 	spec->lun = DISK_LUN_NEXT;
@@ -221,6 +227,10 @@ int disk_parse(struct disk_spec *spec, const char *text, char *why, size_t why_b
 			return -1;
 	if (spec->kind != DISK_FILE && (spec->direct || spec->thick))
 		return wrong(why, why_bytes, "direct and thick are for file=");
+	n = spec->sector ? spec->sector : 512;
+	if ((spec->kind == DISK_MEM || spec->kind == DISK_NULL) && spec->bytes % n)
+		return wrong(why, why_bytes, "%s: it is not of whole sectors of %" PRIu64 " bytes",
+			     text, n);
 	return 0;
 }
 
@@ -402,6 +412,7 @@ static int try_add(struct vmbus_block *block, const struct disk_spec *spec,
 		.read_only = spec->read_only,
 		.write_through = spec->write_through,
 		.sector = spec->sector,
+		.id = disk_id_at(spec, lun),
 		.serial = spec->serial[0] ? spec->serial : NULL,
 	};
 
@@ -422,11 +433,12 @@ int disk_add(struct vmbus_block *block, struct disk_spec *spec, const struct vmb
 		spec->lun = (int)lun - 1;
 		return 0;
 	}
-	if (err == VMBUS_E_STATE)
+	if (err == VMBUS_E_STATE && from == to)
 		return wrong(why, why_bytes,
-			     "there is a disk at target %u, LUN %u to %u, or one that is not quite "
-			     "gone",
-			     spec->target, from, to);
+			     "there is a disk at target %u, LUN %u, or one that is not quite gone",
+			     spec->target, from);
+	if (err == VMBUS_E_STATE)
+		return wrong(why, why_bytes, "all LUNs of target %u have disks", spec->target);
 	if (err == VMBUS_E_RANGE)
 		return wrong(why, why_bytes, "%s is smaller than a sector of %u bytes",
 			     spec->source, spec->sector ? spec->sector : 512);

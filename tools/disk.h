@@ -32,6 +32,8 @@ struct disk_spec {
 	uint32_t queues, spin_us;
 	uint8_t target;
 	bool read_only, direct, thick, write_through, faulty, drop;
+	bool id_of_place;     /* id is that of a place, in which target and LUN name the disk */
+	struct vmbus_guid id; /* zero: the library makes one */
 	char serial[33];
 	char source[512]; /* a path or a URI */
 };
@@ -44,6 +46,17 @@ int disk_size(const char *text, uint64_t *bytes);
 
 /* [TARGET:]LUN; 0, or -1. */
 int disk_address(const char *text, uint8_t *target, uint8_t *lun);
+
+/*
+ * Make the id of a disk that was given neither one nor a serial from what names it: the absolute path of
+ * its file, the URI of its server, or for memory the place where it is served.
+ *
+ * scope  a path that stands for that place, or NULL: none does; then the library makes an id.
+ * name	  in that place, or NULL.
+ */
+void disk_identify(struct disk_spec *spec, const char *scope, const char *name);
+/* For vmbus_block_add(), at this LUN. */
+struct vmbus_guid disk_id_at(const struct disk_spec *spec, uint8_t lun);
 
 /*
  * Open the store, with what makes it fail before it if that is wanted.

@@ -17,10 +17,14 @@
 #include "blk_engine.h"
 #include "disk.h"
 
+#define LOOK_BYTES (UINT64_C(16) << 20)
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
 static struct blk_client_opts opts = {
-	.name = "nbdkit", .channels = 1, .depth = 64, .timeout_ns = UINT64_C(10000000000)
+	.name = "nbdkit",
+	.channels = 1,
+	.depth = 64,
+	.timeout_ns = UINT64_C(10000000000),
 };
 static struct blk_engine *engine;
 
@@ -50,11 +54,19 @@ static int plugin_config(const char *key, const char *value)
 		nbdkit_error("disk=%s: it is a LUN, or TARGET:LUN", value);
 		return -1;
 	}
+	if (strcmp(key, "serial") == 0) {
+		static char serial[33];
+
+		(void)snprintf(serial, sizeof(serial), "%s", value);
+		opts.serial = serial;
+		return 0;
+	}
 	if (strcmp(key, "queues") == 0)
 		return number(key, value, 16, &opts.channels);
 	if (strcmp(key, "depth") == 0)
 		return number(key, value, 1024, &opts.depth);
-	nbdkit_error("no such parameter: %s; there are socket, disk, queues and depth", key);
+	nbdkit_error("no such parameter: %s; there are socket, disk, serial, queues and depth",
+		     key);
 	return -1;
 }
 
@@ -70,6 +82,29 @@ static void log_line(void *ctx, const char *line)
 {
 	(void)ctx;
 	nbdkit_debug("%s", line);
+}
+
+/*
+ * Is there such a disk?  While whoever started nbdkit still looks at its exit status, and before there
+ * is a socket: a child of the parent's for as long as this takes.
+ */
+static int plugin_get_ready(void)
+{
+	static struct blk_client client;
+	struct blk_client_opts once = opts;
+	char why[400] = "";
+
+	once.name = "nbdkit, looking";
+	once.channels = 1;
+	once.depth = 1;
+	once.memory_bytes = LOOK_BYTES;
+	once.log = log_line;
+	if (blk_client_open(&client, &once, why, sizeof(why))) {
+		nbdkit_error("%s", why);
+		return -1;
+	}
+	blk_client_close(&client);
+	return 0;
 }
 
 /* The process that the parent knows us by is this one, and not the one that it was forked from. */
@@ -211,9 +246,11 @@ static struct nbdkit_plugin plugin = {
 	.config_complete = plugin_config_complete,
 	.config_help = "socket=PATH      (required) where the parent listens\n"
 		       "disk=LUN         which disk, or TARGET:LUN [0]\n"
+		       "serial=TEXT      that the disk has, if several controllers have one there\n"
 		       "queues=N         channels, up to 16 [1]\n"
 		       "depth=N          requests at once on each, up to 1024 [64]",
 	.magic_config_key = "socket",
+	.get_ready = plugin_get_ready,
 	.after_fork = plugin_after_fork,
 	.cleanup = plugin_cleanup,
 	.open = plugin_open,

@@ -15,6 +15,7 @@
 #define BUDGET 256u
 #define LET_GO_NS 6000000000u /* for requests under way to end */
 #define DISK_REQUESTS 1024u
+#define NOWHERE UINT8_MAX /* no target */
 
 /* Of the controller: the same in each machine, so that a saved one finds it again. */
 static const struct vmbus_guid instance =
@@ -33,9 +34,12 @@ static void block_removed(void *ctx, uint8_t target, uint8_t lun, const struct v
 	struct vmbus_store gone = *store;
 	uint32_t i;
 
+	(void)target; /* there may be another disk by now */
+	(void)lun;
 	pthread_mutex_lock(&d->lock);
 	for (i = 0; i < VMM_DISKS_MAX; i++)
-		if (d->disk[i].used && d->disk[i].target == target && d->disk[i].lun == lun)
+		if (d->disk[i].used && d->disk[i].store.ops == store->ops &&
+		    d->disk[i].store.ctx == store->ctx)
 			memset(&d->disk[i], 0, sizeof(d->disk[i]));
 	pthread_mutex_unlock(&d->lock);
 	vmbus_store_destroy(&gone);
@@ -56,17 +60,28 @@ static struct vmm_disk *take_place(struct vmm_disks *d)
 	return place;
 }
 
-/* An entry is known by its address from here on, or free again. */
-static void set_place(struct vmm_disks *d, struct vmm_disk *place, const struct disk_spec *spec,
-		      const struct vmbus_store *store)
+/* An entry has its store, and no address yet: it is known before the disk can be removed again.
+   NULL: it is free. */
+static void set_place(struct vmm_disks *d, struct vmm_disk *place, const struct vmbus_store *store)
 {
 	pthread_mutex_lock(&d->lock);
 	memset(place, 0, sizeof(*place));
 	if (store) {
 		place->used = true;
+		place->target = NOWHERE;
+		place->store = *store;
+	}
+	pthread_mutex_unlock(&d->lock);
+}
+
+/* The disk was added; it may have been removed since. */
+static void set_address(struct vmm_disks *d, struct vmm_disk *place, const struct disk_spec *spec,
+			const struct vmbus_store *store)
+{
+	pthread_mutex_lock(&d->lock);
+	if (place->used && place->store.ctx == store->ctx) {
 		place->target = spec->target;
 		place->lun = (uint8_t)spec->lun;
-		place->store = *store;
 	}
 	pthread_mutex_unlock(&d->lock);
 }
@@ -84,13 +99,17 @@ static int add(struct vmm *vmm, struct disk_spec *spec, int fd, char *why, size_
 		return -1;
 	}
 	err = disk_open(spec, fd, &store, why, why_bytes);
-	if (!err) {
-		err = disk_add(d->block, spec, &store, why, why_bytes);
-		if (err)
-			vmbus_store_destroy(&store);
+	set_place(d, place, err ? NULL : &store);
+	if (err)
+		return err;
+	err = disk_add(d->block, spec, &store, why, why_bytes);
+	if (err) {
+		set_place(d, place, NULL);
+		vmbus_store_destroy(&store);
+		return err;
 	}
-	set_place(d, place, spec, err ? NULL : &store);
-	return err;
+	set_address(d, place, spec, &store);
+	return 0;
 }
 
 static int add_all(struct vmm *vmm)
@@ -288,8 +307,11 @@ static bool any_open(const struct vmm *vmm)
 	return false;
 }
 
-/* Until no ring of the guest's is open, after a reset of the bus: before memory is emptied. */
-void vmm_disks_let_go(struct vmm *vmm)
+/*
+ * Until no ring of the guest's is open, after a reset of the bus: before memory is emptied.  -1: a store
+ * keeps a request, and what it answers would be written into the memory of the next boot.
+ */
+int vmm_disks_let_go(struct vmm *vmm)
 {
 	const uint64_t until = vmm_now_ns() + LET_GO_NS;
 	struct pollfd p = { .fd = vmbus_kvm_fd(vmm->kvm), .events = POLLIN };
@@ -298,8 +320,12 @@ void vmm_disks_let_go(struct vmm *vmm)
 		poll(&p, 1, 10);
 		vmbus_kvm_dispatch(vmm->kvm, BUDGET);
 	}
-	if (any_open(vmm))
-		vmm_warn("--disk: a request does not end; the machine is reset all the same");
+	vmm->disks.stuck = any_open(vmm);
+	if (vmm->disks.stuck)
+		return vmm_error("--disk: a store has not ended a request of the guest's in %u s: "
+				 "the machine cannot be reset; see what its disks stand on",
+				 (unsigned)(LET_GO_NS / 1000000000u));
+	return 0;
 }
 
 /* After the bus is gone. */

@@ -259,13 +259,21 @@ static int queue_rules(scmp_filter_ctx ctx)
 	return err;
 }
 
-/* A store asks block devices about themselves, and what it would read in /sys is not there. */
+/*
+ * A store asks block devices about themselves, and what it would read in /sys is not there.  One
+ * behind a server connects again when a channel opens: it is told that it cannot, and the machine
+ * goes on.
+ */
 static int disk_rules(scmp_filter_ctx ctx)
 {
 	int err = allow(ctx, disks, sizeof(disks) / sizeof(disks[0]));
 
 	if (!err)
 		err = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOENT), SCMP_SYS(openat), 0);
+	if (!err)
+		err = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(socket), 0);
+	if (!err) /* for the server's name */
+		err = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(uname), 0);
 	return err ? err : allow_request(ctx, 0xFF00, BLKGETSIZE64 & 0xFF00);
 }
 

@@ -105,6 +105,8 @@ static void finish(void)
 	vmm_console_close(&vmm);
 	vmm_bus_close(&vmm);
 	vmm_stats_close(&vmm);
+	if (vmm.disks.stuck)
+		return; /* all else would wait for it, or take the memory that it writes */
 	vmm_partition_destroy(&vmm);
 	vmm_devices_destroy(&vmm);
 	vmm_image_close(&vmm.image);

@@ -206,6 +206,7 @@ static int disk(struct vmm_opts *opts, const char *text)
 		return vmm_error("--disk %s: %u of them are the most", text, VMM_DISKS_MAX);
 	if (disk_parse(&opts->disks[opts->disk_count], text, why, sizeof(why)))
 		return vmm_error("--disk %s", why);
+	disk_identify(&opts->disks[opts->disk_count], NULL, NULL);
 	opts->disk_count++;
 	return 0;
 }

@@ -124,15 +124,30 @@ static int send_save(int fd, const char *folder)
 	return err ? -1 : 0;
 }
 
+/* The line of a disk with the id that is made of its path, which is none there. */
+static void tell_id(struct disk_spec *spec, const char *words, char *line, size_t bytes)
+{
+	const struct vmbus_guid none = { { 0 } };
+	char guid[37];
+
+	disk_identify(spec, NULL, NULL);
+	vmbus_guid_format(&spec->id, guid);
+	if (!vmbus_guid_equal(&spec->id, &none))
+		(void)snprintf(line, bytes, "disk add %s,id=%s\n", words, guid);
+	else
+		(void)snprintf(line, bytes, "disk add %s\n", words);
+}
+
 /* The file of a disk: opened here, since there is no file system there. */
-static int send_disk(int fd, const char *text, const char *words)
+static int send_disk(int fd, const char *words)
 {
 	struct disk_spec spec;
-	char why[800];
+	char why[800], text[320];
 	int file = -1, err;
 
 	if (disk_parse(&spec, words, why, sizeof(why)))
 		return vmm_error("disk add %s", why);
+	tell_id(&spec, words, text, sizeof(text));
 	if (spec.kind == DISK_FILE) {
 		file = disk_open_file(&spec, true, why, sizeof(why));
 		if (file < 0 || disk_lock(&spec, file, 0, why, sizeof(why))) {
@@ -168,7 +183,7 @@ int vmm_send(const char *path, const char *line)
 	else if (strncmp(line, "save ", 5) == 0)
 		n = send_save(fd, line + 5);
 	else if (strncmp(line, "disk add ", 9) == 0)
-		n = send_disk(fd, text, line + 9);
+		n = send_disk(fd, line + 9);
 	else if (send_line(fd, text, NULL, 0) || shutdown(fd, SHUT_WR))
 		vmm_errno("--send %s: no vmbus-vmm --control listens there", path);
 	else

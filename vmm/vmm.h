@@ -376,6 +376,7 @@ struct vmm_disks {
 	struct vmbus_pool *pool;
 	struct vmbus_chan *chans[DISK_QUEUES_MAX];
 	bool running;	      /* the pool has them */
+	bool stuck;	      /* a store keeps a request: it goes with the process */
 	pthread_mutex_t lock; /* of what follows: a disk may end on any thread */
 	struct vmm_disk disk[VMM_DISKS_MAX];
 };
@@ -385,7 +386,7 @@ struct vmm_client {
 	bool last;    /* it sends no more: it goes when it has its answer */
 	int files[2]; /* that came with its line, for save; -1: none */
 	uint32_t used;
-	char line[256];
+	char line[320];
 	char *out; /* answers that it has not taken */
 	size_t out_at, out_used, out_room;
 };
@@ -479,7 +480,7 @@ void vmm_disks_removed(struct vmm *vmm, struct vmbus_chan *chan);
 void vmm_disks_stop(struct vmm *vmm); /* no thread is in a channel until go */
 void vmm_disks_go(struct vmm *vmm);
 void vmm_disks_dispatch(struct vmm *vmm); /* while they are stopped */
-void vmm_disks_let_go(struct vmm *vmm);	  /* of the guest's rings: before memory is emptied */
+int vmm_disks_let_go(struct vmm *vmm);	  /* of the guest's rings: before memory is emptied */
 int vmm_disks_command(struct vmm *vmm, const char *line, int fd, char *answer, size_t bytes);
 void vmm_disks_list(struct vmm *vmm, void (*tell)(void *ctx, const char *line), void *ctx);
 void vmm_disks_destroy(struct vmm *vmm);

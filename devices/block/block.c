@@ -86,6 +86,7 @@ int vmbus_block_create(const struct vmbus_block_opts *opts, struct vmbus_block *
 		free(block);
 		return VMBUS_E_SYSTEM;
 	}
+	(void)pthread_mutex_init(&block->asking, NULL);
 	*made = block;
 	return 0;
 }
@@ -99,6 +100,7 @@ void vmbus_block_destroy(struct vmbus_block *block)
 	for (t = 0; t < VMBUS__TARGETS; t++)
 		for (l = 0; l < VMBUS__LUNS; l++)
 			(void)vmbus_block_remove(block, (uint8_t)t, (uint8_t)l);
+	(void)pthread_mutex_destroy(&block->asking);
 	(void)pthread_mutex_destroy(&block->lock);
 	free(block);
 }
@@ -114,7 +116,8 @@ void vmbus__port_wake(struct vmbus__port *port)
 	(void)!write(port->event_fd, &one, sizeof(one));
 }
 
-/* Lock: the list is another one, or a disk in it; attention for its guests, or 0. */
+/* Lock: the list is another one, or a disk in it; attention for its guests, or 0.  What a guest was not
+   told of a disk that is gone is no attention for the one that comes after it. */
 static void changed(struct vmbus_block *block, uint8_t target, uint8_t lun, uint64_t attention)
 {
 	vmbus__a64 *const number = vmbus__as_a64(&block->number);
@@ -123,13 +126,13 @@ static void changed(struct vmbus_block *block, uint8_t target, uint8_t lun, uint
 
 	vmbus__st64_relaxed(number, vmbus__ld64_relaxed(number) + 1u); /* BLOCKLIST.tell */
 	for (nexus = block->nexuses; nexus; nexus = nexus->next) {
-		if (attention)
-			(void)vmbus__or64_release(vmbus__as_a64(&nexus->ua[target][lun]),
-						  attention); /* UNITATT.set */
-		else
-			vmbus__st64_relaxed(vmbus__as_a64(&nexus->ua[target][lun]),
-					    0);	      /* UNITATT.set */
-		vmbus__st32_relaxed(&nexus->tell, 1); /* BLOCKLIST.tell */
+		vmbus__a64 *const word = vmbus__as_a64(&nexus->ua[target][lun]);
+
+		if (attention == VMBUS__UA_LEFT)
+			vmbus__st64_relaxed(word, attention); /* UNITATT.set */
+		else if (attention)
+			(void)vmbus__or64_release(word, attention); /* UNITATT.set */
+		vmbus__st32_relaxed(&nexus->tell, 1);		    /* BLOCKLIST.tell */
 	}
 	for (port = block->ports; port; port = port->next)
 		vmbus__port_wake(port);
@@ -167,17 +170,23 @@ void vmbus__unit_put(struct vmbus_block *block, struct vmbus__unit *unit)
 {
 	struct vmbus__place *const place = unit->place;
 	const struct vmbus__disk *const disk = &unit->disk;
-	bool last, left = false;
+	bool last, left;
 
 	pthread_mutex_lock(&block->lock);
 	last = --unit->refs == 0;
-	if (last && --place->alive == 0 && place->leaving) {
-		place->leaving = false;
-		left = true;
-	}
+	left = last && place->leaving && place->alive == 1;
+	if (last && !left)
+		place->alive--;
 	pthread_mutex_unlock(&block->lock);
-	if (left && block->opts.removed)
-		block->opts.removed(block->opts.ctx, disk->target, disk->lun, &disk->store);
+	if (left) {
+		/* The address is taken until the embedder knows. */
+		if (block->opts.removed)
+			block->opts.removed(block->opts.ctx, disk->target, disk->lun, &disk->store);
+		pthread_mutex_lock(&block->lock);
+		place->leaving = false;
+		place->alive--;
+		pthread_mutex_unlock(&block->lock);
+	}
 	if (last)
 		free(unit);
 }
@@ -204,7 +213,7 @@ int vmbus_block_add(struct vmbus_block *block, const struct vmbus_block_disk *di
 
 	if (!unit)
 		return VMBUS_E_NOMEM;
-	err = vmbus__disk_make(&unit->disk, disk, block->opts.transfer_bytes);
+	err = vmbus__disk_make(&unit->disk, disk, &block->opts);
 	if (err) {
 		free(unit);
 		return err;
@@ -237,7 +246,7 @@ int vmbus_block_remove(struct vmbus_block *block, uint8_t target, uint8_t lun)
 	if (unit) {
 		place->unit = NULL;
 		place->leaving = true;
-		changed(block, target, lun, 0);
+		changed(block, target, lun, VMBUS__UA_LEFT);
 	}
 	pthread_mutex_unlock(&block->lock);
 	if (!unit)
@@ -274,30 +283,52 @@ static struct vmbus__unit *renew(struct vmbus__place *place, struct vmbus__unit 
 	return old;
 }
 
+/* A disk that stays while it is asked, or NULL; vmbus__unit_put() then. */
+static struct vmbus__unit *hold(struct vmbus_block *block, const struct vmbus__place *place)
+{
+	struct vmbus__unit *unit;
+
+	pthread_mutex_lock(&block->lock);
+	unit = place->unit;
+	if (unit)
+		unit->refs++;
+	pthread_mutex_unlock(&block->lock);
+	return unit;
+}
+
+/* The store is asked without the lock: it may take its time, and channels do not wait for it.  What is
+   told last is what was asked last. */
 int vmbus_block_resized(struct vmbus_block *block, uint8_t target, uint8_t lun)
 {
 	struct vmbus__unit *const fresh = calloc(1, sizeof(*fresh));
 	struct vmbus__place *const place = place_of(block, target, lun);
-	struct vmbus__unit *old = NULL;
+	struct vmbus__unit *held, *old = NULL;
 	struct vmbus_store_info info;
 	uint64_t bytes = 0;
-	int err = place ? 0 : VMBUS_E_RANGE;
+	int err;
 
 	if (!fresh)
 		return VMBUS_E_NOMEM;
-	if (!err) {
-		pthread_mutex_lock(&block->lock);
-		err = place->unit ? vmbus__disk_ask(&place->unit->disk.store, &info)
-				  : VMBUS_E_RANGE;
-		if (!err)
-			err = vmbus__disk_size(&place->unit->disk, &info, &bytes);
-		if (!err) {
-			old = renew(place, fresh, &info, bytes);
-			changed(block, target, lun,
-				VMBUS__UA_CAPACITY | (old ? VMBUS__UA_LIMITS : 0));
-		}
-		pthread_mutex_unlock(&block->lock);
+	pthread_mutex_lock(&block->asking);
+	held = place ? hold(block, place) : NULL;
+	if (!held) {
+		pthread_mutex_unlock(&block->asking);
+		free(fresh);
+		return VMBUS_E_RANGE;
 	}
+	err = vmbus__disk_ask(&held->disk.store, &info);
+	if (!err)
+		err = vmbus__disk_size(&held->disk, &info, &bytes);
+	pthread_mutex_lock(&block->lock);
+	if (!err && place->unit != held)
+		err = VMBUS_E_RANGE; /* removed meanwhile */
+	if (!err) {
+		old = renew(place, fresh, &info, bytes);
+		changed(block, target, lun, VMBUS__UA_CAPACITY | (old ? VMBUS__UA_LIMITS : 0));
+	}
+	pthread_mutex_unlock(&block->lock);
+	pthread_mutex_unlock(&block->asking);
+	vmbus__unit_put(block, held);
 	if (old)
 		vmbus__unit_put(block, old);
 	else

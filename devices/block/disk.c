@@ -56,11 +56,14 @@ uint64_t vmbus__block_mix(uint64_t h, uint64_t v, uint32_t bytes)
 }
 
 /* A number that is the same in the next process. */
-static void make_id(struct vmbus__disk *to)
+static void make_id(struct vmbus__disk *to, const struct vmbus_guid *controller)
 {
+	static const struct vmbus_guid none;
 	uint64_t h = UINT64_MAX;
 	uint32_t i, n;
 
+	for (i = 0; memcmp(controller, &none, sizeof(none)) && i < sizeof(controller->b); i++)
+		h = vmbus__block_mix(h, controller->b[i], 1);
 	for (i = 0; to->serial[i]; i++)
 		h = vmbus__block_mix(h, (uint8_t)to->serial[i], 1);
 	h = vmbus__block_mix(h, (uint64_t)to->target << 8 | to->lun, 2);
@@ -112,7 +115,7 @@ static bool is_whole(const struct vmbus_store *store, bool read_only)
 }
 
 int vmbus__disk_make(struct vmbus__disk *to, const struct vmbus_block_disk *from,
-		     uint32_t transfer_bytes)
+		     const struct vmbus_block_opts *opts)
 {
 	static const struct vmbus_guid none;
 	int err;
@@ -134,13 +137,13 @@ int vmbus__disk_make(struct vmbus__disk *to, const struct vmbus_block_disk *from
 	to->target = from->target;
 	to->lun = from->lun;
 	to->sector_shift = from->sector == 4096 ? 12 : 9;
-	to->transfer_bytes = transfer_bytes;
+	to->transfer_bytes = opts->transfer_bytes;
 	to->read_only = from->read_only || (to->info.flags & VMBUS_STORE_READ_ONLY);
 	to->write_through = from->write_through;
 	if (!is_whole(&from->store, to->read_only))
 		return VMBUS_E_INVAL;
 	to->id = from->id;
 	if (memcmp(&to->id, &none, sizeof(none)) == 0)
-		make_id(to);
+		make_id(to, &opts->id);
 	return vmbus__disk_size(to, &to->info, &to->bytes);
 }

@@ -106,6 +106,29 @@ void vmbus__nexus_tell(struct vmbus__port *port)
 	vmbus__state_note_told(port, 0);
 }
 
+/* The guest is told that a disk is gone, by an answer of this callback, though another one is there: when
+   it has the answer, it is to look. */
+void vmbus__nexus_tell_after(struct vmbus__port *port)
+{
+	port->tell_after = true;
+	vmbus__port_wake(port);
+}
+
+/* A later callback of that port. */
+void vmbus__nexus_tell_now(struct vmbus__port *port)
+{
+	struct vmbus_block *const block = port->block;
+	struct vmbus__port *other;
+
+	port->tell_after = false;
+	vmbus__st32_relaxed(&port->nexus->tell, 1); /* BLOCKLIST.tell */
+	pthread_mutex_lock(&block->lock);
+	for (other = port->primary ? NULL : block->ports; other; other = other->next)
+		if (other->nexus == port->nexus && other->primary)
+			vmbus__port_wake(other);
+	pthread_mutex_unlock(&block->lock);
+}
+
 static bool any_attention(const struct vmbus__port *port)
 {
 	uint32_t t, l;

@@ -8,7 +8,13 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
+
+/* How long a channel that is closed waits for stores before it asks them to end what is under way: a write
+   that is given up may land late.  Less than a provider has for its answer; then again and again. */
+#define PATIENCE_S 2
+#define AGAIN_NS 500000000
 
 #define PIECE_BYTES (sizeof(struct vmbus_piece) + sizeof(struct iovec))
 
@@ -73,7 +79,7 @@ int vmbus__port_make(struct vmbus_block *block, struct vmbus_chan *chan, struct 
 		return VMBUS_E_NOMEM;
 	port->block = block;
 	port->chan = chan;
-	port->event_fd = port->epoll_fd = -1;
+	port->event_fd = port->epoll_fd = port->timer_fd = -1;
 	port->primary = vmbus_chan_primary(chan) == chan;
 	port->journal = vmbus_chan_own(chan) != NULL;
 	port->transfer_bytes = block->opts.transfer_bytes;
@@ -100,10 +106,35 @@ void vmbus__port_free(struct vmbus__port *port)
 		(void)close(port->event_fd);
 	if (port->epoll_fd >= 0)
 		(void)close(port->epoll_fd);
+	if (port->timer_fd >= 0)
+		(void)close(port->timer_fd);
 	free(port->wide_memory);
 	free(port->wides);
 	free(port->tasks);
 	free(port);
+}
+
+/* The channel is closed, and stores have requests of it.  Without a timer they are waited for. */
+void vmbus__port_set_timer(struct vmbus__port *port)
+{
+	static const struct itimerspec times = { .it_value = { .tv_sec = PATIENCE_S },
+						 .it_interval = { .tv_nsec = AGAIN_NS } };
+	struct epoll_event event = { .events = EPOLLIN };
+
+	if (port->timer_fd < 0)
+		port->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (port->timer_fd < 0 || timerfd_settime(port->timer_fd, 0, &times, NULL))
+		return;
+	(void)epoll_ctl(port->epoll_fd, EPOLL_CTL_ADD, port->timer_fd, &event);
+}
+
+/* Whether stores are to end what is under way; once for each time that it is. */
+bool vmbus__port_is_time(struct vmbus__port *port)
+{
+	uint64_t times;
+
+	return port->timer_fd >= 0 &&
+	       read(port->timer_fd, &times, sizeof(times)) == (ssize_t)sizeof(times);
 }
 
 struct vmbus__task *vmbus__task_take(struct vmbus__port *port)

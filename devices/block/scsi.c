@@ -118,9 +118,9 @@ static uint8_t control_byte(const uint8_t *cdb)
 uint32_t vmbus__scsi_attention(struct vmbus__scsi_task *task)
 {
 	vmbus__a64 *const word = task->ua ? vmbus__as_a64(task->ua) : NULL;
-	uint64_t due = word ? vmbus__ld64_relaxed(word) : 0; /* UNITATT.take */
+	const uint64_t due = word ? vmbus__ld64_relaxed(word) : 0; /* UNITATT.take */
 
-	if (VMBUS_LIKELY(!due))
+	if (VMBUS_LIKELY(!(due & (VMBUS__UA_CAPACITY | VMBUS__UA_LIMITS))))
 		return 0;
 	/* If another channel was faster, what is left is told by the next command. */
 	if (!vmbus__cas64_acq_rel(word, due, due & (due - 1u))) /* UNITATT.take */
@@ -144,21 +144,54 @@ static void absent(struct vmbus__scsi_task *task)
 	}
 }
 
+/*
+ * Whether the guest means a disk that is gone, whatever is at its address now.  It does until it was told
+ * so, and has asked then what is there: what it had sent before it knew is not for another disk.
+ */
+static VMBUS_NOINLINE bool means_another(struct vmbus__scsi_task *task, uint64_t word)
+{
+	vmbus__a64 *const ua = vmbus__as_a64(task->ua);
+
+	switch (task->cdb[0]) {
+	case 0x12:
+		if (word & VMBUS__UA_TOLD)
+			(void)vmbus__cas64_acq_rel(
+				ua, word, word & ~(uint64_t)VMBUS__UA_TOLD); /* UNITATT.take */
+		return false;
+	case 0x03:
+	case 0xA0:
+		return false;
+	default:
+		task->told = (word & VMBUS__UA_LEFT) &&
+			     vmbus__cas64_acq_rel(ua, word,
+						  (word & ~(uint64_t)VMBUS__UA_LEFT) |
+							  VMBUS__UA_TOLD); /* UNITATT.take */
+		return true;
+	}
+}
+
 void vmbus__scsi_start(struct vmbus__scsi_task *task)
 {
 	const struct command *const command = &commands[task->cdb[0]];
 	const uint32_t access = access_of(command, task->cdb);
+	const uint64_t word =
+		task->ua ? vmbus__ld64_relaxed(vmbus__as_a64(task->ua)) : 0; /* UNITATT.take */
 	uint32_t sense = 0;
 
 	task->list = NULL;
 	task->scratch = NULL;
 	task->kind = VMBUS__SCSI_OTHER;
+	task->told = false;
 	task->work = 0;
+	if (VMBUS_UNLIKELY(word & (VMBUS__UA_LEFT | VMBUS__UA_TOLD)) && means_another(task, word)) {
+		vmbus__scsi_no_lun(task);
+		return;
+	}
 	if (VMBUS_UNLIKELY(!task->disk)) {
 		absent(task);
 		return;
 	}
-	if (!(command->flags & QUIET))
+	if (VMBUS_UNLIKELY(word) && !(command->flags & QUIET))
 		sense = vmbus__scsi_attention(task);
 	if (VMBUS_UNLIKELY(sense))
 		vmbus__scsi_check(task, sense);

@@ -34,6 +34,11 @@ struct vmbus__disk {
 
 #define VMBUS__UA_CAPACITY 1u /* 6/2A/09 */
 #define VMBUS__UA_LIMITS 2u   /* 6/3F/01: what the store tells of itself has changed */
+/* No unit attentions: a disk that the guest knew at this address is gone, whatever is there now.  LEFT:
+   it was not told.  TOLD: it was, by the answer to a command, and has not asked what is there. */
+#define VMBUS__UA_LEFT 4u
+#define VMBUS__UA_TOLD 8u
+#define VMBUS__UA_ALL 15u
 
 /* What counts in which counter of struct vmbus_block_stats. */
 enum vmbus__scsi_kind {
@@ -55,7 +60,7 @@ struct vmbus__scsi_task {
 	uint32_t data_bytes;	  /* that the guest gave */
 	struct vmbus__disk *disk; /* NULL: there is none at this address */
 	struct vmbus_store_queue *queue;
-	uint64_t *ua;	     /* atomic: unit attentions of this disk for this guest; NULL: none */
+	uint64_t *ua;	     /* atomic: VMBUS__UA_* of this address for this guest; NULL: none */
 	uint8_t target, lun; /* as addressed */
 	uint32_t *scratches; /* that commands of this channel have; NULL: nobody counts */
 	bool data_in; /* as the guest tells, true: to it; where it tells nothing, by the opcode */
@@ -68,6 +73,7 @@ struct vmbus__scsi_task {
 	uint8_t srb_status; /* B7, autosense flag included */
 	uint8_t sense_len;
 	uint8_t kind; /* enum vmbus__scsi_kind */
+	bool told;    /* the first that says that the disk before this one is gone */
 	uint8_t sense[VMBUS__SENSE_BYTES];
 	uint64_t covered; /* bytes of the disk that were discarded, with VMBUS__SCSI_DISCARD */
 	uint32_t moved;	  /* bytes of the buffer */

@@ -140,6 +140,8 @@ static void done(struct vmbus__scsi_task *scsi)
 	if (view) {
 		vmbus__view_flight(view, view->in_flight - 1u);
 		count(view, scsi);
+		if (VMBUS_UNLIKELY(scsi->told))
+			vmbus__nexus_tell_after(port);
 		if (view->in_flight == 0 && port->views[scsi->target][scsi->lun] != view)
 			port->reap = true;
 	}
@@ -172,12 +174,14 @@ static void start(struct vmbus__task *task)
 	struct vmbus__port *const port = task->port;
 	struct vmbus__view *view = NULL;
 
-	if (task->path == 0 && scsi->target < VMBUS__TARGETS)
-		view = port->views[scsi->target][scsi->lun];
-	task->view = view;
 	scsi->disk = NULL;
 	scsi->queue = NULL;
 	scsi->ua = NULL;
+	if (task->path == 0 && scsi->target < VMBUS__TARGETS) {
+		view = port->views[scsi->target][scsi->lun];
+		scsi->ua = &port->nexus->ua[scsi->target][scsi->lun];
+	}
+	task->view = view;
 	if (view) {
 		if (VMBUS_UNLIKELY(view->in_flight >= port->block->opts.depth)) {
 			refuse(task, view, true);
@@ -191,7 +195,6 @@ static void start(struct vmbus__task *task)
 		vmbus__view_touch(port, view);
 		scsi->disk = &view->unit->disk;
 		scsi->queue = &view->queue;
-		scsi->ua = &port->nexus->ua[scsi->target][scsi->lun];
 	}
 	scsi->luns = task->path == 0 ? vmbus__view_luns : no_luns;
 	scsi->ctx = port;

@@ -211,7 +211,7 @@ static bool take_attentions(struct vmbus__nexus *nexus, const uint8_t *from, uin
 {
 	for (; n; n--, from += ATTENTION_BYTES) {
 		if (from[0] >= VMBUS__TARGETS || from[3] || from[2] == 0 ||
-		    from[2] & ~(VMBUS__UA_CAPACITY | VMBUS__UA_LIMITS))
+		    from[2] & ~VMBUS__UA_ALL)
 			return false;
 		(void)vmbus__or64_release(vmbus__as_a64(&nexus->ua[from[0]][from[1]]),
 					  from[2]); /* UNITATT.set */

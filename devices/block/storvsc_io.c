@@ -10,6 +10,8 @@
 /* Pages of a list that is made on a small stack: 128 KiB of data. */
 #define SMALL_PAGES 33u
 #define LARGE_PAGES (VMBUS_STORVSC_TRANSFER_MAX / VMBUS_PAGE_BYTES + 1u)
+#define UNIT_ATTENTION 6u /* sense keys */
+#define ABORTED_COMMAND 11u
 #define LIST_FIXED 16u /* of the header, before the page numbers */
 
 /* The buffer of a request. */
@@ -264,4 +266,24 @@ void vmbus__storvsc_done(struct vmbus_storvsc *s, struct vmbus_storvsc_req *req,
 	}
 	if (req->done)
 		req->done(req);
+}
+
+uint32_t vmbus__storvsc_key(const struct vmbus_storvsc_req *req)
+{
+	const uint32_t format = req->sense[0] & 0x7Eu;
+
+	if (req->sense_bytes < 3)
+		return 0;
+	return format == 0x70 ? req->sense[2] & 15u : format == 0x72 ? req->sense[1] & 15u : 0;
+}
+
+bool vmbus_storvsc_retry(const struct vmbus_storvsc_req *req)
+{
+	const uint32_t key = vmbus__storvsc_key(req);
+
+	if (req->err != VMBUS_E_RANGE)
+		return false;
+	return req->scsi_status == VMBUS__SCSI_BUSY ||
+	       req->scsi_status == VMBUS__SCSI_TASK_SET_FULL || key == UNIT_ATTENTION ||
+	       key == ABORTED_COMMAND;
 }

@@ -10,7 +10,6 @@
 
 #define TRIES 256u /* of one command, when the disk is busy or has news */
 #define SHORT_BYTES 255u
-#define UNIT_ATTENTION 6u
 #define ILLEGAL_REQUEST 5u
 
 enum step {
@@ -120,23 +119,6 @@ void vmbus__storvsc_probe_end(struct vmbus_storvsc *s)
 	}
 }
 
-/* The sense key, of either format; 0: there is none. */
-static uint32_t key_of(const struct vmbus_storvsc_req *req)
-{
-	const uint32_t format = req->sense[0] & 0x7Eu;
-
-	if (req->sense_bytes < 3)
-		return 0;
-	return format == 0x70 ? req->sense[2] & 15u : format == 0x72 ? req->sense[1] & 15u : 0;
-}
-
-/* Whether the same command may get another answer at once. */
-static bool may_change(const struct vmbus_storvsc_req *req)
-{
-	return req->scsi_status == VMBUS__SCSI_BUSY ||
-	       req->scsi_status == VMBUS__SCSI_TASK_SET_FULL || key_of(req) == UNIT_ATTENTION;
-}
-
 /* A command that did not end well: 0, the next step follows; or the end. */
 static int refused(struct vmbus_storvsc_disk *disk, const struct vmbus_storvsc_req *req)
 {
@@ -145,7 +127,7 @@ static int refused(struct vmbus_storvsc_disk *disk, const struct vmbus_storvsc_r
 	case STEP_CAPACITY10:
 		return VMBUS_E_RANGE;
 	case STEP_CAPACITY16:
-		if (key_of(req) != ILLEGAL_REQUEST)
+		if (vmbus__storvsc_key(req) != ILLEGAL_REQUEST)
 			return VMBUS_E_RANGE;
 		break;
 	default: /* what it does not tell has its default */
@@ -209,7 +191,7 @@ static void answered(struct vmbus_storvsc_req *req)
 		finish(disk, VMBUS_E_PEER);
 		return;
 	}
-	if (req->err && may_change(req)) {
+	if (req->err && vmbus_storvsc_retry(req)) {
 		if (++disk->tries_p == TRIES)
 			finish(disk, VMBUS_E_AGAIN);
 		else if (send(disk))

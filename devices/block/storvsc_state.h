@@ -23,6 +23,9 @@ int vmbus__storvsc_begin(struct vmbus_storvsc *s);
 void vmbus__storvsc_answer(struct vmbus_storvsc *s, const struct vmbus_packet *pkt);
 bool vmbus__storvsc_is_ready(const struct vmbus_storvsc *s);
 
+/* storvsc_io.c: the sense key, of either format; 0: there is none. */
+uint32_t vmbus__storvsc_key(const struct vmbus_storvsc_req *req);
+
 /* storvsc_probe.c: probes that found no room go on; end with PEER. */
 void vmbus__storvsc_probe_more(struct vmbus_storvsc *s);
 void vmbus__storvsc_probe_end(struct vmbus_storvsc *s);

@@ -216,6 +216,30 @@ void vmbus__views_ready(struct vmbus__port *port)
 			ready(port, events[i].data.ptr);
 }
 
+static void cancel(struct vmbus__port *port, struct vmbus__view *view)
+{
+	const struct vmbus_store_ops *const ops = view->unit->disk.store.ops;
+
+	if (!view->in_flight || !ops->cancel)
+		return;
+	ops->cancel(&view->queue);
+	vmbus__view_touch(port, view);
+}
+
+/* The channel is closed: have the stores end what they can end. */
+void vmbus__views_cancel(struct vmbus__port *port)
+{
+	struct vmbus__view *view;
+	uint32_t t, l;
+
+	for (t = 0; t < VMBUS__TARGETS; t++)
+		for (l = 0; l < VMBUS__LUNS; l++)
+			if (port->views[t][l])
+				cancel(port, port->views[t][l]);
+	for (view = port->gone; view; view = view->next)
+		cancel(port, view);
+}
+
 /* The end of a callback: no more requests come for now. */
 void vmbus__views_commit(struct vmbus__port *port)
 {

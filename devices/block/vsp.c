@@ -147,6 +147,8 @@ static void look(struct vmbus__port *port)
 	vmbus__st32_relaxed(&port->look, 0); /* BLOCKLIST.look */
 	(void)!read(port->event_fd, &count, sizeof(count));
 	begin_callback(port);
+	if (VMBUS_UNLIKELY(port->tell_after))
+		vmbus__nexus_tell_now(port);
 	if (port->primary)
 		vmbus__nexus_tell(port);
 }
@@ -176,6 +178,8 @@ static void go_on_closing(struct vmbus_chan *chan, struct vmbus__port *port)
 		(void)!read(port->event_fd, &count, sizeof(count));
 	}
 	vmbus__views_ready(port);
+	if (VMBUS_UNLIKELY(port->under_way && vmbus__port_is_time(port)))
+		vmbus__views_cancel(port);
 	vmbus__views_commit(port);
 	if (port->under_way)
 		return;
@@ -252,6 +256,7 @@ static int end_open(struct vmbus_chan *chan, struct vmbus__port *port, int err)
 		vmbus_chan_set_priv(chan, port);
 		return 0;
 	}
+	vmbus_chan_set_priv(chan, NULL); /* restoring has set it */
 	if (port->primary)
 		vmbus__nexus_forget(port->block, port->nexus);
 	end_port(port);
@@ -289,8 +294,10 @@ static int block_close(struct vmbus_chan *chan)
 	vmbus__srb_drop(port);
 	if (port->primary)
 		vmbus__nexus_forget(port->block, port->nexus);
-	if (port->under_way)
+	if (port->under_way) {
+		vmbus__port_set_timer(port);
 		return VMBUS_E_AGAIN; /* ready() comes until they are done */
+	}
 	vmbus_chan_set_priv(chan, NULL);
 	end_port(port);
 	return 0;

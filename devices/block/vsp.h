@@ -66,8 +66,8 @@ struct vmbus__unit {
 /* An address; lock. */
 struct vmbus__place {
 	struct vmbus__unit *unit;      /* NULL: no disk there */
-	uint32_t alive;		       /* units that are not freed */
-	bool leaving;		       /* removed() is due when none is alive */
+	uint32_t alive;		       /* units that are not freed, or of which removed() runs */
+	bool leaving;		       /* removed() is due when the last of them goes */
 	uint64_t count[VMBUS__COUNTS]; /* of views that are closed */
 };
 
@@ -148,12 +148,14 @@ struct vmbus__port {
 	struct vmbus__port *next, **prev; /* of the controller's list; lock */
 	vmbus__a32 look;		  /* somebody wrote event_fd; any thread */
 	int event_fd, epoll_fd;
+	int timer_fd; /* -1, or while it is closing: when stores are to end what is under way */
 	/* The thread of the channel. */
 	uint64_t number; /* of the list of disks, as views have it */
 	bool primary, journal, closing;
-	bool ready;   /* requests are served, as the thread of the channel knows */
-	bool reap;    /* a view that is gone has nothing under way any more */
-	uint32_t fds; /* views in epoll_fd */
+	bool ready;	 /* requests are served, as the thread of the channel knows */
+	bool reap;	 /* a view that is gone has nothing under way any more */
+	bool tell_after; /* the guest is to look, once it has what this callback answers */
+	uint32_t fds;	 /* views in epoll_fd */
 	struct vmbus__view *with_fd;
 	uint32_t under_way; /* tasks that are held, or in a store */
 	uint32_t scratches; /* of the SCSI layer's commands */
@@ -173,6 +175,7 @@ struct vmbus__port {
 
 struct vmbus_block {
 	struct vmbus_block_opts opts;
+	pthread_mutex_t asking; /* a store of its size; taken before the lock */
 	pthread_mutex_t lock;
 	uint64_t number; /* atomic; changed with the lock: of the list of disks */
 	struct vmbus__place place[VMBUS__TARGETS][VMBUS__LUNS];
@@ -190,7 +193,7 @@ void vmbus__port_wake(struct vmbus__port *port);
 
 /* disk.c: what an embedder says of a disk.  Returns 0 or an error of vmbus_block_add(). */
 int vmbus__disk_make(struct vmbus__disk *to, const struct vmbus_block_disk *from,
-		     uint32_t transfer_bytes);
+		     const struct vmbus_block_opts *opts);
 int vmbus__disk_size(const struct vmbus__disk *disk, const struct vmbus_store_info *info,
 		     uint64_t *bytes);
 uint64_t vmbus__block_mix(uint64_t h, uint64_t v, uint32_t bytes);
@@ -199,6 +202,8 @@ int vmbus__disk_ask(const struct vmbus_store *store, struct vmbus_store_info *in
 /* port.c: tasks and rooms of a channel. */
 int vmbus__port_make(struct vmbus_block *block, struct vmbus_chan *chan, struct vmbus__port **port);
 void vmbus__port_free(struct vmbus__port *port);
+void vmbus__port_set_timer(struct vmbus__port *port);
+bool vmbus__port_is_time(struct vmbus__port *port);
 struct vmbus__task *vmbus__task_take(struct vmbus__port *port);
 void vmbus__task_give(struct vmbus__port *port, struct vmbus__task *task);
 void vmbus__queue_add(struct vmbus__queue *queue, struct vmbus__task *task);
@@ -210,6 +215,7 @@ void vmbus__views_reap(struct vmbus__port *port);
 void vmbus__views_ready(struct vmbus__port *port);
 void vmbus__views_commit(struct vmbus__port *port);
 void vmbus__views_close(struct vmbus__port *port);
+void vmbus__views_cancel(struct vmbus__port *port);
 int vmbus__view_open(struct vmbus__port *port, struct vmbus__view *view);
 uint32_t vmbus__view_luns(void *ctx, uint8_t target, uint8_t *luns, uint32_t room);
 
@@ -242,6 +248,8 @@ void vmbus__nexus_put(struct vmbus_block *block, struct vmbus__nexus *nexus);
 void vmbus__nexus_forget(struct vmbus_block *block, struct vmbus__nexus *nexus);
 void vmbus__nexus_ready(struct vmbus__port *port);
 void vmbus__nexus_tell(struct vmbus__port *port);
+void vmbus__nexus_tell_after(struct vmbus__port *port);
+void vmbus__nexus_tell_now(struct vmbus__port *port);
 void vmbus__nexus_settle(struct vmbus__port *port);
 uint32_t vmbus__nexus_step(struct vmbus__port *port, uint32_t op, const uint8_t *msg,
 			   uint8_t *reply);

@@ -30,10 +30,14 @@ struct vmbus_block_opts {
 	uint32_t transfer_bytes; /* [1 MiB] of one request, a multiple of 4096, up to 8 MiB */
 	/* A line of text, at most ten a second.  May be NULL. */
 	void (*log)(void *ctx, const char *line);
-	/* A disk that was removed is used no more; the store may be destroyed.  On any thread. */
+	/* A disk that was removed is used no more; the store may be destroyed.  On any thread.  Its
+	   address is free when this has returned. */
 	void (*removed)(void *ctx, uint8_t target, uint8_t lun, const struct vmbus_store *store);
 	void *ctx;
-	uint64_t reserved[4];
+	/* Of the controller, the same at each start: it is in the ids that are made for disks.  All zero:
+	   disks without id and serial look like those of other controllers at the same address. */
+	struct vmbus_guid id;
+	uint64_t reserved[2];
 };
 
 /* A disk; 0 takes the default in brackets. */
@@ -45,7 +49,7 @@ struct vmbus_block_disk {
 	bool read_only;
 	bool write_through; /* tell the guest of no cache: every write is durable when it is done */
 	uint32_t sector;    /* [512] bytes, or 4096 */
-	struct vmbus_guid id; /* page 83; all zero: made from the serial, target and lun */
+	struct vmbus_guid id; /* page 83; all zero: of the controller's, serial, target, lun */
 	const char *serial;   /* page 80; up to 32 printable characters; NULL: none */
 	const char *vendor;   /* ["Msft"] up to 8 characters */
 	const char *product;  /* ["Virtual Disk"] up to 16 */
@@ -108,7 +112,8 @@ VMBUS_API const struct vmbus_vsp *vmbus_block_vsp(void);
  * Errors: INVAL  struct_bytes, no store, a store that lacks what is mandatory, a text that is not
  *		  printable
  *	   RANGE  target, lun, sector, a text that is too long; a store of no whole sector
- *	   STATE  there is one at that address, or its removal is not over
+ *	   STATE  there is one at that address, or its removal is not over: removed() has not
+ *		  returned
  *	   NOMEM, and what the store's info() returned
  * Effect: none on error.
  * Threads: any.

@@ -106,7 +106,11 @@ struct vmbus_store_ops {
 	void (*ready)(struct vmbus_store_queue *queue);
 	/* From vmbus_store_destroy(). */
 	void (*destroy)(void *ctx);
-	void *reserved_p[4];
+	/* The channel is closed and has waited long enough: end what is under way with GONE as soon as
+	   nothing of the guest's memory is touched afterwards; what cannot be ended goes on.  Again
+	   while something is.  NULL: it is waited for. */
+	void (*cancel)(struct vmbus_store_queue *queue);
+	void *reserved_p[3];
 };
 
 /* A store: small, copied. */
@@ -121,8 +125,8 @@ struct vmbus_store {
  * end	how; with MEDIUM io->bad_offset was set.
  *
  * Effect: io is the disk's again; it may come back with another request before this returns.
- * Threads: the one that called read() to zero(), commit() or ready() of its queue, from within such a
- *	    call.
+ * Threads: the one that called read() to zero(), commit(), ready() or cancel() of its queue, from
+ *	    within such a call.
  */
 VMBUS_API void vmbus_io_done(struct vmbus_io *io, enum vmbus_io_end end);
 

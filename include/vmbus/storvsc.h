@@ -196,6 +196,19 @@ VMBUS_API int vmbus_storvsc_submit(struct vmbus_storvsc *s, uint32_t channel,
 				   struct vmbus_storvsc_req *req);
 
 /*
+ * Whether a request that is done was not carried out and may well be when it is submitted again: BUSY,
+ * TASK SET FULL, UNIT ATTENTION (something has changed, as the size) and ABORTED COMMAND.  The caller
+ * limits how often.
+ *
+ * req  as done() has it.
+ *
+ * Effect: none.
+ * Threads: any.
+ * Source: [STOR-SENSE] in vmbus_wire(7).
+ */
+VMBUS_API bool vmbus_storvsc_retry(const struct vmbus_storvsc_req *req);
+
+/*
  * Submit several, with one signal.
  *
  * n  1 and up.

@@ -133,6 +133,9 @@ static const struct {
 	{ "serve -s p", "which disks?" },
 	{ "serve -s p --frob", "what is this: --frob" },
 	{ "serve -s p mem=1X", "mem=1X: a size" },
+	{ "serve -s p mem=1000", "mem=1000: it is not of whole sectors of 512 bytes" },
+	{ "parent -s p --wait 0", "--wait 0: seconds, 1 to 3600" },
+	{ "parent -s p --answer x", "--answer x: seconds, 1 to 3600" },
 	{ "parent", "where to listen: -s SOCKET is missing" },
 	{ "parent -s p --name x", "what is this: --name" },
 	{ "load", "of which parent: -s SOCKET is missing" },
@@ -169,7 +172,7 @@ START_TEST(vmbus_blk__tells_of_itself)
 	must_eq(shell("$blk --version"), 0);
 	must_say("vmbus-blk ");
 	must_eq(shell("$blk load -s nowhere --timeout 1 2>&1"), 1);
-	must_say("nowhere");
+	must_say("load: nowhere: No such file");
 	finish();
 }
 END_TEST

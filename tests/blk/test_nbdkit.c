@@ -92,8 +92,16 @@ START_TEST(nbdkit_vmbus__says_what_is_wrong)
 	must_say("no such parameter: frob");
 	must_eq(shell("nbdkit -f -U n %s socket=p disk=9 2>&1", built("nbdkit-vmbus-plugin.so")),
 		1);
-	must_say("there is no disk at target 0, LUN 9");
+	must_say("there is no disk at target 0, LUN 9 of 1 controller");
+	must_eq(shell("nbdkit -f -U n %s socket=p serial=S 2>&1", built("nbdkit-vmbus-plugin.so")),
+		1);
+	must_say("LUN 0 with the serial S");
 	must_eq(shell("nbdkit -f -U n %s socket=q 2>&1", built("nbdkit-vmbus-plugin.so")), 1);
+	must_say("q: No such file");
+	/* Into the background: it says so before, and leaves no socket. */
+	must_eq(shell("nbdkit -U n %s socket=q 2>&1", built("nbdkit-vmbus-plugin.so")), 1);
+	must_eq(shell("nbdkit -U n %s socket=p disk=9 2>&1", built("nbdkit-vmbus-plugin.so")), 1);
+	must(!is_there("n"));
 	must_eq(stop(parent), 0);
 	finish();
 }

@@ -254,10 +254,51 @@ START_TEST(pair__disks_come_and_go)
 }
 END_TEST
 
+/* A disk that was swapped before the client looked: it is told that the old one is gone, then finds the
+   new one. */
+START_TEST(storvsc_probe__finds_the_disk_that_came_after)
+{
+	struct vmbus_block_disk other = { .struct_bytes = sizeof(other) };
+	struct vmbus_storvsc_disk disk;
+	struct vmbus_storvsc_piece piece;
+	struct vmbus_storvsc_req req = { .pieces = 1 };
+	uint32_t changed;
+	struct pair p;
+
+	pair_start(&p, NULL);
+	pair_add(&p, NULL);
+	pair_client(&p, 0);
+	must_eq(pair_probe(&p, &disk, 0, 0), 0);
+	must_eq(vmbus_block_remove(p.block, 0, 0), 0);
+	loop_settle(p.l);
+	must_eq(p.removed, 1);
+	must_eq(vmbus_store_memory(2 * PAIR_BYTES, -1, &other.store), 0);
+	pair_add(&p, &other);
+	loop_settle(p.l);
+	changed = p.changed;
+	piece = (struct vmbus_storvsc_piece){ .data = p.page, .bytes = disk.sector };
+	req.piece = &piece;
+	must_eq(vmbus_storvsc_read(&disk, &req, 0, 1), 0);
+	if (_i == 0) {
+		must_eq(pair_do(&p, 0, &req), VMBUS_E_RANGE);
+		must(req.srb_status == 0x20 && req.sense_bytes == 0);
+		must(!vmbus_storvsc_retry(&req));
+	} else {
+		must_eq(pair_probe(&p, &disk, 0, 0), VMBUS_E_RANGE);
+	}
+	must_eq(p.changed, changed + 1);
+	must_eq(pair_probe(&p, &disk, 0, 0), 0);
+	must_eq(disk.sectors * disk.sector, 2 * PAIR_BYTES);
+	must_eq(pair_do(&p, 0, &req), 0);
+	pair_free(&p);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "pair", 60);
 
+	tcase_add_loop_test(tc, storvsc_probe__finds_the_disk_that_came_after, 0, 2);
 	tcase_add_loop_test(tc, pair__finds_a_disk, 0, 8);
 	tcase_add_test(tc, pair__reads_what_was_written);
 	tcase_add_test(tc, pair__tells_the_bad_sector);

@@ -391,6 +391,54 @@ START_TEST(storvsc_done__believes_no_short_good)
 }
 END_TEST
 
+/* Whether it is worth another try: by outcome, status and sense key, in both formats. */
+START_TEST(storvsc_retry__tells_what_was_not_done)
+{
+	static const struct {
+		struct vmbus_storvsc_req req;
+		bool again;
+	} cases[] = {
+		{ { .err = 0 }, false },
+		{ { .err = VMBUS_E_PEER, .scsi_status = 8 }, false },
+		{ { .err = VMBUS_E_RANGE, .scsi_status = 8 }, true },
+		{ { .err = VMBUS_E_RANGE, .scsi_status = 0x28 }, true },
+		{ { .err = VMBUS_E_RANGE, .scsi_status = 2, .srb_status = 0x20 }, false },
+		{ { .err = VMBUS_E_RANGE, .scsi_status = 2, .sense = { 0x70, 0, 6 } }, false },
+		{ { .err = VMBUS_E_RANGE,
+		    .scsi_status = 2,
+		    .sense_bytes = 18,
+		    .sense = { 0x70, 0, 6 } },
+		  true },
+		{ { .err = VMBUS_E_RANGE,
+		    .scsi_status = 2,
+		    .sense_bytes = 18,
+		    .sense = { 0xF0, 0, 0x4B } },
+		  true },
+		{ { .err = VMBUS_E_RANGE,
+		    .scsi_status = 2,
+		    .sense_bytes = 18,
+		    .sense = { 0x70, 6, 3 } },
+		  false },
+		{ { .err = VMBUS_E_RANGE,
+		    .scsi_status = 2,
+		    .sense_bytes = 8,
+		    .sense = { 0x72, 6, 3 } },
+		  true },
+		{ { .err = VMBUS_E_RANGE,
+		    .scsi_status = 2,
+		    .sense_bytes = 8,
+		    .sense = { 0x74, 6, 6 } },
+		  false },
+	};
+	uint32_t i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		vmbus_test_at("case %u", i);
+		must_eq(vmbus_storvsc_retry(&cases[i].req), cases[i].again);
+	}
+}
+END_TEST
+
 START_TEST(storvsc_submit__from_done)
 {
 	struct host *const h = ready_host(NULL);
@@ -542,6 +590,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, lesson_09_every_byte_of_the_buffer, 0, 12);
 	tcase_add_loop_test(tc, storvsc_submit__largest, 0, 2);
 	tcase_add_test(tc, storvsc_submit__refuses);
+	tcase_add_test(tc, storvsc_retry__tells_what_was_not_done);
 	tcase_add_test(tc, storvsc_submit__from_done);
 	tcase_add_loop_test(tc, storvsc_submit__full, 0, 2);
 	tcase_add_test(tc, storvsc_submit_many__one_signal);

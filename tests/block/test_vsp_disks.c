@@ -284,6 +284,7 @@ START_TEST(block_remove__under_load)
 	must_eq(b.removed, 1);
 	must_eq(box_add(&b, 1), 0);
 	told(&b);
+	box_inquiry(&b, 1, 1);
 	box_good(&b, 0, &srb, 0);
 	must_eq(vmbus_block_stats(b.block, 0, 1, &stats), 0);
 	must_eq(stats.writes, 1); /* since it was added */
@@ -473,40 +474,6 @@ START_TEST(block_vsp__tries_to_open_a_store_again)
 	must_eq(opens, 3);
 	must_eq(lines, 2);
 	box_end(&b);
-}
-END_TEST
-
-/* removed() may add a disk, at the same address too. */
-static void add_again(void *ctx, uint8_t target, uint8_t lun, const struct vmbus_store *store)
-{
-	struct box *b = ctx;
-
-	must_eq(target, 0);
-	must(store->ops == b->store[lun].ops && store->ctx == b->store[lun].ctx);
-	if (b->removed++ == 0)
-		must_eq(box_add(b, lun), 0);
-}
-
-START_TEST(block_remove__may_add_again)
-{
-	struct box_srb tur = box_tur(0);
-	struct box b;
-
-	box_prepare(&b);
-	b.opts.removed = add_again;
-	box_start(&b, 1);
-	box_good(&b, 0, &tur, 0);
-	must_eq(vmbus_block_remove(b.block, 0, 0), 0);
-	must_eq(b.removed, 0);
-	told(&b);
-	must_eq(b.removed, 1);
-	told(&b); /* of the new one */
-	box_good(&b, 0, &tur, 0);
-	must_eq(vmbus_block_remove(b.block, 0, 0), 0);
-	told(&b);
-	must_eq(b.removed, 2);
-	box_end(&b);
-	must_eq(b.removed, 2);
 }
 END_TEST
 
@@ -700,7 +667,6 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, block_resized__is_seen_by_guests);
 	tcase_add_test(tc, block_resized__takes_other_limits);
 	tcase_add_test(tc, block_vsp__tries_to_open_a_store_again);
-	tcase_add_test(tc, block_remove__may_add_again);
 	tcase_add_test(tc, block_vsp__is_charged_for_what_it_moves);
 	tcase_add_test(tc, block_vsp__serves_several_guests);
 	tcase_add_loop_test(tc, block_vsp__waits_for_its_store, 0, 2);

@@ -201,6 +201,7 @@ static int open_as_restore(struct vmbus_chan *chan, void *ctx)
 {
 	(void)ctx;
 	state.err = vmbus_block_vsp()->restore(chan, state.bytes, state.len);
+	must(!state.err == !!vmbus_chan_priv(chan)); /* nothing that was freed */
 	return state.err;
 }
 

@@ -371,6 +371,16 @@ static inline void box_good(struct box *b, uint32_t chan, const struct box_srb *
 	must_eq(r.bytes, srb->bytes);
 }
 
+/* A look at what is at an address. */
+static inline void box_inquiry(struct box *b, uint32_t chan, uint8_t lun)
+{
+	const struct box_srb srb = {
+		.lun = lun, .data_in = 1, .bytes = 36, .cdb = { 0x12, [4] = 36 }
+	};
+
+	box_good(b, chan, &srb, 2);
+}
+
 /* CHECK CONDITION with sense 0xKAAQQ. */
 static inline void box_sense(const struct box_reply *r, uint32_t sense)
 {

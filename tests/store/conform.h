@@ -491,6 +491,42 @@ START_TEST(store__is_opened_again_with_its_contents)
 }
 END_TEST
 
+/* Requests that are to end: each does, once, and the next channel finds the store as it was. */
+START_TEST(store__ends_what_is_cancelled)
+{
+	struct req req[DRIVE_DEPTH];
+	uint8_t *data = conform_memory(DRIVE_DEPTH * 65536u);
+	struct iovec iov[DRIVE_DEPTH];
+	uint32_t i;
+
+	CONFORM_BEGIN(store, d);
+	memset(req, 0, sizeof(req));
+	for (i = 0; store.ops->cancel && i < DRIVE_DEPTH; i++) {
+		iov[i] = (struct iovec){ data + i * 65536u, 65536 };
+		req[i].io = (struct vmbus_io){
+			.offset = i * 65536u, .bytes = 65536, .iov = &iov[i], .iov_count = 1
+		};
+		drive_begin(&d, &req[i], i % 2 ? DRIVE_WRITE : DRIVE_READ);
+		if (i % 8 == 7)
+			drive_commit(&d);
+		if (i % 16 == 15)
+			drive_cancel(&d);
+	}
+	drive_all(&d);
+	for (i = 0; store.ops->cancel && i < DRIVE_DEPTH; i++) {
+		must_eq(req[i].ends, 1);
+		must(req[i].end == VMBUS_IO_OK || req[i].end == VMBUS_IO_GONE);
+	}
+	if (store.ops->cancel)
+		drive_cancel(&d); /* nothing is under way */
+	drive_close(&d);
+	drive_open_again(&d, &store);
+	must_eq(drive_move(&d, DRIVE_WRITE, 0, data, 4096), VMBUS_IO_OK);
+	CONFORM_END(store, d);
+	free(data);
+}
+END_TEST
+
 static inline void conform_tests(Suite *suite, const struct variant *variants, int n)
 {
 	TCase *const tc = vmbus_test_case(suite, "conform", 30);
@@ -507,6 +543,7 @@ static inline void conform_tests(Suite *suite, const struct variant *variants, i
 	tcase_add_loop_test(tc, store__serves_queues_on_threads_at_once, 0, n);
 	tcase_add_loop_test(tc, store__ends_requests_on_another_thread, 0, n);
 	tcase_add_loop_test(tc, store__is_opened_again_with_its_contents, 0, n);
+	tcase_add_loop_test(tc, store__ends_what_is_cancelled, 0, n);
 }
 
 #endif

@@ -61,6 +61,23 @@ static inline void drive_open(struct drive *d, const struct vmbus_store *store)
 	must_eq(store->ops->open ? store->ops->open(&d->queue) : 0, 0);
 }
 
+/* Again, when the store may have to make up its connection first. */
+static inline void drive_open_again(struct drive *d, const struct vmbus_store *store)
+{
+	uint32_t tries = DRIVE_DEADLINE_MS / 10;
+	int err;
+
+	memset(d, 0, sizeof(*d));
+	d->store = *store;
+	do {
+		d->queue = (struct vmbus_store_queue){ .ctx = store->ctx,
+						       .fd = -1,
+						       .depth = DRIVE_DEPTH };
+		err = store->ops->open ? store->ops->open(&d->queue) : 0;
+	} while (err == VMBUS_E_AGAIN && tries-- && !usleep(10000));
+	must_eq(err, 0);
+}
+
 static inline void drive_close(struct drive *d)
 {
 	must_eq(d->under_way, 0);
@@ -114,6 +131,13 @@ static inline bool drive_wait(struct drive *d, int ms)
 	d->store.ops->ready(&d->queue);
 	d->inside = false;
 	return true;
+}
+
+static inline void drive_cancel(struct drive *d)
+{
+	d->inside = true;
+	d->store.ops->cancel(&d->queue);
+	d->inside = false;
 }
 
 /* Until all have ended. */

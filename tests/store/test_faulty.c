@@ -311,6 +311,36 @@ START_TEST(store_faulty__stalls_until_it_is_told)
 }
 END_TEST
 
+START_TEST(store_faulty__ends_what_stalls_when_it_is_cancelled)
+{
+	uint8_t data[2][512] = { { 7 }, { 8 } };
+	const struct iovec iov[2] = { { data[0], 512 }, { data[1], 512 } };
+	struct vmbus_store below, store;
+	struct req req[2];
+	struct drive d;
+	int i;
+
+	must_eq(vmbus_store_memory(65536, -1, &below), 0);
+	must_eq(vmbus_store_faulty(&below, &below), 0);
+	must_eq(vmbus_store_faulty(&below, &store), 0);
+	drive_open(&d, &store);
+	set(_i ? &below : &store, (struct vmbus_store_faults){ .stall = true });
+	for (i = 0; i < 2; i++) {
+		req[i] = (struct req){ .io = { .bytes = 512, .iov = &iov[i], .iov_count = 1 } };
+		drive_begin(&d, &req[i], DRIVE_WRITE);
+	}
+	drive_commit(&d);
+	must(!drive_wait(&d, 20));
+	drive_cancel(&d);
+	must_eq(d.under_way, 0);
+	must(req[0].end == VMBUS_IO_GONE && req[1].end == VMBUS_IO_GONE);
+	set(_i ? &below : &store, (struct vmbus_store_faults){ 0 });
+	must_eq(read_byte(&d, 0), 0); /* it was not written */
+	drive_close(&d);
+	vmbus_store_destroy(&store);
+}
+END_TEST
+
 START_TEST(store_faulty__loses_what_was_not_flushed)
 {
 	struct vmbus_store store;
@@ -420,6 +450,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, store_faulty__ends_requests_in_a_range_as_told);
 	tcase_add_test(tc, store_faulty__fails_discards_and_zeroes);
 	tcase_add_test(tc, store_faulty__stalls_until_it_is_told);
+	tcase_add_loop_test(tc, store_faulty__ends_what_stalls_when_it_is_cancelled, 0, 2);
 	tcase_add_test(tc, store_faulty__loses_what_was_not_flushed);
 	tcase_add_test(tc, store_faulty__writes_back_when_it_drops_no_more);
 	tcase_add_test(tc, store_faulty__passes_on_what_the_store_below_refuses);

@@ -1,135 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The store behind NBD servers: nbdkit and qemu-nbd, in several ways of theirs, and servers that lie. */
 #if defined(VMBUS_HAVE_NBD)
-#include "conform.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <sys/wait.h>
-#include <time.h>
-
-#include <vmbus/store_nbd.h>
-
-static char folder[64], uri[192], sock[128], image[128];
-static char why[256];
-static pid_t server;
-
-static bool have(const char *program)
-{
-	char path[64];
-
-	(void)snprintf(path, sizeof(path), "/usr/bin/%s", program);
-	if (!access(path, X_OK))
-		return true;
-	(void)snprintf(path, sizeof(path), "/usr/sbin/%s", program);
-	return !access(path, X_OK);
-}
-
-static void names(void)
-{
-	(void)snprintf(folder, sizeof(folder), "/tmp/vmbus-nbd-XXXXXX");
-	must(mkdtemp(folder) != NULL);
-	(void)snprintf(sock, sizeof(sock), "%s/s", folder);
-	(void)snprintf(image, sizeof(image), "%s/image", folder);
-	(void)snprintf(uri, sizeof(uri), "nbd+unix:///?socket=%s", sock);
-}
-
-static pid_t run(const char *const *argv)
-{
-	const pid_t pid = fork();
-
-	must(pid >= 0);
-	if (pid == 0) {
-		const int null = open("/dev/null", O_RDWR);
-
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-		(void)dup2(null, 1);
-		(void)dup2(null, 2);
-		execvp(argv[0], (char *const *)(uintptr_t)argv);
-		_exit(127);
-	}
-	return pid;
-}
-
-/* Until the server listens. */
-static void wait_for_server(void)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	const struct timespec ms = { .tv_nsec = 1000000 };
-	int tries, fd, err = -1, status;
-
-	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", sock);
-	for (tries = 0; err && tries < DRIVE_DEADLINE_MS; tries++) {
-		must(waitpid(server, &status, WNOHANG) == 0);
-		if (access(sock, F_OK)) { /* it is bound a little before it listens */
-			(void)nanosleep(&ms, NULL);
-			continue;
-		}
-		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		must(fd >= 0);
-		err = connect(fd, (struct sockaddr *)&address, sizeof(address));
-		must(!close(fd));
-	}
-	must(!err);
-}
-
-static void start(const char *const *argv)
-{
-	server = run(argv);
-	wait_for_server();
-}
-
-static void stop(void)
-{
-	int status;
-
-	if (server) {
-		must(!kill(server, SIGKILL));
-		must(waitpid(server, &status, 0) == server);
-	}
-	server = 0;
-	(void)unlink(sock);
-	(void)unlink(image);
-	(void)rmdir(folder);
-}
-
-static struct vmbus_store_nbd_opts options(void)
-{
-	return (struct vmbus_store_nbd_opts){ .struct_bytes = sizeof(struct vmbus_store_nbd_opts),
-					      .uri = uri,
-					      .why = why,
-					      .why_bytes = sizeof(why) };
-}
-
-static int connect_store(struct vmbus_store *store)
-{
-	const struct vmbus_store_nbd_opts opts = options();
-	const int err = vmbus_store_nbd(&opts, store);
-
-	vmbus_test_at("%s", why);
-	return err;
-}
-
-/* nbdkit with filters and arguments; up to six words. */
-static const char *nbdkit(struct vmbus_store *store, const char *const *more)
-{
-	const char *argv[12] = { "nbdkit", "-f", "-U", sock };
-	uint32_t n = 4;
-
-	if (!have("nbdkit"))
-		return "nbdkit is not installed";
-	names();
-	while (*more)
-		argv[n++] = *more++;
-	start(argv);
-	must_eq(connect_store(store), 0);
-	return NULL;
-}
+#include "nbd_server.h"
 
 static const char *make_memory(struct vmbus_store *store)
 {
@@ -221,12 +93,6 @@ static const struct variant variants[] = {
 	{ "qemu-nbd qcow2", make_qcow2, stop, 512, false, VMBUS_STORE_FUA | VMBUS_STORE_VOLATILE,
 	  VMBUS_STORE_READ_ONLY },
 };
-
-#define NEED_NBDKIT()                                                                              \
-	do {                                                                                       \
-		if (!have("nbdkit"))                                                               \
-			VMBUS_TEST_SKIP("nbdkit is not installed");                                \
-	} while (0)
 
 START_TEST(store_nbd__refuses_what_it_cannot_use)
 {
@@ -378,6 +244,59 @@ START_TEST(store_nbd__passes_errors_on)
 }
 END_TEST
 
+/* A server that stands still, with requests that it has, and some that do not get through to it; when
+   it goes on, the next channel has a connection. */
+START_TEST(store_nbd__ends_all_when_it_is_cancelled)
+{
+	static const char *const shared[] = { "--filter=multi-conn", "memory", "24M",
+					      "multi-conn-mode=disable", NULL };
+	static const char *const own[] = { "memory", "24M", NULL };
+	uint8_t *const data = calloc(16, 1 << 20);
+	struct req req[16] = { { .ends = 0 } };
+	struct vmbus_store store;
+	struct iovec iov[16];
+	struct drive d[2];
+	int i, status;
+
+	NEED_NBDKIT();
+	must(data && nbdkit(&store, _i & 1 ? shared : own) == NULL);
+	drive_open(&d[0], &store);
+	drive_open(&d[1], &store);
+	must_eq(drive_move(&d[1], DRIVE_READ, 0, data, 4096), VMBUS_IO_OK);
+	settle(&d[1]);
+	must(!kill(server, SIGSTOP) && waitpid(server, &status, WUNTRACED) == server);
+	for (i = 0; i < 16; i++) {
+		iov[i] = (struct iovec){ data + (i << 20), 1 << 20 };
+		req[i].io = (struct vmbus_io){ .bytes = 1 << 20, .iov = &iov[i], .iov_count = 1 };
+		drive_begin(&d[i % 2], &req[i], _i & 2 ? DRIVE_WRITE : DRIVE_READ);
+	}
+	drive_commit(&d[0]);
+	drive_commit(&d[1]);
+	while (drive_wait(&d[0], 50) || drive_wait(&d[1], 50))
+		must(d[0].under_way == 8 && d[1].under_way == 8);
+	drive_cancel(&d[0]);
+	must_eq(d[0].under_way, 0);
+	must_eq(d[1].under_way, 8); /* told by its own thread, or not touched */
+	if (!(_i & 1)) {
+		must(!drive_wait(&d[1], 20));
+		drive_cancel(&d[1]);
+	}
+	drive_all(&d[1]);
+	for (i = 0; i < 16; i++)
+		must_eq(req[i].end, VMBUS_IO_GONE);
+	drive_cancel(&d[0]); /* and again */
+	drive_close(&d[0]);
+	drive_close(&d[1]);
+	must(!kill(server, SIGCONT));
+	drive_open_again(&d[0], &store);
+	must_eq(drive_move(&d[0], DRIVE_WRITE, 0, data, 4096), VMBUS_IO_OK);
+	drive_close(&d[0]);
+	vmbus_store_destroy(&store);
+	stop();
+	free(data);
+}
+END_TEST
+
 /* The server dies with requests under way, on connections of their own or on a shared one: all end. */
 START_TEST(store_nbd__ends_all_with_gone_when_the_server_dies)
 {
@@ -431,11 +350,6 @@ START_TEST(store_nbd__ends_all_with_gone_when_the_server_dies)
 END_TEST
 
 /* ---- servers that lie ---- */
-
-/* The old greeting: a size and flags, and nothing to agree on. */
-static const uint8_t greeting[152] = { 'N',  'B',  'D',	 'M',  'A',  'G',  'I', 'C', 0, 0,
-				       0x42, 0x02, 0x81, 0x86, 0x12, 0x53, 0,	0,   0, 0,
-				       1,    0,	   0,	 0,    0,    0,	   0,	1 };
 
 struct liar {
 	int listen_fd;
@@ -502,6 +416,118 @@ START_TEST(store_nbd__ends_all_with_gone_when_the_server_makes_no_sense)
 }
 END_TEST
 
+/* ---- servers that say that a read is done, and have sent less ---- */
+
+static const char *const shorts[] = { "nothing", "the first half", "the first half twice" };
+
+static void send_option(int fd, const uint8_t *option, uint32_t type, const uint8_t *data,
+			uint32_t bytes)
+{
+	uint8_t head[20];
+
+	put_be(head, UINT64_C(0x3e889045565a9), 8);
+	memcpy(head + 8, option, 4);
+	put_be(head + 12, type, 4);
+	put_be(head + 16, bytes, 4);
+	must(send(fd, head, sizeof(head), MSG_NOSIGNAL) == sizeof(head));
+	must(!bytes || send(fd, data, bytes, MSG_NOSIGNAL) == (ssize_t)bytes);
+}
+
+/* The new greeting: structured replies and an export of 1 MiB, and no other option. */
+static void agree(int fd)
+{
+	static const uint8_t hello[18] = "NBDMAGICIHAVEOPT\0\3";
+	uint8_t option[16], data[512], export[12] = { 0 };
+	uint32_t bytes, kind = 0;
+
+	must(send(fd, hello, sizeof(hello), MSG_NOSIGNAL) == sizeof(hello));
+	must(recv(fd, data, 4, MSG_WAITALL) == 4);
+	put_be(export + 2, 1u << 20, 8);
+	put_be(export + 10, 1, 2);
+	while (kind != 7) { /* NBD_OPT_GO */
+		must(recv(fd, option, sizeof(option), MSG_WAITALL) == sizeof(option));
+		kind = option[11];
+		bytes = (uint32_t)option[14] << 8 | option[15];
+		must(bytes <= sizeof(data));
+		must(!bytes || recv(fd, data, bytes, MSG_WAITALL) == (ssize_t)bytes);
+		if (kind == 7)
+			send_option(fd, option + 8, 3, export, sizeof(export));
+		send_option(fd, option + 8, kind == 7 || kind == 8 ? 1u : 0x80000001u, NULL, 0);
+	}
+}
+
+/* One chunk: of data, or the end alone. */
+static void send_chunk(int fd, const uint8_t *request, bool last, uint32_t bytes)
+{
+	uint8_t chunk[20 + 8 + 4096] = { 0x66, 0x8e, 0x33, 0xef };
+	const uint32_t body = bytes ? 8 + bytes : 0;
+
+	must(bytes <= 4096);
+	chunk[5] = last;
+	chunk[7] = bytes != 0; /* NBD_REPLY_TYPE_OFFSET_DATA */
+	memcpy(chunk + 8, request + 8, 8);
+	put_be(chunk + 16, body, 4);
+	memcpy(chunk + 20, request + 16, 8);
+	must(send(fd, chunk, 20 + body, MSG_NOSIGNAL) == (ssize_t)(20 + body));
+}
+
+static void *say_done(void *arg)
+{
+	const struct liar *const liar = arg;
+	const int fd = accept(liar->listen_fd, NULL, NULL);
+	uint8_t request[28];
+
+	must(fd >= 0);
+	agree(fd);
+	while (recv(fd, request, sizeof(request), MSG_WAITALL) == sizeof(request) && !request[7]) {
+		if (liar->what > 0)
+			send_chunk(fd, request, liar->what == 1, 4096);
+		if (liar->what != 1)
+			send_chunk(fd, request, true, liar->what ? 4096 : 0);
+	}
+	must(!close(fd));
+	return NULL;
+}
+
+START_TEST(store_nbd__gives_a_guest_nothing_that_the_server_did_not_send)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	static uint8_t data[8192], zeroes[8192];
+	const struct iovec iov[2] = { { data, 4096 }, { data + 4096, 4096 } };
+	struct liar liar = { .what = _i };
+	struct vmbus_store store;
+	enum vmbus_io_end end;
+	uint32_t pieces;
+	struct drive d;
+
+	names();
+	liar.listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", sock);
+	must(liar.listen_fd >= 0);
+	must(!bind(liar.listen_fd, (struct sockaddr *)&address, sizeof(address)));
+	must(!listen(liar.listen_fd, 1));
+	must(!pthread_create(&liar.thread, NULL, say_done, &liar));
+	must_eq(connect_store(&store), 0);
+	vmbus_test_at("%s", shorts[_i]);
+	drive_open(&d, &store);
+	for (pieces = 1; pieces <= 2; pieces++) {
+		const struct iovec one = { data, sizeof(data) };
+
+		memset(data, 0xA5, sizeof(data));
+		end = drive_one(&d, DRIVE_READ,
+				(struct vmbus_io){ .bytes = sizeof(data),
+						   .iov = pieces == 1 ? &one : iov,
+						   .iov_count = pieces });
+		must(end != VMBUS_IO_OK || memcmp(data, zeroes, sizeof(data)) == 0);
+	}
+	drive_close(&d);
+	vmbus_store_destroy(&store);
+	must(!pthread_join(liar.thread, NULL));
+	must(!close(liar.listen_fd));
+	stop();
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *const tc = vmbus_test_case(suite, "nbd", 30);
@@ -512,9 +538,12 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, store_nbd__reads_only);
 	tcase_add_test(tc, store_nbd__leaves_out_what_the_server_has_not);
 	tcase_add_test(tc, store_nbd__passes_errors_on);
+	tcase_add_loop_test(tc, store_nbd__ends_all_when_it_is_cancelled, 0, 4);
 	tcase_add_loop_test(tc, store_nbd__ends_all_with_gone_when_the_server_dies, 0, 2);
 	tcase_add_loop_test(tc, store_nbd__ends_all_with_gone_when_the_server_makes_no_sense, 0,
 			    (int)(sizeof(lies) / sizeof(lies[0])));
+	tcase_add_loop_test(tc, store_nbd__gives_a_guest_nothing_that_the_server_did_not_send, 0,
+			    (int)(sizeof(shorts) / sizeof(shorts[0])));
 }
 
 VMBUS_TEST_MAIN("store.nbd", tests)

@@ -3,11 +3,14 @@
 #if defined(VMBUS_HAVE_URING)
 #include "conform.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <linux/loop.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -477,6 +480,93 @@ START_TEST(store_uring__takes_over_from_a_killed_process)
 }
 END_TEST
 
+/* ---- a kernel that has no memory for requests ---- */
+
+static uint32_t refusals;
+
+/* In the place of liburing's. */
+int io_uring_submit(struct io_uring *ring)
+{
+	static int (*real)(struct io_uring *);
+
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "io_uring_submit");
+	must(real != NULL);
+	if (refusals == 0)
+		return real(ring);
+	refusals--;
+	return -EAGAIN;
+}
+
+static void refused_again(struct req *req)
+{
+	must_eq(req->end, VMBUS_IO_BUSY);
+	req->then = NULL;
+	drive_begin(req->drive, req, DRIVE_READ); /* from within: BUSY too */
+}
+
+/* Requests that are not taken end, for nothing would call for them any more; later ones are done. */
+START_TEST(store_uring__gives_back_what_the_kernel_does_not_take)
+{
+	struct vmbus_store_uring_opts opts = options();
+	uint8_t *const data = conform_memory(DRIVE_DEPTH * 4096);
+	struct iovec iov[DRIVE_DEPTH];
+	struct req req[DRIVE_DEPTH];
+	struct vmbus_store store;
+	uint32_t i, turn;
+	struct drive d;
+
+	NEED_URING();
+	must(!truncate(path, 8 << 20));
+	opts.entries = _i ? 16 : 0; /* less than what comes */
+	must_eq(vmbus_store_uring(&opts, &store), 0);
+	drive_open(&d, &store);
+	for (turn = 0; turn < 3; turn++) {
+		refusals = 1u << 24;
+		for (i = 0; i < DRIVE_DEPTH; i++) {
+			iov[i] = (struct iovec){ data + i * 4096, 4096 };
+			req[i] = (struct req){
+				.io = { .offset = i * 4096,
+					.bytes = 4096,
+					.iov = &iov[i],
+					.iov_count = 1 },
+				.then = i % 2 ? refused_again : NULL,
+			};
+			drive_begin(&d, &req[i], DRIVE_READ);
+		}
+		drive_commit(&d);
+		must_eq(d.under_way, 0);
+		for (i = 0; i < DRIVE_DEPTH; i++)
+			must_eq(req[i].end, VMBUS_IO_BUSY);
+		refusals = turn ? 5 : 0;
+		for (i = 0; i < 2 * DRIVE_DEPTH; i++)
+			must_eq(drive_move(&d, DRIVE_WRITE, 4096 * i, data, 4096), VMBUS_IO_OK);
+	}
+	refusals = 0;
+	drive_close(&d);
+	vmbus_store_destroy(&store);
+	remove_file();
+	free(data);
+}
+END_TEST
+
+/* A file of nearly 2^63 bytes is refused by its size. */
+START_TEST(store_uring__refuses_a_file_that_is_too_large)
+{
+	struct vmbus_store_uring_opts opts = options();
+	struct vmbus_store store;
+
+	NEED_URING();
+	opts.sparse = true;
+	opts.path = NULL;
+	opts.fd = memfd_create("large", MFD_CLOEXEC);
+	must(opts.fd >= 0 && !ftruncate(opts.fd, INT64_MAX));
+	must_eq(vmbus_store_uring(&opts, &store), VMBUS_E_RANGE);
+	must(!close(opts.fd));
+	remove_file();
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *const tc = vmbus_test_case(suite, "uring", 30);
@@ -491,6 +581,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, store_uring__tells_of_no_space_and_no_right);
 	tcase_add_test(tc, store_uring__gives_back_what_is_discarded);
 	tcase_add_test(tc, store_uring__takes_over_from_a_killed_process);
+	tcase_add_loop_test(tc, store_uring__gives_back_what_the_kernel_does_not_take, 0, 2);
+	tcase_add_test(tc, store_uring__refuses_a_file_that_is_too_large);
 }
 
 VMBUS_TEST_MAIN("store.uring", tests)

@@ -57,6 +57,9 @@ static const struct {
 	{ "mem=1M,spin=10001", "spin=10001" },
 	{ "mem=1M,serial=", "serial=: 1 to 32" },
 	{ "mem=1M,serial=123456789012345678901234567890123", "1 to 32 printable" },
+	{ "mem=1000", "mem=1000: it is not of whole sectors of 512 bytes" },
+	{ "null=512,sector=4096", "not of whole sectors of 4096 bytes" },
+	{ "mem=1M,id=12", "id=12: it is a GUID" },
 	{ "mem=1M,direct", "direct and thick are for file=" },
 };
 
@@ -64,6 +67,53 @@ START_TEST(disk_parse__says_what_is_wrong)
 {
 	ck_assert_int_eq(disk_parse(&spec, wrong_words[_i].text, why, sizeof(why)), -1);
 	ck_assert_msg(strstr(why, wrong_words[_i].said) != NULL, "said: %s", why);
+}
+END_TEST
+
+static struct vmbus_guid id_of(const char *text, const char *scope, const char *name, uint8_t lun)
+{
+	ck_assert_int_eq(disk_parse(&spec, text, why, sizeof(why)), 0);
+	disk_identify(&spec, scope, name);
+	return disk_id_at(&spec, lun);
+}
+
+static bool is_none(struct vmbus_guid id)
+{
+	const struct vmbus_guid none = { { 0 } };
+
+	return vmbus_guid_equal(&id, &none);
+}
+
+/* Each of these is another disk. */
+START_TEST(disk_identify__goes_by_what_names_a_disk)
+{
+	struct vmbus_guid id[10], again;
+	size_t i, k;
+
+	for (i = 0; i < 2; i++) {
+		const uint8_t lun = i ? 200 : 0; /* of no matter where something else names it */
+
+		id[0] = id_of("file=/etc/passwd", NULL, NULL, lun);
+		id[1] = id_of("file=/etc/group", "/tmp", "a", lun);
+		id[2] = id_of("nbd=nbd://localhost/x", "/tmp", "a", lun);
+		id[3] = id_of("nbd=nbd://localhost/y", NULL, NULL, lun);
+	}
+	id[4] = id_of("mem=1M", "/tmp", "a", 0);
+	id[5] = id_of("mem=1M", "/tmp", "a", 1);
+	id[6] = id_of("mem=1M,target=1", "/tmp", "a", 0);
+	id[7] = id_of("mem=1M", "/tmp", "b", 0);
+	id[8] = id_of("mem=1M", "/usr", "a", 0);
+	id[9] = id_of("null=1M,id=00112233-4455-6677-8899-aabbccddeeff", "/tmp", "a", 0);
+	for (i = 0; i < 10; i++)
+		for (k = 0; k < i; k++)
+			ck_assert_msg(!vmbus_guid_equal(&id[i], &id[k]), "%zu and %zu", i, k);
+	again = id_of("file=/usr/../etc/./passwd,ro", "/usr", "c", 7);
+	ck_assert(vmbus_guid_equal(&again, &id[0]));
+	again = id_of("mem=1M", "/usr/../tmp", "a", 1);
+	ck_assert(vmbus_guid_equal(&again, &id[5]));
+	ck_assert(is_none(id_of("mem=1M", NULL, NULL, 0)));
+	ck_assert(is_none(id_of("mem=1M,serial=S", "/tmp", "a", 0)));
+	ck_assert(is_none(id_of("none", "/tmp", "a", 0)));
 }
 END_TEST
 
@@ -191,14 +241,19 @@ END_TEST
 START_TEST(vmm_disk__says_what_is_wrong)
 {
 	const char *const path = image(1 << 20);
+	char line[128];
 
 	NEEDS_KVM();
 	ck_assert_int_eq(run(GUEST(powers_off), "--disk mem=1M --disk mem=1M"), VMM_POWEROFF);
 	ck_assert_int_eq(run(GUEST(powers_off), "--disk mem=1M,lun=0 --disk mem=1M,lun=0"),
 			 VMM_ERROR);
 	ck_output("--disk there is a disk at target 0, LUN 0");
-	ck_assert_int_eq(run(GUEST(powers_off), "--disk mem=100"), VMM_ERROR);
-	ck_output("100 is smaller than a sector of 512 bytes");
+	ck_assert_int_eq(run(GUEST(powers_off), "--disk mem=100"), VMM_USAGE);
+	ck_output("mem=100: it is not of whole sectors of 512 bytes");
+	ck_assert_int_eq(shell("truncate -s 100 %s", path), 0);
+	(void)snprintf(line, sizeof(line), "--disk file=%s", path);
+	ck_assert_int_eq(run(GUEST(powers_off), line), VMM_ERROR);
+	ck_output("is smaller than a sector of 512 bytes");
 	ck_assert_int_eq(run(GUEST(powers_off), "--disk file=/nowhere/at.all"), VMM_ERROR);
 	ck_output("/nowhere/at.all");
 	ck_assert_int_eq(run(GUEST(powers_off), "--disk frob"), VMM_USAGE);
@@ -241,6 +296,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, disk_parse__takes_all_words);
 	tcase_add_loop_test(tc, disk_parse__says_what_is_wrong, 0,
 			    (int)(sizeof(wrong_words) / sizeof(wrong_words[0])));
+	tcase_add_test(tc, disk_identify__goes_by_what_names_a_disk);
 	tcase_add_test(tc, disk_address__is_a_lun_or_two_numbers);
 	tcase_add_test(tc, disk_faults__takes_words);
 	tcase_add_test(tc, vmm_disk__commands);

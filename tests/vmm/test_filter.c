@@ -3,12 +3,14 @@
 #define _GNU_SOURCE
 #include "vmm_guest.h"
 
+#include <errno.h>
 #include <pty.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <termios.h>
 
-static int in_a_process(enum vmm_role role, void (*call)(void))
+static int in_a_process(uint32_t role, void (*call)(void))
 {
 	const pid_t child = fork();
 	int status;
@@ -63,6 +65,29 @@ START_TEST(filter_load__ends_who_does_something_else)
 }
 END_TEST
 
+static void connects(void)
+{
+	if (socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) >= 0 || errno != EACCES)
+		_exit(98);
+}
+
+/* The store of a disk connects to its server again when a guest opens a channel. */
+START_TEST(filter_load__a_disk_that_connects_again_does_not_end_the_machine)
+{
+	if (!vmm_filter_there())
+		VMBUS_TEST_SKIP("built without libseccomp");
+#ifdef SANITIZED
+	VMBUS_TEST_SKIP("sanitizers make system calls of their own");
+#endif
+	ck_assert_int_eq(in_a_process(VMM_ROLE_QUEUE, connects), 0);
+	ck_assert_int_eq(in_a_process(VMM_ROLE_BUS | VMM_ROLE_DISKS, connects), 0);
+	ck_assert_int_eq(in_a_process(VMM_ROLE_BUS | VMM_ROLE_HOST | VMM_ROLE_DISKS, connects), 0);
+	listen_to_us();
+	ck_assert_int_eq(in_a_process(VMM_ROLE_BUS, connects), VMM_FILTER);
+	ck_said("sandbox: forbidden system call 41");
+}
+END_TEST
+
 /* A thread of either role that ends the process gives the terminal back first. */
 START_TEST(filter_load__a_violation_gives_the_terminal_back)
 {
@@ -103,6 +128,7 @@ static void tests(Suite *suite)
 	TCase *tc = vmbus_test_case(suite, "filter", 20);
 
 	tcase_add_test(tc, filter_load__ends_who_does_something_else);
+	tcase_add_test(tc, filter_load__a_disk_that_connects_again_does_not_end_the_machine);
 	tcase_add_loop_test(tc, filter_load__a_violation_gives_the_terminal_back, 0, 2);
 }
 

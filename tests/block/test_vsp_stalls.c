@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/* Channels that end while a store stalls: their own are given up after a while, and nobody else waits. */
+#include "vspbox.h"
+
+#define MS 1000000u
+#define PATIENCE_NS (UINT64_C(2000) * MS)
+#define LATE_NS (UINT64_C(4000) * MS)
+
+/* A guest's write to LUN 1, which stalls, on the last channel. */
+static void stall(struct box *b)
+{
+	struct box_srb srb = box_rw(1, true, 0, 8), repeat = { .lun = 1, .bytes = 512 };
+	uint32_t i;
+
+	box_prepare(b);
+	b->opts.subchannels = 1;
+	box_start(b, 2);
+	box_subs(b, 1);
+	box_stall(b, 1, true);
+	for (i = 0; i < 3; i++)
+		(void)box_command(b, i % 2, &srb, 0);
+	/* WRITE AND VERIFY: several requests of the store */
+	repeat.bytes = 4096;
+	repeat.cdb[0] = 0x2E;
+	repeat.cdb[8] = 8;
+	(void)box_command(b, 0, &repeat, 0);
+	fake_run(&b->f);
+	must(vmbus_region_pins(&b->f.region) > 0);
+}
+
+/* Both channels are closed, one after the other, as guests do; the other disk goes on. */
+START_TEST(block_vsp__ends_what_stalls_when_the_channel_is_closed)
+{
+	const uint64_t before = fake_now_ns();
+	struct vmbus_ctl ctl;
+	struct box b;
+	bool torn = false;
+
+	stall(&b);
+	if (_i == 1) /* a disk that is removed and cannot end */
+		must_eq(vmbus_block_remove(b.block, 0, 1), 0);
+	fake_post_close(&b.f, &b.c[1]);
+	fake_post_close(&b.f, &b.c[0]);
+	fake_post_teardown(&b.f, b.c[0].relid, b.c[0].gpadl);
+	while (!torn) {
+		must(fake_now_ns() - before < LATE_NS);
+		fake_run(&b.f);
+		torn = fake_take(&b.f, &ctl) && ctl.type == VMBUS_CTL_GPADL_TORNDOWN;
+	}
+	/* a store that is only slow has its time */
+	must(fake_now_ns() - before >= PATIENCE_NS);
+	must_eq(b.removed, _i);
+	box_end(&b);
+	must_eq(vmbus_region_pins(&b.f.region), 0);
+}
+END_TEST
+
+/* The bus ends without being dispatched. */
+START_TEST(bus_destroy__ends_what_stalls)
+{
+	uint64_t before;
+	struct box b;
+
+	stall(&b);
+	before = fake_now_ns();
+	vmbus_bus_destroy(b.f.bus);
+	b.f.bus = NULL;
+	must(fake_now_ns() - before < LATE_NS);
+	must_eq(vmbus_region_pins(&b.f.region), 0);
+	box_end(&b);
+}
+END_TEST
+
+/* A store of one's own without cancel(): it is waited for. */
+static struct vmbus_store_ops plain_ops;
+
+START_TEST(block_vsp__waits_for_a_store_that_cannot_end)
+{
+	struct vmbus_ctl ctl;
+	struct box b;
+	uint64_t until;
+
+	box_prepare(&b);
+	must_eq(vmbus_block_create(&b.opts, &b.block), 0);
+	b.store[0] = box_store(BOX_DISK_BYTES);
+	plain_ops = *b.store[0].ops;
+	plain_ops.cancel = NULL;
+	{
+		const struct vmbus_block_disk disk = { .struct_bytes = sizeof(disk),
+						       .store = { &plain_ops, b.store[0].ctx } };
+
+		must_eq(vmbus_block_add(b.block, &disk), 0);
+	}
+	fake_init(&b.f, 1024);
+	(void)fake_offer(&b.f, vmbus_block_vsp(), b.block, 0);
+	fake_contact(&b.f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&b.f, b.c, 1), 1);
+	b.data = fake_pages(&b.f, BOX_DATA_PAGES);
+	box_open(&b);
+	box_init(&b);
+	box_stall(&b, 0, true);
+	(void)box_command(&b, 0, &(struct box_srb){ .cdb = { 0x35 } }, 0);
+	fake_run(&b.f);
+	fake_post_close(&b.f, &b.c[0]);
+	fake_post_teardown(&b.f, b.c[0].relid, b.c[0].gpadl);
+	for (until = fake_now_ns() + PATIENCE_NS + 700u * MS; fake_now_ns() < until;) {
+		fake_run(&b.f);
+		must(!fake_take(&b.f, &ctl));
+		usleep(1000);
+	}
+	box_stall(&b, 0, false);
+	fake_expect(&b.f, VMBUS_CTL_GPADL_TORNDOWN, &ctl);
+	box_end(&b);
+}
+END_TEST
+
+static void tests(Suite *suite)
+{
+	TCase *tc = vmbus_test_case(suite, "stalls", 20);
+
+	tcase_add_loop_test(tc, block_vsp__ends_what_stalls_when_the_channel_is_closed, 0, 2);
+	tcase_add_test(tc, bus_destroy__ends_what_stalls);
+	tcase_add_test(tc, block_vsp__waits_for_a_store_that_cannot_end);
+}
+VMBUS_TEST_MAIN("block.vsp_stalls", tests)

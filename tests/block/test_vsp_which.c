@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/* Which disk it is: another one at the same address, and the ids that guests know disks by. */
+#include "vspbox.h"
+
+#define ENUMERATE_BUS 11u
+
+static void told(struct box *b)
+{
+	struct box_reply r;
+
+	must_eq(box_any(b, 0, &r), VMBUS_PKT_INBAND);
+	must_eq(r.op, ENUMERATE_BUS);
+}
+
+/* Another disk at the same address, before the guest knew that the first one was gone: what it sends
+   is not for the new one until it was told and has asked. */
+START_TEST(block_add__at_an_address_that_a_guest_still_uses)
+{
+	struct box_srb write = box_rw(1, true, 0, 8), read = box_rw(1, false, 0, 8);
+	struct box_srb luns = { .lun = 1, .data_in = 1, .bytes = 16, .cdb = { 0xA0, [9] = 16 } };
+	struct box_reply r;
+	struct box b;
+	uint32_t i;
+
+	box_prepare(&b);
+	b.opts.subchannels = 1;
+	box_start(&b, 2);
+	box_subs(&b, 1);
+	memset(box_page(&b, 0), 0x55, 4096);
+	box_good(&b, 0, &write, 0);
+	box_good(&b, 1, &read, 0);
+	must_eq(vmbus_block_remove(b.block, 0, 1), 0);
+	told(&b); /* that something has changed, and it looks later */
+	must_eq(b.removed, 1);
+	vmbus_store_destroy(&b.store[1]);
+	b.store[1] = box_store(BOX_DISK_BYTES);
+	must_eq(box_add(&b, 1), 0);
+	told(&b);
+	box_inquiry(&b, 0, 1); /* the guest did not know yet why it asks */
+	box_good(&b, 0, &luns, 1);
+	box_do(&b, (uint32_t)_i, &read, 1, &r);
+	must_eq(r.srb_status, 0x20);
+	must_eq(r.scsi_status, 2);
+	told(&b); /* once it has that answer */
+	for (i = 0; i < 2; i++) {
+		box_do(&b, i, &write, 0, &r);
+		must_eq(r.srb_status, 0x20);
+	}
+	box_none(&b, 0); /* told once */
+	box_inquiry(&b, 1 - (uint32_t)_i, 1);
+	for (i = 0; i < 2; i++) {
+		memset(box_page(&b, 1), 0xAA, 4096);
+		box_good(&b, i, &read, 1);
+		must_eq(box_page(&b, 1)[0], 0); /* the first write is not in the new disk */
+	}
+	box_good(&b, 0, &(struct box_srb){ .lun = 0, .data_in = 2 }, 0);
+	box_end(&b);
+}
+END_TEST
+
+/* A store that tells other limits is the same disk. */
+START_TEST(block_resized__is_no_other_disk)
+{
+	struct box_srb read = box_rw(0, false, 0, 8);
+	struct box_reply r;
+	struct box b;
+
+	box_prepare(&b);
+	box_start(&b, 1);
+	box_good(&b, 0, &read, 0);
+	must_eq(vmbus_block_resized(b.block, 0, 0), 0);
+	told(&b);
+	box_do(&b, 0, &read, 0, &r);
+	box_sense(&r, 0x62A09);
+	box_good(&b, 0, &read, 0);
+	box_end(&b);
+}
+END_TEST
+
+/* ---- ids ---- */
+
+static struct vmbus_guid id_of(const struct vmbus_guid *controller, const char *serial, uint8_t lun)
+{
+	const struct box_srb srb = {
+		.lun = lun, .data_in = 1, .bytes = 52, .cdb = { 0x12, 1, 0x83, 0, 52 }
+	};
+	struct vmbus_block_disk disk = { .struct_bytes = sizeof(disk),
+					 .lun = lun,
+					 .serial = serial };
+	struct vmbus_guid id;
+	struct box b;
+
+	box_prepare(&b);
+	b.opts.id = *controller;
+	box_start(&b, 0);
+	disk.store = b.store[0] = box_store(BOX_DISK_BYTES);
+	must_eq(vmbus_block_add(b.block, &disk), 0);
+	told(&b);
+	box_good(&b, 0, &srb, 0);
+	memcpy(id.b, box_page(&b, 0) + 16, 16); /* of the first designator */
+	box_end(&b);
+	return id;
+}
+
+/* Without an id of the disk's own: by controller, serial and address, and the same at each start. */
+START_TEST(block_create__id_tells_controllers_apart)
+{
+	static const struct vmbus_guid none, a = { { 1 } }, b = { { [15] = 1 } };
+	static const struct {
+		const struct vmbus_guid *controller;
+		const char *serial;
+		uint8_t lun;
+	} cases[] = { { &none, NULL, 0 }, { &none, NULL, 1 }, { &none, "s", 0 }, { &a, NULL, 0 },
+		      { &a, NULL, 1 },	  { &a, "s", 0 },     { &b, NULL, 0 },	 { &b, "s", 0 } };
+	struct vmbus_guid ids[sizeof(cases) / sizeof(cases[0])], again;
+	uint32_t i, j;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		ids[i] = id_of(cases[i].controller, cases[i].serial, cases[i].lun);
+		again = id_of(cases[i].controller, cases[i].serial, cases[i].lun);
+		must(memcmp(&ids[i], &again, 16) == 0);
+		for (j = 0; j < i; j++) {
+			vmbus_test_at("cases %u and %u", i, j);
+			must(memcmp(&ids[i], &ids[j], 16) != 0);
+		}
+	}
+}
+END_TEST
+
+static void tests(Suite *suite)
+{
+	TCase *tc = vmbus_test_case(suite, "which", 10);
+
+	tcase_add_loop_test(tc, block_add__at_an_address_that_a_guest_still_uses, 0, 2);
+	tcase_add_test(tc, block_resized__is_no_other_disk);
+	tcase_add_test(tc, block_create__id_tells_controllers_apart);
+}
+VMBUS_TEST_MAIN("block.vsp_which", tests)

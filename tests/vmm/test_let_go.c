@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/* What vmbus-vmm does with disks whose stores do not let go; the bus is made up (--wrap). */
+#define _GNU_SOURCE
+#include "vmm_test.h"
+
+#include "vmm.h"
+
+static struct vmm vmm;
+static struct vmbus_block_opts opts;
+static uint64_t now_ns;
+static uint32_t open_channels, restored;
+
+int __wrap_vmbus_block_create(const struct vmbus_block_opts *from, struct vmbus_block **block);
+int __wrap_vmbus_block_create(const struct vmbus_block_opts *from, struct vmbus_block **block)
+{
+	(void)block;
+	opts = *from;
+	return VMBUS_E_NOMEM;
+}
+
+void __wrap_vmbus_chan_info(const struct vmbus_chan *chan, struct vmbus_chan_info *info);
+void __wrap_vmbus_chan_info(const struct vmbus_chan *chan, struct vmbus_chan_info *info)
+{
+	(void)chan;
+	memset(info, 0, sizeof(*info));
+	info->send_bytes = open_channels ? 4096 : 0;
+}
+
+int __wrap_vmbus_kvm_fd(const struct vmbus_kvm *kvm);
+int __wrap_vmbus_kvm_fd(const struct vmbus_kvm *kvm)
+{
+	(void)kvm;
+	return -1;
+}
+
+int __wrap_vmbus_kvm_dispatch(struct vmbus_kvm *kvm, uint32_t budget);
+int __wrap_vmbus_kvm_dispatch(struct vmbus_kvm *kvm, uint32_t budget)
+{
+	(void)kvm;
+	(void)budget;
+	return 0;
+}
+
+int __wrap_vmbus_kvm_reset(struct vmbus_kvm *kvm);
+int __wrap_vmbus_kvm_reset(struct vmbus_kvm *kvm)
+{
+	(void)kvm;
+	return 0;
+}
+
+uint64_t __wrap_vmm_now_ns(void);
+uint64_t __wrap_vmm_now_ns(void)
+{
+	return now_ns += 500000000u;
+}
+
+int __wrap_vmm_pristine_restore(struct vmm *of);
+int __wrap_vmm_pristine_restore(struct vmm *of)
+{
+	(void)of;
+	restored++;
+	return -1; /* no further */
+}
+
+static void begin(void)
+{
+	memset(&vmm, 0, sizeof(vmm));
+	(void)pthread_mutex_init(&vmm.disks.lock, NULL);
+	vmm.disks.chans[1] = (struct vmbus_chan *)&vmm; /* never looked at */
+}
+
+START_TEST(disks_let_go__is_over_when_no_ring_is_open)
+{
+	begin();
+	ck_assert_int_eq(vmm_disks_let_go(&vmm), 0);
+	vmm.disks.chans[1] = NULL;
+	open_channels = 1;
+	ck_assert_int_eq(vmm_disks_let_go(&vmm), 0);
+	ck_assert_uint_lt(now_ns, UINT64_C(2000000000));
+}
+END_TEST
+
+/* Memory stays as it is: what the store answers later would be in that of the next boot. */
+START_TEST(partition_reset__ends_when_a_store_keeps_a_request)
+{
+	begin();
+	open_channels = 1;
+	listen_to_us();
+	ck_assert_int_eq(vmm_partition_reset(&vmm), -1);
+	ck_said("a store has not ended a request of the guest's in 6 s: the machine cannot be "
+		"reset");
+	ck_assert_uint_ge(now_ns, UINT64_C(6000000000));
+	ck_assert_uint_eq(restored, 0);
+	ck_assert(vmm.disks.stuck);
+	open_channels = 0;
+	ck_assert_int_eq(vmm_partition_reset(&vmm), -1);
+	ck_assert_uint_eq(restored, 1);
+	ck_assert(!vmm.disks.stuck);
+}
+END_TEST
+
+/* The address may be another disk's by now. */
+START_TEST(disks_removed__goes_by_the_store)
+{
+	static int stores[2];
+	struct vmbus_store gone = { .ctx = &stores[0] };
+	uint32_t i;
+
+	begin();
+	listen_to_us();
+	vmm.opts.disk_count = 1;
+	ck_assert_int_eq(vmm_disks_create(&vmm), -1);
+	ck_said("the controller");
+	for (i = 0; i < 2; i++)
+		vmm.disks.disk[i] = (struct vmm_disk){
+			.used = true, .target = 1, .lun = 3, .store = { .ctx = &stores[i] }
+		};
+	opts.removed(opts.ctx, 1, 3, &gone);
+	ck_assert(!vmm.disks.disk[0].used);
+	ck_assert(vmm.disks.disk[1].used && vmm.disks.disk[1].lun == 3);
+}
+END_TEST
+
+static void tests(Suite *suite)
+{
+	TCase *tc = vmbus_test_case(suite, "let_go", 60);
+
+	tcase_add_test(tc, disks_let_go__is_over_when_no_ring_is_open);
+	tcase_add_test(tc, partition_reset__ends_when_a_store_keeps_a_request);
+	tcase_add_test(tc, disks_removed__goes_by_the_store);
+}
+
+VMBUS_TEST_MAIN("vmm.let_go", tests)
