@@ -93,8 +93,18 @@ static int try(struct vmbus__nbd_conn *c, char *why, size_t bytes)
 	for (round = 0; round < DRIVE_ROUNDS && !nbd_aio_is_ready(c->h); round++) {
 		struct pollfd fd = { .fd = c->fd };
 
-		if (nbd_aio_is_dead(c->h) || nbd_aio_is_closed(c->h))
-			return error(why, bytes);
+		if (nbd_aio_is_dead(c->h)) { /* EINVAL is then of looking at it */
+			const int err = error(why, bytes);
+
+			errno = err == VMBUS_E_INVAL ? ENOTCONN : errno;
+			return err == VMBUS_E_INVAL ? VMBUS_E_SYSTEM : err;
+		}
+		if (nbd_aio_is_closed(c->h)) { /* by the server: libnbd has no word for it */
+			if (why && bytes)
+				(void)snprintf(why, bytes, "the server ended the connection");
+			errno = ENOTCONN;
+			return VMBUS_E_SYSTEM;
+		}
 		fd.events = c->events & EPOLLIN ? POLLIN : 0;
 		if (c->events & EPOLLOUT)
 			fd.events |= POLLOUT;

@@ -61,8 +61,14 @@ static inline void drive_open(struct drive *d, const struct vmbus_store *store)
 	must_eq(store->ops->open ? store->ops->open(&d->queue) : 0, 0);
 }
 
-/* Again, when the store may have to make up its connection first. */
-static inline void drive_open_again(struct drive *d, const struct vmbus_store *store)
+/* Whether the store's server has ended by itself; NULL: it has none. */
+static bool (*drive_over)(void);
+
+/*
+ * Again, when the store may have to make up its connection first: a server that is busy with the end of
+ * the one before may refuse it, and a later opening tries anew.
+ */
+static inline bool drive_open_again(struct drive *d, const struct vmbus_store *store)
 {
 	uint32_t tries = DRIVE_DEADLINE_MS / 10;
 	int err;
@@ -74,8 +80,11 @@ static inline void drive_open_again(struct drive *d, const struct vmbus_store *s
 						       .fd = -1,
 						       .depth = DRIVE_DEPTH };
 		err = store->ops->open ? store->ops->open(&d->queue) : 0;
-	} while (err == VMBUS_E_AGAIN && tries-- && !usleep(10000));
+		if (err && drive_over && drive_over())
+			return false;
+	} while ((err == VMBUS_E_AGAIN || err == VMBUS_E_SYSTEM) && tries-- && !usleep(10000));
 	must_eq(err, 0);
+	return true;
 }
 
 static inline void drive_close(struct drive *d)

@@ -288,7 +288,7 @@ START_TEST(store_nbd__ends_all_when_it_is_cancelled)
 	drive_close(&d[0]);
 	drive_close(&d[1]);
 	must(!kill(server, SIGCONT));
-	drive_open_again(&d[0], &store);
+	must(drive_open_again(&d[0], &store));
 	must_eq(drive_move(&d[0], DRIVE_WRITE, 0, data, 4096), VMBUS_IO_OK);
 	drive_close(&d[0]);
 	vmbus_store_destroy(&store);

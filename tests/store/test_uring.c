@@ -483,14 +483,16 @@ END_TEST
 /* ---- a kernel that has no memory for requests ---- */
 
 static uint32_t refusals;
+static int (*real)(struct io_uring *);
+
+__attribute__((constructor)) static void find_real(void)
+{
+	*(void **)&real = dlsym(RTLD_NEXT, "io_uring_submit");
+}
 
 /* In the place of liburing's. */
 int io_uring_submit(struct io_uring *ring)
 {
-	static int (*real)(struct io_uring *);
-
-	if (!real)
-		*(void **)&real = dlsym(RTLD_NEXT, "io_uring_submit");
 	must(real != NULL);
 	if (refusals == 0)
 		return real(ring);
