@@ -528,7 +528,8 @@ START_TEST(store__ends_what_is_cancelled)
 		VMBUS_TEST_SKIP("the server ended when its client went in the midst");
 	}
 	data = conform_memory(4096);
-	must_eq(drive_move(&d, DRIVE_WRITE, 0, data, 4096), VMBUS_IO_OK);
+	must(drive_move(&d, DRIVE_WRITE, 0, data, 4096) == VMBUS_IO_OK ||
+	     (drive_over && drive_over()));
 	CONFORM_END(store, d);
 	free(data);
 }
