@@ -61,12 +61,12 @@ static inline void drive_open(struct drive *d, const struct vmbus_store *store)
 	must_eq(store->ops->open ? store->ops->open(&d->queue) : 0, 0);
 }
 
-/* Whether the store's server has ended by itself; NULL: it has none. */
+/* Whether the store's server has aborted; waits for that a little.  NULL: there is no server. */
 static bool (*drive_over)(void);
 
 /*
- * Again, when the store may have to make up its connection first: a server that is busy with the end of
- * the one before may refuse it, and a later opening tries anew.
+ * Again, when the store may have to make up its connection first, which it says by AGAIN.  false: the
+ * server has aborted.
  */
 static inline bool drive_open_again(struct drive *d, const struct vmbus_store *store)
 {
@@ -80,9 +80,9 @@ static inline bool drive_open_again(struct drive *d, const struct vmbus_store *s
 						       .fd = -1,
 						       .depth = DRIVE_DEPTH };
 		err = store->ops->open ? store->ops->open(&d->queue) : 0;
-		if (err && drive_over && drive_over())
-			return false;
-	} while ((err == VMBUS_E_AGAIN || err == VMBUS_E_SYSTEM) && tries-- && !usleep(10000));
+	} while (err == VMBUS_E_AGAIN && tries-- && !usleep(10000));
+	if (err && drive_over && drive_over())
+		return false;
 	must_eq(err, 0);
 	return true;
 }
