@@ -386,6 +386,19 @@ static bool provider_stopped(const struct look *look)
 		   d->from_child.used, d->owner, look->chan->vsp);
 }
 
+static bool device_paused(const struct look *look)
+{
+	const struct vmbus_chan_diag *const d = &look->chan->d;
+
+	if (!stuck(look, false) || !waits_always(look, VMBUS_WAIT_PAUSED))
+		return false;
+	look->out->for_ns = age(look, d->signal_at);
+	return say(look,
+		   "%" PRIu32 " bytes of the child's wait in the ring, and %s takes none: what it "
+		   "stands on has no room",
+		   d->from_child.used, look->chan->vsp);
+}
+
 static bool provider_hung(const struct look *look)
 {
 	const struct vmbus_chan_diag *const d = &look->chan->d;
@@ -460,6 +473,8 @@ static const struct rule chan_rules[] = {
 	  "parent" },
 	{ "provider-hung", provider_stopped,
 	  "have the process go on, kill -CONT; or end it, kill -KILL, and start another" },
+	{ "device-paused", device_paused,
+	  "look at what is behind the device: a network port, for instance, that takes no frames" },
 	{ "provider-hung", provider_hung,
 	  "the device is blocked in a callback, or its thread or process does not run: look at its "
 	  "stack" },

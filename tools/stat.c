@@ -127,6 +127,8 @@ static const char *word_of(const struct vmbus_chan_diag *d)
 		return "rescinded";
 	if (d->waits & VMBUS_WAIT_ROOM)
 		return "no room";
+	if (d->waits & VMBUS_WAIT_PAUSED)
+		return "paused";
 	return vmbus_srv_state_name(d->state);
 }
 

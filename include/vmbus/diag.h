@@ -39,6 +39,7 @@ enum vmbus_step {
 #define VMBUS_WAIT_ROOM 0x8u	     /* channel: a send waits for room: the child must read */
 #define VMBUS_WAIT_RELEASE 0x10u     /* channel: the child has not released a withdrawn one */
 #define VMBUS_WAIT_THREAD 0x20u	     /* channel with own_fd: it was woken, nobody has come */
+#define VMBUS_WAIT_PAUSED 0x40u	     /* channel: the device takes no packets: vmbus_chan_pause() */
 #define VMBUS_WAIT_SLOT 0x100u	     /* bus: the child has not taken a message */
 #define VMBUS_WAIT_CONTACT 0x200u    /* bus: the child has not made contact */
 #define VMBUS_WAIT_REPLIES 0x400u    /* bus: messages of the child wait for replies to be posted */

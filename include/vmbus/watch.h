@@ -47,6 +47,18 @@ VMBUS_API int vmbus_chan_watch(struct vmbus_chan *chan, int fd);
  */
 VMBUS_API void vmbus_chan_charge(struct vmbus_chan *chan, uint32_t units);
 
+/*
+ * Take no more packets for now, since what they ask for cannot be begun: packets() does not come until
+ * this is undone, completions of the child's included, so its ring fills and it waits.  ready(),
+ * writable() and close() come as before.
+ *
+ * pause  true, or false: packets() may come again, not from within this call.
+ *
+ * Effect: none when it is so already.  An opening begins without.
+ * Threads: the one that dispatches the channel, from within open() on.
+ */
+VMBUS_API void vmbus_chan_pause(struct vmbus_chan *chan, bool pause);
+
 #ifdef __cplusplus
 }
 #endif

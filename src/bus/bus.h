@@ -130,6 +130,7 @@ struct vmbus_chan {
 	bool ready_due;	  /* the descriptor of vmbus_chan_watch() was readable */
 	bool ready_was;	  /* and all that the last turn had a unit for */
 	bool watch_off;	  /* and is not heard of while a send waits for room */
+	bool paused;	  /* the device takes no packets for now */
 	bool tlnpi;	  /* constant */
 	bool foreign;	  /* constant: rings are served elsewhere */
 	enum vmbus__stage stage;

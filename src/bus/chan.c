@@ -318,6 +318,15 @@ void vmbus_chan_fail(struct vmbus_chan *chan, const char *why)
 		vmbus__chan_look(chan, chan->slot);
 }
 
+void vmbus_chan_pause(struct vmbus_chan *chan, bool pause)
+{
+	if (chan->paused == pause)
+		return;
+	chan->paused = pause;
+	if (!pause && chan->live)
+		vmbus__chan_look(chan, chan->slot); /* what came meanwhile brought no signal */
+}
+
 /* The device is called; what it sent is published after. */
 static VMBUS_INLINE void leave_callback(struct vmbus_chan *chan)
 {
@@ -458,6 +467,12 @@ static bool try_room(struct vmbus_chan *chan, bool *again)
 	return !chan->failed && chan->need == 0;
 }
 
+/* A send waits for room, or the device takes no packets.  Returns whether they may be delivered. */
+static VMBUS_NOINLINE bool may_deliver(struct vmbus_chan *chan, bool *again)
+{
+	return (!chan->need || try_room(chan, again)) && !chan->paused;
+}
+
 /* The descriptor is due: it or packets come first, in turn, if one unit is all there is. */
 static VMBUS_NOINLINE uint32_t ready_turn(struct vmbus_chan *chan, uint32_t budget, bool *again)
 {
@@ -493,7 +508,7 @@ uint32_t vmbus__chan_turn(struct vmbus_chan *chan, uint32_t budget, bool sleep, 
 	if (VMBUS_UNLIKELY(chan->ready_due))
 		done = ready_turn(chan, budget, again);
 	if (VMBUS_LIKELY(done < budget && !chan->failed) &&
-	    (VMBUS_LIKELY(!chan->need) || try_room(chan, again))) {
+	    (VMBUS_LIKELY(!(chan->need | chan->paused)) || may_deliver(chan, again))) {
 		const uint32_t left = budget - done;
 		const uint32_t most = left < VMBUS__BATCH ? left : VMBUS__BATCH;
 

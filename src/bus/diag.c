@@ -122,6 +122,8 @@ static void fill_rings(struct vmbus_chan *chan, struct vmbus_chan_diag *diag)
 	if (!chan->own_fd && chan->live) { /* else they are another thread's */
 		diag->armed = chan->armed;
 		diag->need = chan->need;
+		if (chan->paused)
+			diag->waits |= VMBUS_WAIT_PAUSED;
 	}
 	if (diag->need)
 		diag->waits |= VMBUS_WAIT_ROOM;

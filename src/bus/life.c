@@ -208,6 +208,7 @@ static void open_chan(struct vmbus_chan *chan)
 
 	chan->batch = 0;
 	chan->need = 0;
+	chan->paused = false;
 	chan->debt = 0;
 	chan->armed = false;
 	chan->failed = false;

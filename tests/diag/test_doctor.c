@@ -7,6 +7,8 @@
 
 #include "bus/fake.h"
 
+#include <vmbus/watch.h>
+
 static const struct vmbus_vsp *offered_vsp;
 
 static int attached_one(void *ctx, struct vmbus_shm_child *child, struct vmbus_bus *bus)
@@ -252,6 +254,53 @@ START_TEST(doctor__provider_hung)
 	must_eq(out->status, 0);
 	must(strstr(out->text, " hung ") != NULL && strstr(out->text, "[#") != NULL);
 	__atomic_store_n(&hung.go_on, 1, __ATOMIC_RELEASE); /* it must close the channel */
+	kid_kill(&host, pid);
+	host_close(&host);
+}
+END_TEST
+
+static int paused_open(struct vmbus_chan *chan, void *ctx)
+{
+	(void)ctx;
+	vmbus_chan_pause(chan, true);
+	return 0;
+}
+
+static void paused_packets(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n)
+{
+	(void)pkt;
+	(void)n;
+	vmbus_chan_fail(chan, "it is paused");
+}
+
+static const struct vmbus_vsp paused_vsp = {
+	.struct_bytes = sizeof(paused_vsp),
+	.name = "paused",
+	.class_id = ECHO_CLASS,
+	.open = paused_open,
+	.packets = paused_packets,
+};
+
+/* It does not read, and says so: it is not taken for one that hangs. */
+START_TEST(doctor__device_paused)
+{
+	struct vmbus_chan_diag diag;
+	const struct out *out;
+	struct host host;
+	pid_t pid;
+
+	NEED_TOOL();
+	host_init(&host);
+	offered_vsp = &paused_vsp;
+	host.opts.attached = attached_one;
+	host_listen(&host);
+	pid = kid_start(&host, KID_SENDS);
+	host_until(&host, look(&host, 0, &diag) && diag.from_child.used);
+	serve_for(&host, SECOND_NS / 4);
+	expect_found(&host, "device-paused", 1);
+	out = ctl(&host, "stat -s %s -n 1 -i 0.05");
+	must_eq(out->status, 0);
+	must(strstr(out->text, " paused ") != NULL);
 	kid_kill(&host, pid);
 	host_close(&host);
 }
@@ -523,6 +572,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, doctor__doorbell_of_the_child_lost);
 	tcase_add_test(tc, doctor__knock_of_the_parent_lost);
 	tcase_add_loop_test(tc, doctor__provider_hung, 0, 2);
+	tcase_add_test(tc, doctor__device_paused);
 	tcase_add_test(tc, doctor__healthy);
 	tcase_add_test(tc, doctor__no_contact);
 	tcase_add_test(tc, doctor__close_unanswered);
