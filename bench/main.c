@@ -6,6 +6,7 @@
 #include "channel.h"
 #include "isolation.h"
 #include "kvm.h"
+#include "net_run.h"
 #include "resume.h"
 #include "ring.h"
 #include "subject.h"
@@ -25,6 +26,8 @@ static int usage(FILE *to)
 	      "felt\n"
 	      "       vmbus-bench block [options]  disks beside what people use today; block "
 	      "--help\n"
+	      "       vmbus-bench net [options]    network cards beside what people use today; net "
+	      "--help\n"
 	      "       vmbus-bench --list           name the subjects and what this build has\n"
 	      "       vmbus-bench --version\n"
 	      "       vmbus-bench --help\n",
@@ -43,6 +46,20 @@ static void list_block(void)
 		else
 			printf("%-20s %-12s needs %s when this is built\n", e->name, "missing",
 			       e->package);
+	}
+}
+
+static void list_net(void)
+{
+	for (uint32_t i = 0; i < net_entry_count; i++) {
+		const struct net_entry *const e = &net_entries[i];
+
+		if (e->subject && !e->huge)
+			printf("%-20s %-12s %s\n", e->name, e->subject->version(),
+			       e->subject->what);
+		else if (e->subject)
+			printf("%-20s %-12s the same in huge pages\n", e->name,
+			       e->subject->version());
 	}
 }
 
@@ -70,6 +87,7 @@ static int list(void)
 	printf("%-20s %-12s %s\n", "limit.eventfd", "-", "wake-up through an eventfd");
 	printf("%-20s %-12s %s\n", "limit.fence", "-", "what a full fence adds to a store");
 	list_block();
+	list_net();
 	return BENCH_EXIT_OK;
 }
 
@@ -100,6 +118,10 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "block")) {
 		argv[1] = argv[0];
 		return block_main(argc - 1, argv + 1);
+	}
+	if (!strcmp(argv[1], "net")) {
+		argv[1] = argv[0];
+		return net_main(argc - 1, argv + 1);
 	}
 	if (!strcmp(argv[1], "--list"))
 		return list();

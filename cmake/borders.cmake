@@ -58,7 +58,7 @@ vmbus_module(capture DIR src/capture HOSTED
 	USES base wire ring
 	SEES base
 	PUBLIC capture.h
-	HEADERS frame.h pcapng.h
+	HEADERS ether.h frame.h pcapng.h
 	SOURCES frame.c pcapng_read.c pcapng_write.c tap_read.c)
 
 vmbus_module(bus DIR src/bus HOSTED
@@ -186,12 +186,100 @@ vmbus_module(storvsc DIR devices/block OUTSIDE
 	HEADERS storvsc_state.h
 	SOURCES storvsc.c storvsc_disk.c storvsc_found.c storvsc_init.c storvsc_io.c storvsc_probe.c)
 
+# Messages of the network device, for both of its ends.
+vmbus_module(netwire DIR devices/net OUTSIDE
+	USES base
+	HEADERS wire.h wire_oid.h
+	SOURCES wire.c)
+
+# Ethernet frames: headers, sums, segments, the hash.
+vmbus_module(frame DIR ports OUTSIDE
+	USES base
+	PUBLIC frame.h
+	HEADERS bytes.h
+	SOURCES frame.c frame_cut.c frame_hash.c frame_tag.c)
+
+# Where the frames of NICs go to, and come from.
+# SEES base: words that threads share.
+vmbus_module(port DIR ports HOSTED
+	USES base wire ring frame
+	SEES base
+	PUBLIC port.h
+	HEADERS inbox.h
+	SOURCES inbox.c pair.c port.c)
+
+# SEES base: the table of addresses, and counters; port: the inbox.
+vmbus_module(switch DIR ports HOSTED
+	USES base wire ring frame port
+	SEES base port
+	PUBLIC switch.h
+	HEADERS switch.h
+	SOURCES switch.c switch_plug.c switch_send.c switch_table.c)
+
+# What the ports on interfaces of the kernel share.  SEES base: words that threads share.
+vmbus_module(vnet DIR ports HOSTED
+	USES base frame port
+	SEES base
+	HEADERS vnet.h
+	SOURCES vnet.c)
+
+vmbus_module(tap_port DIR ports HOSTED
+	USES base frame port vnet
+	SEES vnet
+	PUBLIC port_tap.h
+	SOURCES tap.c)
+
+vmbus_module(packet_port DIR ports HOSTED
+	USES base frame port vnet
+	SEES vnet
+	PUBLIC port_packet.h
+	SOURCES packet.c)
+
+# A port before another one.  SEES capture: frames in a file.
+vmbus_module(portcap DIR ports HOSTED
+	USES base wire ring frame port capture
+	SEES capture
+	PUBLIC port_capture.h
+	SOURCES capture.c)
+
+# A user-mode network: a component of its own, built where libslirp is.  SEES base: words that threads share.
+vmbus_module(slirp DIR ports HOSTED
+	USES base frame port
+	SEES base
+	PUBLIC port_slirp.h
+	HEADERS slirp.h
+	SOURCES slirp.c slirp_conf.c slirp_wait.c)
+
+# The network device's provider.  SEES base: words that threads share; netwire: the layout of
+# messages; port: the inbox.
+vmbus_module(net DIR devices/net HOSTED
+	USES base wire ring hypercall channel mem backend capture bus frame port netwire
+	SEES base netwire port
+	PUBLIC net.h
+	HEADERS control.h rx.h tx.h vsp.h
+	SOURCES buffer.c glue.c link.c net.c nvsp.c offload.c oid.c oid_set.c rndis.c rss.c rx.c rx_frame.c
+		rx_room.c rx_steer.c save.c shape.c state.c tx.c tx_frame.c tx_offload.c vsp.c)
+
+# Its client.  SEES base: channels' threads share a word of it; netwire: the layout of messages.
+vmbus_module(netvsc DIR devices/net OUTSIDE
+	USES base wire ring hypercall channel mem backend guest frame netwire
+	SEES base netwire
+	PUBLIC netvsc.h
+	HEADERS netvsc_state.h
+	SOURCES netvsc.c netvsc_control.c netvsc_info.c netvsc_init.c netvsc_receive.c netvsc_send.c)
+
+# A port that is a NIC of another parent's, over shared memory.
+vmbus_module(uplink DIR ports HOSTED
+	USES base wire ring hypercall channel mem backend capture bus guest shm frame port netvsc net
+	PUBLIC port_uplink.h
+	SOURCES uplink.c)
+
 # In the freestanding library, and added to it in vmbus::vmbus.
-set(VMBUS_CORE_MODULES base wire ring hypercall channel mem guest echo ic storwire storvsc)
-set(VMBUS_HOSTED_MODULES capture replay bus shm uio echo_vsp ic_vsp store block)
+set(VMBUS_CORE_MODULES base wire ring hypercall channel mem guest echo ic storwire storvsc netwire frame netvsc)
+set(VMBUS_HOSTED_MODULES capture replay bus shm uio echo_vsp ic_vsp store block port switch vnet tap_port packet_port portcap net uplink)
 # Components of their own.
 set(VMBUS_POOL_MODULES pool)
-set(VMBUS_STORE_MODULES uring nbd)
+set(VMBUS_STORE_MODULES uring nbd slirp)
 set(VMBUS_BARE_MODULES)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
 	set(VMBUS_BARE_MODULES bare)

@@ -17,11 +17,13 @@ packages_for() {
 		libseccomp-dev filters the system calls of vmbus-vmm
 		liburing-dev block store in files and on block devices
 		libnbd-dev block store behind an NBD server
+		libslirp-dev network port without a privilege
 	END
 	peers) cat <<-'END' ;;
 		libck-dev peer of the benchmark: ring of Concurrency Kit
 		libqb-dev peer of the benchmark: ring buffer of libqb
 		libdpdk-dev peer of the benchmark: rte_ring
+		dpdk peer of the benchmark: memif, virtio-user and vhost-user of its testpmd
 		nbdkit peer of the benchmark: memory behind a socket
 		qemu-system-common peer of the benchmark: vhost-user-blk of its storage daemon
 	END
@@ -32,6 +34,8 @@ packages_for() {
 		nbdkit-plugin-dev exports disks of a parent by nbdkit
 		libnbd-bin copies disks by NBD
 		fio loads disks and verifies what it reads
+		tcpdump reads what the capture port writes
+		iproute2 interfaces for the tests of network ports
 		g++ C++ users of the headers
 		python3 checks of the tree, models, budget
 		clang-14 second compiler, sanitizers, fuzzing
@@ -56,6 +60,11 @@ packages_for() {
 		e2fsprogs makes and checks file systems of guests' disks
 		sg3-utils SCSI commands in guests
 		libiscsi-bin its conformance suite of SCSI disks
+		iperf3 load of guests' networks
+		ethtool offloads and channels of guests' interfaces
+		iproute2 interfaces and addresses, in guests and outside
+		iputils-ping floods of echoes
+		tcpdump frames at the TAP, and in captures
 	END
 	esac
 }

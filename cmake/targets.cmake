@@ -118,10 +118,11 @@ if(VMBUS_HOSTED)
 	target_link_libraries(vmbus_pool_static PUBLIC vmbus_static PRIVATE numa pthread)
 	vmbus_library_interface(vmbus_pool_static)
 
-	# Stores on libraries of others: components of their own, which are built where those are.
+	# Stores and ports on libraries of others: components of their own, which are built where those are.
 	set(VMBUS_STORE_FOUND)
 	set(uring_needs liburing.h uring liburing-dev)
 	set(nbd_needs libnbd.h nbd libnbd-dev)
+	set(slirp_needs slirp/libslirp.h slirp libslirp-dev)
 	foreach(module IN LISTS VMBUS_STORE_MODULES)
 		list(GET ${module}_needs 0 header)
 		list(GET ${module}_needs 1 library)

@@ -19,8 +19,8 @@
 #define OUT_MAX (1u << 20) /* 2,047 channels in status are a quarter of it */
 
 static const char help[] =
-	"commands: add echo[,monitor=US] | remove RELID | disk VERB | shutdown | "
-	"reset | status | save FOLDER | quit";
+	"commands: add echo[,monitor=US] | remove RELID | disk VERB | "
+	"net NUMBER up | net NUMBER down | shutdown | reset | status | save FOLDER | quit";
 
 static bool is_dead_socket(const struct sockaddr_un *at)
 {
@@ -123,7 +123,7 @@ static void answer(struct vmm_client *client, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 static void answer(struct vmm_client *client, const char *format, ...)
 {
-	char line[512];
+	char line[768];
 	va_list args;
 	int n;
 
@@ -196,6 +196,7 @@ static void status(struct vmm *vmm, struct vmm_client *client)
 	vmbus_bus_list(vmm->bus, tell_channel, client);
 	vmm_providers_list(vmm, tell_provider, client);
 	vmm_disks_list(vmm, tell_line, client);
+	vmm_nets_list(vmm, tell_line, client);
 	answer(client, "ic ready=%u alive=%d beats=%llu missed=%llu samples=%llu", ic.ready,
 	       ic.alive, (unsigned long long)ic.beats, (unsigned long long)ic.missed,
 	       (unsigned long long)ic.samples);
@@ -253,6 +254,14 @@ static void disk(struct vmm *vmm, struct vmm_client *client, const char *line)
 	close_files(client);
 }
 
+static void net(struct vmm *vmm, struct vmm_client *client, const char *line)
+{
+	char text[480];
+	const int err = vmm_nets_command(vmm, line, text, sizeof(text));
+
+	answer(client, "%s%s%s", err ? "error" : "ok", *text ? " " : "", text);
+}
+
 static void shutdown_guest(struct vmm *vmm, struct vmm_client *client)
 {
 	const int err = vmm_devices_ask_shutdown(vmm);
@@ -291,6 +300,8 @@ static void command(struct vmm *vmm, struct vmm_client *client, const char *line
 		remove_device(vmm, client, line + 7);
 	} else if (strncmp(line, "disk ", 5) == 0) {
 		disk(vmm, client, line + 5);
+	} else if (strncmp(line, "net ", 4) == 0) {
+		net(vmm, client, line + 4);
 	} else if (strcmp(line, "status") == 0) {
 		status(vmm, client);
 	} else if (strcmp(line, "shutdown") == 0) {

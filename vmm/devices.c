@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is on the bus: echo devices, which come and go, disks, the integration components. */
+/* What is on the bus: echo devices, which come and go, disks, NICs, the integration components. */
 #include "vmm.h"
 
 #include <string.h>
@@ -125,7 +125,7 @@ int vmm_devices_create(struct vmm *vmm)
 							 : "");
 		}
 	}
-	if (vmm_disks_create(vmm))
+	if (vmm_disks_create(vmm) || vmm_nets_create(vmm))
 		return -1;
 	return vmm->opts.no_ic ? 0 : add_ic(vmm);
 }
@@ -136,6 +136,7 @@ void vmm_devices_removed(void *ctx, struct vmbus_chan *chan)
 	uint32_t i;
 
 	vmm_disks_removed(vmm, chan);
+	vmm_nets_removed(vmm, chan);
 	for (i = 0; i < VMM_CHANNELS_MAX; i++)
 		if (vmm->chans[i] == chan)
 			vmm->chans[i] = NULL;
@@ -169,4 +170,5 @@ void vmm_devices_destroy(struct vmm *vmm)
 	vmbus_ic_destroy(vmm->ic);
 	vmm->ic = NULL;
 	vmm_disks_destroy(vmm);
+	vmm_nets_destroy(vmm);
 }

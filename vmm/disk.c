@@ -254,8 +254,8 @@ void vmm_disks_offered(void *ctx, struct vmbus_chan *sub)
 	struct vmm_disks *const d = &vmm->disks;
 	uint32_t i;
 
-	if (vmbus_chan_fd(sub) < 0)
-		return; /* of a provider */
+	if (vmbus_chan_fd(sub) < 0 || vmm_nets_offered(vmm, sub))
+		return; /* of a provider, of a NIC */
 	for (i = 0; i < DISK_QUEUES_MAX; i++) {
 		if (d->chans[i])
 			continue;

@@ -7,6 +7,7 @@
 #include "vmm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -20,6 +21,8 @@
 #include <unistd.h>
 
 #include <linux/fs.h>
+#include <linux/if_tun.h>
+#include <linux/sockios.h>
 
 /* TCGETS2 and TCSETS2, whose header does not go with termios.h. */
 #define TERMIOS2_GET 0x802C542Au
@@ -62,41 +65,18 @@ static const int common[] = {
 
 /* The main thread: sockets, timers, the console, and the end. */
 static const int bus[] = {
-	SCMP_SYS(ppoll),
-	SCMP_SYS(readv),
-	SCMP_SYS(writev),
-	SCMP_SYS(epoll_create1),
-	SCMP_SYS(epoll_ctl),
-	SCMP_SYS(epoll_wait),
-	SCMP_SYS(epoll_pwait),
-	SCMP_SYS(timerfd_create),
-	SCMP_SYS(timerfd_settime),
-	SCMP_SYS(timerfd_gettime),
-	SCMP_SYS(accept4),
-	SCMP_SYS(recvmsg),
-	SCMP_SYS(recvfrom),
-	SCMP_SYS(sendmsg),
-	SCMP_SYS(sendto),
-	SCMP_SYS(getsockopt),
-	SCMP_SYS(setsockopt),
-	SCMP_SYS(getsockname),
-	SCMP_SYS(shutdown),
-	SCMP_SYS(fallocate),
-	SCMP_SYS(fstat),
-	SCMP_SYS(newfstatat),
-	SCMP_SYS(unlink),
-	SCMP_SYS(unlinkat),
-	SCMP_SYS(lseek),
-	SCMP_SYS(rt_sigaction),
-	SCMP_SYS(pidfd_open),
-	SCMP_SYS(lstat),
-	SCMP_SYS(stat),
-	SCMP_SYS(mincore),
-	SCMP_SYS(rt_sigtimedwait),
-	SCMP_SYS(dup),
-	SCMP_SYS(pwrite64),
-	SCMP_SYS(ftruncate),
-	SCMP_SYS(fsync),
+	SCMP_SYS(ppoll),	   SCMP_SYS(readv),	      SCMP_SYS(writev),
+	SCMP_SYS(epoll_create1),   SCMP_SYS(epoll_ctl),	      SCMP_SYS(epoll_wait),
+	SCMP_SYS(epoll_pwait),	   SCMP_SYS(epoll_pwait2),    SCMP_SYS(timerfd_create),
+	SCMP_SYS(timerfd_settime), SCMP_SYS(timerfd_gettime), SCMP_SYS(accept4),
+	SCMP_SYS(recvmsg),	   SCMP_SYS(recvfrom),	      SCMP_SYS(sendmsg),
+	SCMP_SYS(sendto),	   SCMP_SYS(getsockopt),      SCMP_SYS(setsockopt),
+	SCMP_SYS(getsockname),	   SCMP_SYS(shutdown),	      SCMP_SYS(fallocate),
+	SCMP_SYS(fstat),	   SCMP_SYS(newfstatat),      SCMP_SYS(unlink),
+	SCMP_SYS(unlinkat),	   SCMP_SYS(lseek),	      SCMP_SYS(rt_sigaction),
+	SCMP_SYS(pidfd_open),	   SCMP_SYS(lstat),	      SCMP_SYS(stat),
+	SCMP_SYS(mincore),	   SCMP_SYS(rt_sigtimedwait), SCMP_SYS(dup),
+	SCMP_SYS(pwrite64),	   SCMP_SYS(ftruncate),	      SCMP_SYS(fsync),
 };
 
 /* With providers besides: their journals.  What they are sent goes by sendmsg. */
@@ -113,19 +93,36 @@ static const int disks[] = {
 
 /* A thread of the disks' queues; the first of them makes the others. */
 static const int queue[] = {
-	SCMP_SYS(ppoll),	   SCMP_SYS(epoll_create1),
-	SCMP_SYS(epoll_ctl),	   SCMP_SYS(epoll_wait),
-	SCMP_SYS(epoll_pwait),	   SCMP_SYS(timerfd_create),
-	SCMP_SYS(timerfd_settime), SCMP_SYS(recvmsg),
-	SCMP_SYS(recvfrom),	   SCMP_SYS(sendmsg),
-	SCMP_SYS(sendto),	   SCMP_SYS(getsockopt),
-	SCMP_SYS(setsockopt),	   SCMP_SYS(shutdown),
-	SCMP_SYS(readv),	   SCMP_SYS(writev),
-	SCMP_SYS(preadv),	   SCMP_SYS(pwritev),
-	SCMP_SYS(pwrite64),	   SCMP_SYS(fallocate),
-	SCMP_SYS(fsync),	   SCMP_SYS(fdatasync),
-	SCMP_SYS(fstat),	   SCMP_SYS(newfstatat),
-	SCMP_SYS(lseek),	   SCMP_SYS(sched_getaffinity),
+	SCMP_SYS(ppoll),	  SCMP_SYS(epoll_create1),   SCMP_SYS(epoll_ctl),
+	SCMP_SYS(epoll_wait),	  SCMP_SYS(epoll_pwait),     SCMP_SYS(epoll_pwait2),
+	SCMP_SYS(timerfd_create), SCMP_SYS(timerfd_settime), SCMP_SYS(recvmsg),
+	SCMP_SYS(recvfrom),	  SCMP_SYS(sendmsg),	     SCMP_SYS(sendto),
+	SCMP_SYS(getsockopt),	  SCMP_SYS(setsockopt),	     SCMP_SYS(shutdown),
+	SCMP_SYS(readv),	  SCMP_SYS(writev),	     SCMP_SYS(preadv),
+	SCMP_SYS(pwritev),	  SCMP_SYS(pwrite64),	     SCMP_SYS(fallocate),
+	SCMP_SYS(fsync),	  SCMP_SYS(fdatasync),	     SCMP_SYS(fstat),
+	SCMP_SYS(newfstatat),	  SCMP_SYS(lseek),	     SCMP_SYS(sched_getaffinity),
+};
+
+/* With NICs: a burst of frames at once. */
+static const int nets[] = {
+	SCMP_SYS(recvmmsg),
+	SCMP_SYS(sendmmsg),
+	SCMP_SYS(timerfd_gettime),
+	SCMP_SYS(dup3),
+};
+
+/* What ports ask of descriptors that are open. */
+static const unsigned int net_requests[] = {
+	TUNSETOFFLOAD, TUNSETQUEUE,   TUNSETVNETHDRSZ, TUNGETIFF, SIOCGIFFLAGS,
+	SIOCGIFMTU,    SIOCGIFHWADDR, SIOCETHTOOL,     FIONREAD,
+};
+
+/* With a network of user's: its sockets, and where names are looked up. */
+static const int sockets[] = {
+	SCMP_SYS(socket), SCMP_SYS(connect), SCMP_SYS(bind),	    SCMP_SYS(listen),
+	SCMP_SYS(accept), SCMP_SYS(accept4), SCMP_SYS(getsockname), SCMP_SYS(getpeername),
+	SCMP_SYS(stat),	  SCMP_SYS(pipe2),
 };
 
 /* KVM's requests that handling an exit may take. */
@@ -264,17 +261,32 @@ static int queue_rules(scmp_filter_ctx ctx)
  * behind a server connects again when a channel opens: it is told that it cannot, and the machine
  * goes on.
  */
-static int disk_rules(scmp_filter_ctx ctx)
+static int disk_rules(scmp_filter_ctx ctx, uint32_t roles)
 {
 	int err = allow(ctx, disks, sizeof(disks) / sizeof(disks[0]));
 
-	if (!err)
+	if (!err && !(roles & VMM_ROLE_SOCKETS))
 		err = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOENT), SCMP_SYS(openat), 0);
-	if (!err)
+	if (!err && !(roles & VMM_ROLE_SOCKETS))
 		err = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(socket), 0);
 	if (!err) /* for the server's name */
 		err = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(uname), 0);
 	return err ? err : allow_request(ctx, 0xFF00, BLKGETSIZE64 & 0xFF00);
+}
+
+static int net_rules(scmp_filter_ctx ctx, uint32_t roles)
+{
+	int err = allow(ctx, nets, sizeof(nets) / sizeof(nets[0]));
+	size_t i;
+
+	for (i = 0; i < sizeof(net_requests) / sizeof(net_requests[0]) && !err; i++)
+		err = allow_request(ctx, 0xFFFFFFFF, net_requests[i]);
+	if (!err && (roles & VMM_ROLE_SOCKETS))
+		err = allow(ctx, sockets, sizeof(sockets) / sizeof(sockets[0]));
+	if (!err && (roles & VMM_ROLE_SOCKETS)) /* /etc/resolv.conf: the one that is there */
+		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
+				       SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT, O_RDONLY));
+	return err;
 }
 
 /* The terminal is put back by whoever ends the process, by either of tcsetattr's requests. */
@@ -306,7 +318,9 @@ int vmm_filter_load(uint32_t roles)
 		      : (roles & VMM_ROLE_BUS) ? bus_rules(ctx, roles)
 					       : queue_rules(ctx);
 	if (!err && (roles & (VMM_ROLE_DISKS | VMM_ROLE_QUEUE)))
-		err = disk_rules(ctx);
+		err = disk_rules(ctx, roles);
+	if (!err && (roles & VMM_ROLE_NETS))
+		err = net_rules(ctx, roles);
 	if (!err)
 		err = seccomp_load(ctx);
 	seccomp_release(ctx);

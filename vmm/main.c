@@ -63,6 +63,8 @@ static int prepare(void)
 {
 	if (vmm.opts.restore && vmm_restore_open(&vmm))
 		return -1;
+	if (vmm_nets_open(&vmm))
+		return -1;
 	if ((vmm.opts.kernel && vmm_image_open(&vmm.image, &vmm.opts)) ||
 	    vmm_memory_create(&vmm.memory, &vmm.opts) ||
 	    (vmm.opts.kernel && vmm_boot_fits(&vmm.image, &vmm.memory)) ||
@@ -77,14 +79,14 @@ static int prepare(void)
 static uint32_t roles(void)
 {
 	return VMM_ROLE_BUS | (vmm.opts.provider_count ? VMM_ROLE_HOST : 0u) |
-	       (vmm.opts.disk_count ? VMM_ROLE_DISKS : 0u);
+	       (vmm.opts.disk_count ? VMM_ROLE_DISKS : 0u) | vmm_nets_roles(&vmm);
 }
 
 static int start(void)
 {
 	if (!vmm.opts.no_sandbox && vmm_filter_prepare(&vmm))
 		return -1;
-	if (vmm_vcpus_start(&vmm) || vmm_disks_start(&vmm))
+	if (vmm_vcpus_start(&vmm) || vmm_disks_start(&vmm) || vmm_nets_start(&vmm))
 		return -1;
 	vmm_console_raw();
 	if (!vmm.opts.no_sandbox && vmm_filter_load(roles()))

@@ -32,6 +32,10 @@ static const char usage[] =
 	"                       a disk; more than once if you like.  STORE: file=PATH, nbd=URI,\n"
 	"                       mem=SIZE, null=SIZE, or none; WORD: ro, sector=512|4096, lun=N,\n"
 	"                       serial=TEXT, queues=N, spin=US, direct and others, vmbus-vmm(1)\n"
+	"  --net PORT[,WORD...] a network interface; more than once if you like.  PORT: tap=NAME,\n"
+	"                       user, switch=SOCKET, packet=INTERFACE or null; WORD: mac=, "
+	"queues=N,\n"
+	"                       mtu=N, capture=FILE, hostfwd=, link=down and others, vmbus-vmm(1)\n"
 	"  --no-ic              no shutdown, time and heartbeat components\n"
 	"  --no-reboot          end when the guest resets itself\n"
 	"  --serial FILE        copy the serial console to a file\n"
@@ -57,6 +61,7 @@ enum {
 	O_SYNIC,
 	O_DEVICE,
 	O_DISK,
+	O_NET,
 	O_NO_IC,
 	O_NO_REBOOT,
 	O_SERIAL,
@@ -84,6 +89,7 @@ static const struct option longs[] = { { "kernel", required_argument, NULL, O_KE
 				       { "synic", required_argument, NULL, O_SYNIC },
 				       { "device", required_argument, NULL, O_DEVICE },
 				       { "disk", required_argument, NULL, O_DISK },
+				       { "net", required_argument, NULL, O_NET },
 				       { "no-ic", no_argument, NULL, O_NO_IC },
 				       { "no-reboot", no_argument, NULL, O_NO_REBOOT },
 				       { "serial", required_argument, NULL, O_SERIAL },
@@ -211,6 +217,19 @@ static int disk(struct vmm_opts *opts, const char *text)
 	return 0;
 }
 
+static int net(struct vmm_opts *opts, const char *text)
+{
+	char why[NIC_WHY_BYTES];
+
+	if (opts->net_count == VMM_NETS_MAX)
+		return vmm_error("--net %s: %u of them are the most", text, VMM_NETS_MAX);
+	if (nic_parse(&opts->nets[opts->net_count], text, why) ||
+	    nic_alone(opts->nets, opts->net_count, why))
+		return vmm_error("--net %s", why);
+	opts->net_count++;
+	return 0;
+}
+
 static int synic(struct vmm_opts *opts, const char *text)
 {
 	if (strcmp(text, "auto") == 0)
@@ -271,6 +290,8 @@ static int valued(struct vmm_opts *opts, int c)
 		return device(opts, optarg);
 	case O_DISK:
 		return disk(opts, optarg);
+	case O_NET:
+		return net(opts, optarg);
 	case O_TIMEOUT:
 		return seconds(opts, optarg);
 	case O_SANDBOX:
@@ -362,6 +383,8 @@ static int check(struct vmm_opts *opts, int argc, char **argv)
 		channels += opts->devices[i].count;
 	for (i = 0; i < opts->disk_count; i++)
 		queues = opts->disks[i].queues > queues ? opts->disks[i].queues : queues;
+	for (i = 0; i < opts->net_count; i++)
+		queues += opts->nets[i].queues;
 	if (channels + queues + (opts->no_ic ? 0u : 3u) > VMM_CHANNELS_MAX)
 		return vmm_error("--device: %u channels in all; %u are the most, and the "
 				 "integration components take 3 (--no-ic)",

@@ -61,6 +61,11 @@ static int take_machine(struct vmm *vmm)
 		return vmm_error("--restore %s: the machine has disks: name them as they were, by "
 				 "the same --disk options",
 				 vmm->opts.restore);
+	if (m->nets != vmm->opts.net_count)
+		return vmm_error(
+			"--restore %s: the machine has %u NICs: name them as they were, by "
+			"the same --net options",
+			vmm->opts.restore, m->nets);
 	vmm->opts.memory_bytes = m->memory_bytes;
 	vmm->opts.cpus = m->cpus;
 	vmm->opts.no_ic = m->no_ic != 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Privileges go when everything is open and before a thread exists: name spaces of our own with an
- * empty root and no network, another user, no new privileges.  What this system does not grant is
+ * empty root and no network (but with --net user), another user, no new privileges.  What this system does not grant is
  * said and left out; the filter of system calls (filter.c) comes on top.
  */
 #define _GNU_SOURCE
@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -49,8 +50,26 @@ static int user_space(void)
 	return write_file("/proc/self/gid_map", map);
 }
 
+/* The one file that --net user looks at while it runs, in the file system where we are. */
+static void take_resolver(void)
+{
+	char text[4096];
+	const int from = open("/etc/resolv.conf", O_RDONLY | O_CLOEXEC);
+	const ssize_t n = from >= 0 ? read(from, text, sizeof(text) - 1) : -1;
+
+	if (from >= 0)
+		close(from);
+	if (n <= 0)
+		return;
+	text[n] = '\0';
+	if (mkdir("etc", 0755) || mknod("etc/resolv.conf", S_IFREG | 0444, 0) ||
+	    write_file("etc/resolv.conf", text))
+		vmm_tell("sandbox: no /etc/resolv.conf (%s): --net user has no names",
+			 strerror(errno));
+}
+
 /* An empty file system that nobody can write becomes the root. */
-static int empty_root(void)
+static int empty_root(bool resolver)
 {
 	static const char *const places[] = { "/tmp", "/proc", "/dev", "/sys", "/mnt" };
 	uint32_t i;
@@ -58,10 +77,15 @@ static int empty_root(void)
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return -1;
 	for (i = 0; i < sizeof(places) / sizeof(places[0]); i++)
-		if (mount("vmbus-vmm", places[i], "tmpfs",
-			  MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,mode=0555") == 0)
+		if (mount("vmbus-vmm", places[i], "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+			  "size=4k,mode=0755") == 0)
 			break;
 	if (i == sizeof(places) / sizeof(places[0]) || chdir(places[i]))
+		return -1;
+	if (resolver)
+		take_resolver();
+	if (mount(NULL, ".", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
+		  "size=4k,mode=0755"))
 		return -1;
 	/* The root of an initial file system cannot be exchanged; then a smaller step must do. */
 	if (syscall(SYS_pivot_root, ".", ".") == 0)
@@ -69,13 +93,16 @@ static int empty_root(void)
 	return chroot(".") || chdir("/") ? -1 : 0;
 }
 
-static void name_spaces(bool root)
+/* keep_net: the network stays that of this machine. */
+static void name_spaces(bool root, bool keep_net)
 {
-	if ((!root && user_space()) || unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC)) {
+	const int spaces = CLONE_NEWNS | CLONE_NEWIPC | (keep_net ? 0 : CLONE_NEWNET);
+
+	if ((!root && user_space()) || unshare(spaces)) {
 		vmm_tell("sandbox: no name spaces here (%s)", strerror(errno));
 		return;
 	}
-	if (empty_root())
+	if (empty_root(keep_net))
 		vmm_tell("sandbox: no empty root here (%s)", strerror(errno));
 }
 
@@ -117,7 +144,7 @@ int vmm_sandbox_enter(struct vmm *vmm)
 		for (i = 0; i < vmm->opts.provider_count; i++)
 			give(vmm->opts.providers[i], uid, gid);
 	}
-	name_spaces(root);
+	name_spaces(root, (vmm_nets_roles(vmm) & VMM_ROLE_SOCKETS) != 0);
 	if (root && drop(uid, gid))
 		return -1;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))

@@ -33,6 +33,7 @@ static int save_machine(struct vmm *vmm, struct vmm_saved *to)
 	m->resets = vmm->resets;
 	m->no_ic = vmm->ic == NULL;
 	m->disks = vmm->opts.disk_count > 0;
+	m->nets = vmm->opts.net_count;
 	vmm_platform_save(&vmm->platform, &m->platform);
 	return 0;
 }
@@ -129,6 +130,7 @@ static int save_bus(struct vmm *vmm, struct vmm_saved *to)
 		poll(&p, 1, 1);
 		vmbus_kvm_dispatch(vmm->kvm, 256);
 		vmm_disks_dispatch(vmm);
+		vmm_nets_dispatch(vmm);
 	}
 	at = need && (!err || err == VMBUS_E_RANGE) ? vmm_saved_add(to, VMM_SAVED_BUS, 0, need)
 						    : NULL;
@@ -182,6 +184,7 @@ int vmm_save(struct vmm *vmm, int state_fd, int memory_fd)
 
 	vmm_vcpus_stop(vmm);
 	vmm_disks_stop(vmm);
+	vmm_nets_stop(vmm);
 	pthread_mutex_lock(&vmm->lock);
 	asks = vmm->asks & ~VMM_ASK_OUTPUT;
 	pthread_mutex_unlock(&vmm->lock);
@@ -190,8 +193,10 @@ int vmm_save(struct vmm *vmm, int state_fd, int memory_fd)
 	else
 		err = save(vmm, &saved, state_fd, memory_fd);
 	vmm_saved_free(&saved);
-	if (err)
+	if (err) {
 		vmm_disks_go(vmm);
+		vmm_nets_go(vmm);
+	}
 	if (err && !asks)
 		vmm_vcpus_go(vmm);
 	return err;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * vmbus-vmm: what its files share.  Three kinds of threads: one per vCPU (vcpu.c), the main thread,
- * which is the bus thread too (bus.c), and one per queue of the disks (disk.c), which touch nothing here
- * but vmm->disks.  All that several touch is behind vmm->lock, or in serial.c, stats.c and disk.c behind
+ * which is the bus thread too (bus.c), and one per queue of the disks (disk.c) and of the NICs (net.c),
+ * which touch nothing here but vmm->disks and the ports of vmm->nets.  All that several touch is behind vmm->lock, or in serial.c, stats.c and disk.c behind
  * locks of their own.
  */
 #ifndef VMM_H
@@ -25,6 +25,7 @@
 #include <vmbus/shm_bus.h>
 
 #include "disk.h"
+#include "nic.h"
 
 /* Exit status; vmbus-vmm(1) lists them. */
 enum vmm_end {
@@ -59,6 +60,8 @@ uint64_t vmm_now_ns(void);
 #define VMM_CHANNELS_MAX 2047u
 #define VMM_PROVIDERS_MAX 4u
 #define VMM_DISKS_MAX 64u
+#define VMM_NETS_MAX 8u
+#define VMM_NET_CHANNELS_MAX (VMBUS_NET_SUBCHANNELS_MAX + 1u)
 
 struct vmm_device {
 	uint32_t count;
@@ -78,6 +81,8 @@ struct vmm_opts {
 	uint32_t provider_count;
 	struct disk_spec disks[VMM_DISKS_MAX];
 	uint32_t disk_count;
+	struct nic_spec nets[VMM_NETS_MAX];
+	uint32_t net_count;
 	bool no_ic, no_reboot, shaped, huge_pages, no_sandbox, verbose, quiet;
 	int32_t node; /* -1: any */
 	uint64_t timeout_ns;
@@ -292,6 +297,8 @@ struct vmm_saved_machine {
 	uint64_t memory_bytes, clock_ns;
 	uint32_t cpus, vcpu_bytes, tsc_khz, resets, no_ic;
 	uint32_t disks; /* 1: there is a controller */
+	uint32_t nets;	/* NICs */
+	uint32_t reserved;
 	struct vmm_saved_platform platform;
 };
 
@@ -381,6 +388,20 @@ struct vmm_disks {
 	struct vmm_disk disk[VMM_DISKS_MAX];
 };
 
+/* A NIC on its port. */
+struct vmm_net {
+	uint32_t number;
+	struct vmbus_port port;
+	struct vmbus_net *net; /* NULL: there is none */
+	struct vmbus_chan *chans[VMM_NET_CHANNELS_MAX];
+};
+
+struct vmm_nets {
+	struct vmbus_pool *pool;
+	bool running; /* the pool has the channels */
+	struct vmm_net net[VMM_NETS_MAX];
+};
+
 struct vmm_client {
 	int fd;
 	bool last;    /* it sends no more: it goes when it has its answer */
@@ -410,6 +431,7 @@ struct vmm {
 	struct vmbus_shm_server *server;
 	struct vmm_provider providers[VMM_PROVIDERS_MAX];
 	struct vmm_disks disks;
+	struct vmm_nets nets;
 	struct vmbus_chan *chans[VMM_CHANNELS_MAX]; /* the echo devices */
 	uint32_t monitor_us[VMM_CHANNELS_MAX];	    /* and what they were offered with */
 	struct vmm_saved saved;			    /* --restore: what it was read from */
@@ -485,6 +507,21 @@ int vmm_disks_command(struct vmm *vmm, const char *line, int fd, char *answer, s
 void vmm_disks_list(struct vmm *vmm, void (*tell)(void *ctx, const char *line), void *ctx);
 void vmm_disks_destroy(struct vmm *vmm);
 
+/* ---- net.c: NICs ---- */
+int vmm_nets_open(struct vmm *vmm); /* their ports, before all else */
+int vmm_nets_create(struct vmm *vmm);
+uint32_t vmm_nets_roles(const struct vmm *vmm);
+int vmm_nets_start(struct vmm *vmm);				/* threads */
+bool vmm_nets_offered(struct vmm *vmm, struct vmbus_chan *sub); /* false: it is not of a NIC */
+void vmm_nets_removed(struct vmm *vmm, struct vmbus_chan *chan);
+void vmm_nets_stop(struct vmm *vmm); /* these four as those of the disks */
+void vmm_nets_go(struct vmm *vmm);
+void vmm_nets_dispatch(struct vmm *vmm);
+int vmm_nets_let_go(struct vmm *vmm);
+int vmm_nets_command(struct vmm *vmm, const char *line, char *answer, size_t bytes);
+void vmm_nets_list(struct vmm *vmm, void (*tell)(void *ctx, const char *line), void *ctx);
+void vmm_nets_destroy(struct vmm *vmm);
+
 /* ---- provider.c: devices of other processes ---- */
 int vmm_providers_open(struct vmm *vmm);
 int vmm_provider_fd(const struct vmm *vmm, uint32_t i); /* -1: none */
@@ -548,9 +585,11 @@ void vmm_report_write(struct vmm *vmm);
 enum vmm_role { /* bits: the main thread has several */
 	VMM_ROLE_VCPU = 1,
 	VMM_ROLE_BUS = 2,
-	VMM_ROLE_HOST = 4,  /* it serves providers */
-	VMM_ROLE_DISKS = 8, /* it opens stores, of files that are open */
-	VMM_ROLE_QUEUE = 16 /* a thread of the disks' */
+	VMM_ROLE_HOST = 4,    /* it serves providers */
+	VMM_ROLE_DISKS = 8,   /* it opens stores, of files that are open */
+	VMM_ROLE_QUEUE = 16,  /* a thread of the disks' or NICs' */
+	VMM_ROLE_NETS = 32,   /* with ports of NICs */
+	VMM_ROLE_SOCKETS = 64 /* and one that makes sockets */
 };
 int vmm_sandbox_enter(struct vmm *vmm);	 /* before there are threads */
 int vmm_filter_prepare(struct vmm *vmm); /* catches violations */

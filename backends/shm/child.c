@@ -539,8 +539,12 @@ int vmbus__shm_child_create(struct vmbus_shm_server *server, int sock,
 	}
 	err = opts->attached ? opts->attached(opts->ctx, child, child->bus) : 0;
 	if (err) {
-		(void)refuse(refused, VMBUS_SHM_CODE_DENIED, "%s: the embedder refused: %s",
-			     child->name, vmbus_err_name(err));
+		if (err == VMBUS_E_FULL)
+			(void)refuse(refused, VMBUS_SHM_CODE_FULL,
+				     "%s: the parent has no place left", child->name);
+		else
+			(void)refuse(refused, VMBUS_SHM_CODE_DENIED, "%s: the embedder refused: %s",
+				     child->name, vmbus_err_name(err));
 		goto err_free;
 	}
 	child->state = VMBUS_SHM_ATTACHED;

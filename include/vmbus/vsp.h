@@ -76,8 +76,8 @@ struct vmbus_vsp {
 	 */
 	int (*save)(struct vmbus_chan *chan, void *buf, size_t bytes);
 	/*
-	 * In the place of open(): go on from what save() wrote.  The bytes are as hostile as a
-	 * packet.  0, or an error, and the channel fails.  NULL: open() is called.
+	 * In the place of open(): go on from what save() wrote, a sub-channel after its primary.
+	 * The bytes are hostile.  0, or an error, and the channel fails.  NULL: open() is called.
 	 */
 	int (*restore)(struct vmbus_chan *chan, const void *buf, size_t bytes);
 	uint32_t save_bytes_max; /* of save(); 0: 64 KiB */

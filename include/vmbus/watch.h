@@ -48,6 +48,24 @@ VMBUS_API int vmbus_chan_watch(struct vmbus_chan *chan, int fd);
 VMBUS_API void vmbus_chan_charge(struct vmbus_chan *chan, uint32_t units);
 
 /*
+ * Which channel of its device this is: 0 for a primary, the index that the child was offered it by for
+ * a sub-channel.
+ *
+ * Effect: none.
+ * Threads: any.
+ */
+VMBUS_API uint32_t vmbus_chan_sub_index(const struct vmbus_chan *chan);
+
+/*
+ * Ring bytes of the largest packet that can be sent, headers and trailer included: what vmbus_ring_max_send()
+ * says of the ring to the child.
+ *
+ * Effect: none.
+ * Threads: the one that dispatches the channel, from open() on.
+ */
+VMBUS_API uint32_t vmbus_chan_send_max(const struct vmbus_chan *chan);
+
+/*
  * Take no more packets for now, since what they ask for cannot be begun: packets() does not come until
  * this is undone, completions of the child's included, so its ring fills and it waits.  ready(),
  * writable() and close() come as before.

@@ -73,4 +73,27 @@ static inline void vmbus__peer_will_read(uintptr_t place)
 #endif
 }
 
+/* The same for many bytes, while others are worked on: it takes as long as several hundred instructions
+   until a line that the peer has is here, so these are asked for all at once. */
+static inline void vmbus__peer_will_write_all(uintptr_t place, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i += 64)
+		vmbus__peer_will_write(place + i);
+}
+
+static inline void vmbus__peer_will_read_all(uintptr_t place, size_t len)
+{
+#if defined(__FRAMAC__) || defined(VMBUS_EXPLORE)
+	(void)place;
+	(void)len;
+#else
+	size_t i;
+
+	for (i = 0; i < len; i += 64)
+		__builtin_prefetch((const void *)(place + i), 0, 2);
+#endif
+}
+
 #endif

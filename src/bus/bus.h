@@ -420,6 +420,7 @@ uint32_t vmbus__actions(struct vmbus_bus *bus, uint32_t budget);
 uint32_t vmbus__answers(struct vmbus_bus *bus, uint32_t budget);
 void vmbus__chan_try_finish(struct vmbus_chan *chan);
 void vmbus__chan_end(struct vmbus_chan *chan);
+bool vmbus__primary_resumes(const struct vmbus_chan *chan);
 void vmbus__chan_set_local(struct vmbus_chan *chan, enum vmbus__local local);
 int vmbus__restore_rings(struct vmbus_chan *chan, const struct vmbus_srv_action *action,
 			 struct vmbus__refusal *why);

@@ -554,6 +554,16 @@ void *vmbus_chan_ctx(const struct vmbus_chan *chan)
 	return chan->ctx;
 }
 
+uint32_t vmbus_chan_sub_index(const struct vmbus_chan *chan)
+{
+	return chan->sub_index;
+}
+
+uint32_t vmbus_chan_send_max(const struct vmbus_chan *chan)
+{
+	return vmbus_ring_max_send(chan->tx.mem_p.size_p);
+}
+
 void *vmbus_chan_priv(const struct vmbus_chan *chan)
 {
 	return chan->priv;

@@ -138,6 +138,30 @@ static void not_resumed(struct vmbus_chan *chan)
 		(void)vmbus_srv_reoffer(chan->bus->srv, chan->ref);
 }
 
+/*
+ * Whether a sub-channel has to wait: its primary is to go on from a saved state, and has not, and what
+ * its device knows of the sub-channel is there when it has.
+ */
+bool vmbus__primary_resumes(const struct vmbus_chan *chan)
+{
+	return chan->primary && chan->primary->resuming;
+}
+
+/* Those that waited for it go on, or open. */
+static void resume_subs(struct vmbus_chan *primary)
+{
+	struct vmbus_bus *bus = primary->bus;
+	uint32_t slot;
+
+	for (slot = 0; slot < bus->chans_max && primary->subs; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (chan && chan->primary == primary && chan->local == VMBUS__OPENING)
+			vmbus__chan_command(chan,
+					    chan->resuming ? VMBUS__CMD_RESTORE : VMBUS__CMD_OPEN);
+	}
+}
+
 static void act_open(struct vmbus_bus *bus, const struct vmbus_srv_action *a)
 {
 	struct vmbus_chan *chan = chan_of(bus, a->chan);
@@ -159,7 +183,8 @@ static void act_open(struct vmbus_bus *bus, const struct vmbus_srv_action *a)
 	vmbus__list_use(chan, true);
 	vmbus__chan_set_local(chan, VMBUS__OPENING);
 	chan->got = 0;
-	vmbus__chan_command(chan, VMBUS__CMD_OPEN);
+	if (!vmbus__primary_resumes(chan))
+		vmbus__chan_command(chan, VMBUS__CMD_OPEN);
 }
 
 /* A command to close that its thread did not take before the device had ended must not end the next. */
@@ -242,6 +267,10 @@ void vmbus__restore_cancel(struct vmbus_chan *chan)
 /* Have a channel closed, if it is not, and tell the machine if it asked. */
 void vmbus__chan_end(struct vmbus_chan *chan)
 {
+	/* Its thread has not heard of an opening that waits. */
+	const bool unheard =
+		chan->local == VMBUS__OPENING && !chan->resuming && vmbus__primary_resumes(chan);
+
 	switch (chan->local) {
 	case VMBUS__CLOSED:
 		if (chan->close_asked) {
@@ -254,7 +283,7 @@ void vmbus__chan_end(struct vmbus_chan *chan)
 		vmbus__chan_set_local(chan, VMBUS__CLOSING);
 		if (chan->monitor != VMBUS_MONITOR_NONE)
 			vmbus__monitor_changed(chan->bus);
-		vmbus__chan_command(chan, VMBUS__CMD_CLOSE);
+		vmbus__chan_command(chan, VMBUS__CMD_CLOSE | (unheard ? VMBUS__CMD_OPEN : 0u));
 		break;
 	case VMBUS__CLOSING:
 	default:
@@ -477,7 +506,10 @@ static void opened(struct vmbus_chan *chan)
 			vmbus__revoke_subs(chan); /* that it offered in open() */
 	} else {
 		chan->opens += !chan->resuming;
-		chan->resuming = false;
+		if (chan->resuming) {
+			chan->resuming = false;
+			resume_subs(chan);
+		}
 		if (chan->local == VMBUS__OPENING)
 			vmbus__chan_set_local(chan, VMBUS__OPEN);
 		vmbus__chan_at_time(chan, &chan->unstick_at, UNSTICK_NS);

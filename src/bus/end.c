@@ -101,14 +101,29 @@ static void wait_for_devices(struct vmbus_bus *bus)
 			(void)vmbus__chan_ready(chans[i]);
 }
 
+/*
+ * What this thread may do for channels whose threads have not come.  For all of them: a device of
+ * several channels has a view of one's pages until the last is closed, so the first waits for it.
+ */
+static void act_for_all(struct vmbus_bus *bus)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (chan && chan->local != VMBUS__CLOSED && seize(chan))
+			vmbus__chan_commands(chan);
+	}
+}
+
 /* Wait until a channel is closed: for its thread's callback, its device, lists that it holds. */
 static void close_one(struct vmbus_bus *bus, uint32_t slot)
 {
 	struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
 
 	while (chan && chan->local != VMBUS__CLOSED) {
-		if (seize(chan))
-			vmbus__chan_commands(chan);
+		act_for_all(bus);
 		(void)vmbus__answers(bus, UINT32_MAX);
 		if (vmbus__chan_at(bus, slot) != chan)
 			return;

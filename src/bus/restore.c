@@ -519,7 +519,7 @@ int vmbus_bus_restore(struct vmbus_bus *bus, const void *buf, size_t bytes, char
 	return 0;
 }
 
-/* In the next dispatch: devices go on. */
+/* In the next dispatch: devices go on, sub-channels when their primaries have. */
 void vmbus__restore_run(struct vmbus_bus *bus)
 {
 	uint32_t slot;
@@ -527,7 +527,8 @@ void vmbus__restore_run(struct vmbus_bus *bus)
 	for (slot = 0; slot < bus->chans_max; slot++) {
 		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
 
-		if (chan && chan->from && chan->local == VMBUS__OPENING)
+		if (chan && chan->from && chan->local == VMBUS__OPENING &&
+		    !vmbus__primary_resumes(chan))
 			vmbus__chan_command(chan, VMBUS__CMD_RESTORE);
 	}
 }

@@ -10,6 +10,8 @@
 #define PCAPNG_ORDER 0x1A2B3C4Du
 #define PCAPNG_MAJOR 1u
 
+#define PCAPNG_ETHERNET 1u /* link type */
+
 #define PCAPNG_OPT_END 0u
 #define PCAPNG_OPT_COMMENT 1u
 #define PCAPNG_SHB_USERAPPL 4u

@@ -10,12 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "capture/ether.h"
 #include "capture/frame.h"
 #include "capture/pcapng.h"
 
 #define SOURCES VMBUS_CAPTURE_CHANNELS_MAX
 #define BLOCK_BYTES (VMBUS_CAPTURE_SNAP_MAX + 4096u)
 #define TEXT_BYTES 512u
+#define MAC_BYTES 12u /* of a frame, before its VLAN tag */
 
 struct vmbus_capture_writer {
 	struct vmbus_capture_writer_opts opts;
@@ -230,6 +232,86 @@ int vmbus_capture_writer_put(struct vmbus_capture_writer *w, uint32_t source,
 	else if (!w->interface[source])
 		err = VMBUS_E_INVAL;
 	return err ? err : put_packet(w, w->interface[source] - 1, record);
+}
+
+int vmbus__capture_ether_begin(struct vmbus_capture_writer *w, uint32_t source, const char *name,
+			       uint32_t snap)
+{
+	static const uint8_t nanoseconds = 9;
+
+	if (source >= SOURCES || w->interfaces == VMBUS_CAPTURE_CHANNELS_MAX)
+		return VMBUS_E_RANGE;
+	begin_block(w, PCAPNG_IDB);
+	put16(w, PCAPNG_ETHERNET);
+	put16(w, 0);
+	put32(w, snap);
+	text(w, PCAPNG_IF_NAME, name);
+	option(w, PCAPNG_IF_TSRESOL, &nanoseconds, 1);
+	w->interface[source] = ++w->interfaces;
+	return end_block(w);
+}
+
+/* Up to n bytes of the frame, from its byte skip on. */
+static void put_pieces(struct vmbus_capture_writer *w, const struct vmbus__capture_ether *f,
+		       uint32_t skip, uint32_t n)
+{
+	uint32_t i;
+
+	for (i = 0; i < f->pieces && n; i++) {
+		const size_t past = skip < f->piece[i].len ? skip : f->piece[i].len;
+		const size_t left = f->piece[i].len - past;
+		const uint32_t now = left < n ? (uint32_t)left : n;
+
+		skip -= (uint32_t)past;
+		if (now)
+			memcpy(w->block + w->at, (const uint8_t *)f->piece[i].base + past, now);
+		w->at += now;
+		n -= now;
+	}
+}
+
+static void put_ether(struct vmbus_capture_writer *w, const struct vmbus__capture_ether *f,
+		      uint32_t kept)
+{
+	const uint8_t tag[4] = { 0x81, 0x00, (uint8_t)(f->tag >> 8), (uint8_t)f->tag };
+	const uint32_t end = w->at + kept;
+
+	if (!f->tagged || kept < MAC_BYTES + sizeof(tag)) {
+		put_pieces(w, f, 0, kept);
+	} else {
+		put_pieces(w, f, 0, MAC_BYTES);
+		memcpy(w->block + w->at, tag, sizeof(tag));
+		w->at += sizeof(tag);
+		put_pieces(w, f, MAC_BYTES, kept - MAC_BYTES - (uint32_t)sizeof(tag));
+	}
+	/* Fewer bytes than it says of itself: the rest is zero. */
+	while (w->at < end || w->at % 4)
+		w->block[w->at++] = 0;
+}
+
+int vmbus__capture_ether_put(struct vmbus_capture_writer *w, uint32_t source,
+			     const struct vmbus__capture_ether *f)
+{
+	const uint32_t bytes = f->bytes + (f->tagged ? 4 : 0);
+	const uint32_t kept = bytes < f->snap ? bytes : f->snap;
+	uint8_t flags[4];
+
+	if (source >= SOURCES || kept > VMBUS_CAPTURE_SNAP_MAX)
+		return VMBUS_E_RANGE;
+	if (!w->interface[source])
+		return VMBUS_E_INVAL;
+	begin_block(w, PCAPNG_EPB);
+	put32(w, w->interface[source] - 1);
+	put32(w, (uint32_t)(f->time_ns >> 32));
+	put32(w, (uint32_t)f->time_ns);
+	put32(w, kept);
+	put32(w, bytes);
+	put_ether(w, f, kept);
+	vmbus__capture_put32(flags, f->from_guest ? PCAPNG_OUTBOUND : PCAPNG_INBOUND);
+	option(w, PCAPNG_EPB_FLAGS, flags, sizeof(flags));
+	option64(w, PCAPNG_EPB_DROPCOUNT, f->dropped);
+	w->last_ns = f->time_ns;
+	return end_block(w);
 }
 
 int vmbus_capture_writer_counts(struct vmbus_capture_writer *w, uint32_t source,

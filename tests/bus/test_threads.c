@@ -608,6 +608,85 @@ START_TEST(bus_destroy__closes_for_a_thread_that_left)
 }
 END_TEST
 
+/* A device of two channels that has a view of one's pages until the other is closed. */
+struct pair {
+	struct vmbus_chan *of; /* whose pages */
+	struct vmbus_piece pieces[4];
+	struct vmbus_sgl sgl;
+	atomic_uint err, entered, closes;
+};
+
+static int pair_open(struct vmbus_chan *chan, void *ctx)
+{
+	(void)chan;
+	(void)ctx;
+	return 0;
+}
+
+static void pair_packets(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n)
+{
+	struct pair *d = vmbus_chan_ctx(chan);
+
+	(void)pkt;
+	(void)n;
+	d->of = chan;
+	atomic_store(&d->err, (unsigned)-vmbus_chan_gpadl(chan, 77, VMBUS_READ, &d->sgl));
+	atomic_store(&d->entered, 1);
+}
+
+static int pair_close(struct vmbus_chan *chan)
+{
+	struct pair *d = vmbus_chan_ctx(chan);
+
+	if (chan != d->of)
+		vmbus_sgl_release(&d->sgl);
+	atomic_fetch_add(&d->closes, 1);
+	return 0;
+}
+
+static const struct vmbus_vsp pair_vsp = {
+	.struct_bytes = sizeof(pair_vsp),
+	.name = "pair",
+	.class_id = VMBUS_GUID(0x1c6e0e0fu, 0x0002, 0x4a11, 0x80, 0x01, 0, 0, 0, 0, 0, 3),
+	.open = pair_open,
+	.packets = pair_packets,
+	.close = pair_close,
+};
+
+START_TEST(bus_destroy__of_a_device_whose_channels_wait_for_each_other)
+{
+	struct pair d = { .sgl = { .pieces = d.pieces, .room = 4 } };
+	struct vmbus_chan *chan;
+	struct fake_chan c[2];
+	struct worker w[2];
+	struct fake f;
+	uint64_t end;
+	uint32_t i;
+
+	fake_init(&f, 256);
+	for (i = 0; i < 2; i++) {
+		must_eq(vmbus_bus_offer(f.bus, &pair_vsp, &d, &own_opts, &chan), 0);
+		worker_start(&w[i], chan, 0);
+	}
+	fake_contact(&f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&f, c, 2), 2);
+	must_eq(await_open(&f, &c[0]), 0);
+	must_eq(await_open(&f, &c[1]), 0);
+	must_eq(fake_share(&f, c[_i].relid, 77, fake_pages(&f, 2), 2), 0);
+	must_eq(fake_send(&c[_i], 1, &c, 8), 1);
+	for (end = fake_now_ns() + 30ull * SECOND; !atomic_load(&d.entered);)
+		must(fake_now_ns() < end);
+	must_eq(atomic_load(&d.err), 0);
+	for (i = 0; i < 2; i++) { /* nobody comes for the channels any more */
+		worker_stop(&w[i]);
+		fake_chan_free(&c[i]);
+	}
+	fake_fini(&f);
+	must_eq(d.closes, 2);
+	must_eq(f.removed, 2);
+}
+END_TEST
+
 START_TEST(bus_destroy__and_dispatch_in_a_callback)
 {
 	struct watched d = { .misuse = true };
@@ -654,6 +733,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, bus_destroy__closes_on_the_thread_of_the_channel);
 	tcase_add_test(tc, bus_destroy__waits_for_a_callback_that_runs);
 	tcase_add_test(tc, bus_destroy__closes_for_a_thread_that_left);
+	tcase_add_loop_test(tc, bus_destroy__of_a_device_whose_channels_wait_for_each_other, 0, 2);
 	tcase_add_test(tc, bus_destroy__and_dispatch_in_a_callback);
 }
 

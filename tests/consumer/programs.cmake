@@ -22,3 +22,9 @@ if(TARGET vmbus::uring AND TARGET vmbus::nbd) # built where liburing and libnbd 
 	add_executable(c_store_static ${CMAKE_CURRENT_LIST_DIR}/store.c)
 	target_link_libraries(c_store_static PRIVATE vmbus::uring_static vmbus::nbd_static)
 endif()
+if(TARGET vmbus::slirp) # built where libslirp is
+	add_executable(c_port ${CMAKE_CURRENT_LIST_DIR}/port.c)
+	target_link_libraries(c_port PRIVATE vmbus::slirp)
+	add_executable(c_port_static ${CMAKE_CURRENT_LIST_DIR}/port.c)
+	target_link_libraries(c_port_static PRIVATE vmbus::slirp_static)
+endif()

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The order of things: options, machine, flood if asked for, then the backend and packets, or a disk.
+ * The order of things: options, machine, flood if asked for, then the backend and packets, a disk, or a NIC.
  */
 #include "payload.h"
 
@@ -68,7 +68,9 @@ void payload_main(const uint8_t *zero_page)
 	bytes -= HEAP_BYTES + SCRATCH_BYTES;
 	for (i = 0; i < opts.repeat; i++) {
 		begin(&opts, pool, bytes);
-		if (opts.disk)
+		if (opts.ping)
+			run_ping(&opts, &bare);
+		else if (opts.disk)
 			run_disk(&opts, &bare);
 		else
 			run_echo(&opts, &bare, memory, HEAP_BYTES);

@@ -57,6 +57,25 @@ static bool one32(const char *text, uint32_t most, uint32_t *value)
 	return true;
 }
 
+/* An address: four numbers, with dots. */
+static bool address(const char *text, uint32_t *value)
+{
+	uint32_t i, n, digits;
+
+	if (!text)
+		return false;
+	*value = 0;
+	for (i = 0; i < 4; i++) {
+		for (n = 0, digits = 0; *text >= '0' && *text <= '9' && digits < 3; digits++)
+			n = n * 10 + (uint32_t)(*text++ - '0');
+		if (digits == 0 || n > 255 || *text != (i < 3 ? '.' : '\0'))
+			return false;
+		text += i < 3;
+		*value = *value << 8 | n;
+	}
+	return true;
+}
+
 static bool list(const char *text, uint32_t values[LIST_MAX], uint32_t *count)
 {
 	uint64_t v;
@@ -82,7 +101,7 @@ static bool flag(struct options *opts, const char *word)
 		{ "echo", &opts->echo }, { "flood", &opts->flood },
 		{ "poll", &opts->poll }, { "completions", &opts->completions },
 		{ "keep", &opts->keep }, { "wait", &opts->wait },
-		{ "disk", &opts->disk },
+		{ "disk", &opts->disk }, { "ping", &opts->ping },
 	};
 	uint32_t i;
 
@@ -106,12 +125,16 @@ static bool take(struct options *opts, const char *word)
 	       one32(value_of(word, "seconds"), 86400, &opts->seconds) ||
 	       one32(value_of(word, "spin"), 1000000, &opts->spin_us) ||
 	       one32(value_of(word, "repeat"), 1000, &opts->repeat) ||
+	       address(value_of(word, "ip"), &opts->ip) ||
+	       address(value_of(word, "peer"), &opts->peer) ||
 	       one(value_of(word, "seed"), UINT64_MAX, &opts->seed);
 }
 
 static void defaults(struct options *opts)
 {
-	if (!opts->echo && !opts->flood && !opts->disk)
+	uint32_t i;
+
+	if (!opts->echo && !opts->flood && !opts->disk && !opts->ping)
 		opts->echo = true;
 	if (!opts->windows_n) {
 		opts->windows[0] = 64;
@@ -129,6 +152,11 @@ static void defaults(struct options *opts)
 		opts->packets = 1000;
 	if (!opts->repeat)
 		opts->repeat = 1;
+	for (i = 0; i < opts->payloads_n && opts->ping; i++)
+		if (opts->payloads[i] > 1472)
+			fail_number("ping: payload is at most 1472, not", opts->payloads[i]);
+	if (opts->ping && !opts->ip)
+		fail("ping needs ip=ADDRESS", NULL);
 	if (!opts->seed)
 		opts->seed = 1;
 }

@@ -20,7 +20,7 @@
 
 /* Options, from the command line. */
 struct options {
-	bool echo, flood, disk;
+	bool echo, flood, disk, ping;
 	bool poll;	  /* no interrupts */
 	bool completions; /* the echo client asks for completions */
 	bool keep;	  /* leave the connection as it is at the end */
@@ -32,8 +32,9 @@ struct options {
 	uint32_t ring_kib;
 	uint32_t seconds; /* of the flood */
 	uint64_t seed;
-	uint32_t spin_us; /* before each halt */
-	uint32_t repeat;  /* connect, do it all, disconnect; so often */
+	uint32_t spin_us;  /* before each halt */
+	uint32_t ip, peer; /* of ping: our address, and 0, or whom we ping */
+	uint32_t repeat;   /* connect, do it all, disconnect; so often */
 };
 
 /* ---- print.c ---- */
@@ -110,6 +111,8 @@ void run_echo(const struct options *opts, struct vmbus_bare *bare, uint8_t *heap
 /* Connect, write a disk, read and compare it, disconnect: packets requests, windows[0] at once, on so
    many channels.  Fails by itself. */
 void run_disk(const struct options *opts, struct vmbus_bare *bare);
+/* Be pinged, or ping: packets times, with payload bytes.  Fails by itself. */
+void run_ping(const struct options *opts, struct vmbus_bare *bare);
 /* Random registers, hypercalls, leaves and ports; scratch is memory that may be overwritten. */
 void run_flood(const struct options *opts, uint8_t *scratch, size_t bytes);
 

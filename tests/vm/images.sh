@@ -39,13 +39,17 @@ download() {
 	(cd "$out/debs" && apt-get "${apt_options[@]}" -q download "$package" >"$out/apt.log" 2>&1 </dev/null)
 }
 
+# Those for networks that only the outer machine loads.
+outer_modules='tun tap bridge vhost_iotlb vhost vhost_net'
+
 # Modules that the tests load, as patterns of their paths.
 wanted_modules() {
 	local name
 	printf '%s\n' '*/irqbypass.ko' '*/arch/x86/kvm/*.ko' '*/drivers/hv/*.ko' '*/drivers/virtio/virtio*.ko'
 	for name in uio uio_hv_generic scsi_common scsi_mod scsi_transport_fc sd_mod sg hv_storvsc virtio_scsi \
 		virtio_blk crct10dif_common crct10dif_generic crc-t10dif crc64 crc64_rocksoft_generic \
-		crc64-rocksoft t10-pi crc16 mbcache jbd2 crc32c_generic ext4; do
+		crc64-rocksoft t10-pi crc16 mbcache jbd2 crc32c_generic ext4 hv_netvsc virtio_net failover net_failover \
+		stp llc garp mrp 8021q $outer_modules; do
 		echo "*/$name.ko"
 	done
 }
@@ -142,17 +146,22 @@ inner_image() {
 	ln -s busybox "$root/bin/sh"
 	cp "$here/inner/init" "$root/init"
 	cp "$here/inner/lsvmbus" "$root/bin/lsvmbus"
+	cp "$here/inner/dhcp" "$root/vmtest/dhcp"
 	cp "$here/inner/poweroff" "$root/sbin/poweroff"
 	cp "$out/aid" "$root/bin/aid"
 	[ -r "$here/inner/uio-test" ] && cp "$here/inner/uio-test" "$root/uio-test"
 	place=bin
 	[ -x "$build/tools/vmbus-uio" ] && with_libraries "$root" "$build/tools/vmbus-uio"
+	place=usr/bin
+	mkdir -p "$root/usr/bin"
+	[ -x /usr/bin/lsblk ] && with_libraries "$root" /usr/bin/lsblk
 	(cd "$root" && find . -type f -print0 | sort -z | xargs -0 sha256sum) >"$out/inner.hash"
 	for flavour in "$@"; do
 		mods=$root/lib/modules/$(cat "$out/kernels/$flavour/version")
 		mkdir -p "$mods"
 		find "$out/kernels/$flavour/modules" -name '*.ko' ! -name 'kvm*' ! -name irqbypass.ko \
 			! -name 'hv_balloon.ko' -exec cp -t "$mods" {} +
+		for module in $outer_modules; do rm -f "$mods/$module.ko"; done
 		pack "$root" >"$out/kernels/$flavour/initrd"
 		rm -rf "$mods"
 		kexec_image "$flavour"
@@ -171,10 +180,10 @@ kexec_image() {
 	} >"$kernel/initrd-kexec"
 }
 
-# What only scenarios with disks need in the outer machine: the root disk, and QEMU to compare with.
+# What only scenarios with disks need in the outer machine: the root disk, and e2fsck.
 # What is in the image of all is not here again.
 disk_image() {
-	local root=$out/tmp/disk tool firmware
+	local root=$out/tmp/disk
 	rm -rf "$root"
 	[ "$with_disk" = yes ] || return 0
 	mkdir -p "$root/vm/bin"
@@ -182,18 +191,65 @@ disk_image() {
 	cp "$here/inner/conformance" "$root/vm/"
 	place=vm/bin
 	with_libraries "$root" "$(PATH=$PATH:/usr/sbin:/sbin command -v e2fsck)"
-	if [ "$with_qemu" = yes ]; then
-		with_libraries "$root" "$(command -v qemu-system-x86_64)"
-		mkdir -p "$root/vm/bin/qemu"
-		for firmware in bios-256k.bin linuxboot_dma.bin kvmvapic.bin; do
-			find /usr/share/seabios /usr/share/qemu /usr/lib/ipxe -name $firmware 2>/dev/null | head -n 1 |
-				xargs -r cp -L -t "$root/vm/bin/qemu"
-		done
-	fi
-	(cd "$root" && find . -type f -path '*/lib*' -printf '%P\n') | while read -r tool; do
-		[ ! -e "$1/$tool" ] || rm "$root/$tool"
+	pack_rest "$root" "$1" "$out/disk.cpio"
+}
+
+# pack_rest ROOT OTHER FILE: what is not in the other already.
+pack_rest() {
+	local at
+	(cd "$1" && find . -type f -path '*/lib*' -printf '%P\n') | while read -r at; do
+		[ ! -e "$2/$at" ] || rm "$1/$at"
 	done
-	pack "$root" >"$out/disk.cpio"
+	pack "$1" >"$3"
+}
+
+# QEMU, to compare with.
+qemu_image() {
+	local root=$out/tmp/qemu firmware
+	rm -rf "$root"
+	[ "$with_qemu" = yes ] || return 0
+	mkdir -p "$root/vm/bin/qemu"
+	place=vm/bin
+	with_libraries "$root" "$(command -v qemu-system-x86_64)"
+	for firmware in bios-256k.bin linuxboot_dma.bin kvmvapic.bin; do
+		find /usr/share/seabios /usr/share/qemu /usr/lib/ipxe -name $firmware 2>/dev/null | head -n 1 |
+			xargs -r cp -L -t "$root/vm/bin/qemu"
+	done
+	pack_rest "$root" "$1" "$out/qemu.cpio"
+}
+
+# Debian's programs that scenarios with networks use, in the guest and outside of it.
+net_programs='iperf3 ethtool ip ping tcpdump'
+net_why() {
+	local tool
+	for tool in $net_programs; do
+		PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null || {
+			why="$tool is missing; as root: apt-get install iperf3 ethtool iproute2 iputils-ping tcpdump"
+			return 1
+		}
+	done
+}
+
+# What only scenarios with networks need: a part of the guest's memory image, and programs and modules
+# for the outer machine.
+net_image() {
+	local root=$out/tmp/net inner=$out/tmp/guest-net tool module have=()
+	rm -rf "$root" "$inner"
+	[ "$with_net" = yes ] || return 0
+	for tool in $net_programs; do have+=("$(PATH=$PATH:/usr/sbin:/sbin command -v "$tool")"); done
+	mkdir -p "$inner"/{usr/bin,vmtest,bin} "$root"/vm/{bin,netmods}
+	cp "$here/inner/net" "$inner/vmtest/"
+	cp "$out/netaid" "$inner/usr/bin/"
+	place=usr/bin
+	with_libraries "$inner" "${have[@]}"
+	rm "$inner/usr/bin/tcpdump"
+	pack "$inner" >"$root/vm/guest-net.cpio"
+	place=vm/bin
+	with_libraries "$root" "${have[@]}" "$out/netaid"
+	for module in $outer_modules stp llc garp mrp 8021q; do
+		cp "$out/kernels/cloud/modules/$module.ko" "$root/vm/netmods/" 2>/dev/null
+	done
+	pack_rest "$root" "$1" "$out/net.cpio"
 }
 
 # Debian's programs that guests with a root disk use.
@@ -246,13 +302,14 @@ without_icu() {
 
 # The outer machine's, without the list of scenarios.
 outer_image() {
-	local root=$out/tmp/outer flavour
+	local root=$out/tmp/outer flavour library
 	rm -rf "$root"
 	mkdir -p "$root/bin" "$root/sbin" "$root/dev" "$root/vm/bin" "$root/vm/kvm" "$root/etc"
 	cp /bin/busybox "$root/bin/busybox"
 	ln -s busybox "$root/bin/sh"
 	cp "$here/outer/init" "$root/init"
-	cp "$here/outer/drive" "$here/outer/scenarios.sh" "$here/outer/disks.sh" "$root/vm/"
+	cp "$here/outer/drive" "$here/outer/scenarios.sh" "$here/outer/disks.sh" "$here/outer/net.sh" \
+		"$here/outer/agent" "$root/vm/"
 	cp "$out/aid" "$root/vm/bin/aid"
 	echo "${VMBUS_VM_APPEND:-}" >"$root/vm/append"
 	echo 'root:x:0:0:root:/root:/bin/sh
@@ -263,8 +320,15 @@ nogroup:x:65534:' >"$root/etc/group"
 	place=vm/bin
 	with_libraries "$root" "$build/vmm/vmbus-vmm" "$build/tools/vmbusctl"
 	[ -x "$build/tools/vmbus-blk" ] && with_libraries "$root" "$build/tools/vmbus-blk"
+	[ -x "$build/tools/vmbus-switch" ] && with_libraries "$root" "$build/tools/vmbus-switch"
 	[ -x "$build/tools/vmbus-provider" ] && with_libraries "$root" "$build/tools/vmbus-provider"
 	[ -x "$build/bench/vmbus-bench" ] && with_libraries "$root" "$build/bench/vmbus-bench"
+	# What vmbus-vmm loads when it is asked for a user-mode network.
+	mkdir -p "$root/usr/lib"
+	place=usr/lib
+	for library in "$build"/libvmbus-slirp.so.?; do
+		[ ! -e "$library" ] || with_libraries "$root" "$library"
+	done
 	[ -r "$build/tests/payload/payload" ] && cp "$build/tests/payload/payload" "$root/vm/bin/"
 	for flavour in "$@"; do
 		mkdir -p "$root/vm/kernels/$flavour"
@@ -273,14 +337,19 @@ nogroup:x:65534:' >"$root/etc/group"
 	done
 	pack "$root" >"$out/outer.cpio"
 	disk_image "$root"
+	net_image "$root"
+	qemu_image "$root"
 	if [ "$main_kind" = direct ]; then
 		rm -rf "$out/direct"
 		cp -r "$root/vm" "$out/direct"
-		[ ! -d "$out/tmp/disk/vm" ] || cp -r "$out/tmp/disk/vm/." "$out/direct/"
+		for flavour in disk net qemu; do
+			[ ! -d "$out/tmp/$flavour/vm" ] || cp -r "$out/tmp/$flavour/vm/." "$out/direct/"
+		done
 	fi
 	# What the results are results of, but for the kernels.
 	images_hash=$({
 		cd "$root" && find . -path ./vm/kernels -prune -o -type f -print0 | sort -z | xargs -0 cat
-		cat "$out/inner.hash" "$here/inner/disks" "$here"/inner/root-*
+		cat "$out/inner.hash" "$here/inner/disks" "$here"/inner/root-* "$here/inner/net" \
+			"$here/inner/netaid.c"
 	} | sha256sum | cut -c1-16)
 }

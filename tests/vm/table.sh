@@ -64,10 +64,56 @@ table() {
 		echo "full disk-save-$way 900 scenario_disk_save $way 2 5"
 		echo "full disk-upgrade-$way 600 scenario_disk_upgrade $way 2 50"
 	done
+	net_table
+	echo "full demo 300 scenario_demo kernel"
 	echo "full disk-bench 900 scenario_disk_bench 1 16"
 	echo "full bench 600 scenario_bench"
 	echo "full messages 120 scenario_messages"
 	echo "check,full nokvm 60 scenario_nokvm"
+}
+
+net_table() {
+	local way cpus
+	for way in "${ways[@]}"; do
+		for cpus in 1 4; do
+			echo "full net-user-$way-$cpus 400 scenario_net_user $way $cpus"
+			echo "full net-ping-$way-$cpus 600 scenario_net_ping $way $cpus $cpus"
+			echo "full net-offloads-$way-$cpus 1600 scenario_net_offloads $way $cpus $cpus 1"
+			echo "full net-packets-$way-$cpus 2400 scenario_net_packets $way $cpus $cpus 500000"
+		done
+		case $way in
+		kernel) echo "check,full net-short-$way 400 scenario_net_short $way 2" ;;
+		*) echo "full net-short-$way 400 scenario_net_short $way 2" ;;
+		esac
+		# A TAP with one queue and a guest with four channels: the NIC spreads the frames itself.
+		echo "full net-rss-$way 1600 scenario_net_offloads $way 4 1 1"
+		echo "full net-file-$way 900 scenario_net_file $way 2 2 1024"
+		echo "full net-mtu-$way 600 scenario_net_mtu $way 2 2"
+		echo "full net-vlan-$way 400 scenario_net_vlan $way 2 2"
+		echo "full net-ethtool-$way 500 scenario_net_ethtool $way 4 4"
+		echo "full net-link-$way 400 scenario_net_link $way 2"
+		echo "full net-mac-$way 300 scenario_net_mac $way 2 2"
+		echo "full net-reload-$way 600 scenario_net_reload $way 4 4 10"
+		echo "full net-order-$way 500 scenario_net_order $way 4 4"
+		echo "full net-switch-$way 800 scenario_net_switch $way 2"
+		echo "full net-save-$way 900 scenario_net_save $way 2 5"
+		echo "full net-hibernate-$way 600 scenario_net_hibernate $way 2 2"
+		echo "full net-payload-$way 200 scenario_net_payload $way"
+	done
+	# By hand, to see whether a scenario asks for what any NIC gives.
+	for cpus in 1 4; do
+		echo "oracle net-user-qemu-$cpus 400 scenario_net_user qemu $cpus"
+		echo "oracle net-ping-qemu-$cpus 600 scenario_net_ping qemu $cpus $cpus"
+		echo "oracle net-offloads-qemu-$cpus 1600 scenario_net_offloads qemu $cpus $cpus 1"
+		echo "oracle net-packets-qemu-$cpus 1600 scenario_net_packets qemu $cpus $cpus 100000"
+	done
+	echo "oracle net-short-qemu 400 scenario_net_short qemu 2"
+	echo "oracle net-file-qemu 900 scenario_net_file qemu 2 2 64"
+	echo "oracle net-mtu-qemu 600 scenario_net_mtu qemu 2 2"
+	echo "oracle net-vlan-qemu 400 scenario_net_vlan qemu 2 2"
+	echo "oracle net-order-qemu 500 scenario_net_order qemu 4 4"
+	echo "full net-bench 900 scenario_net_bench 1"
+	echo "oracle net-bench-qemu 900 scenario_net_bench 1 qemu"
 }
 
 names_of() { table | grep -E "^([a-z]+,)*$1(,[a-z]+)* " | cut -d' ' -f2; }

@@ -26,6 +26,8 @@ START_TEST(vmm_control__does_what_it_is_told)
 	ck_output("error no such device: disk");
 	ck_assert_int_eq(send_line("frob"), 1);
 	ck_output("error no such command: frob; commands: add echo");
+	ck_assert_int_eq(send_line("net"), 1);
+	ck_output("| net NUMBER up | net NUMBER down |");
 	ck_assert_int_eq(send_line("shutdown"), 1);
 	ck_output("error the guest's shutdown component is not ready");
 	ck_assert_int_eq(send_line("reset"), 0);

@@ -6,7 +6,7 @@
 
 # The end of a scenario, also from a command substitution: its status says that there is a verdict.
 verdict() {
-	echo "$*" >"$work/verdict"
+	echo "$*" >"${home:-$work}/verdict"
 	exit 1
 }
 pass() { verdict pass "$@"; }
@@ -177,6 +177,17 @@ scenario_boot() {
 	report_says end poweroff
 	said=$(figures) || exit
 	pass "$said, clock $clock_worst ms off"
+}
+
+# demo SYNIC: a disk and a network.
+scenario_demo() {
+	guest cloud "$1" 2 "vmtest=demo vmtest_devices=5" --disk mem=64M --net user
+	wait_for 'vmtest: ok' 250
+	ended 20 0
+	seen 'dhcp: .*lease of 10.0.2.15 obtained'
+	seen 'ping: 3 packets transmitted, 3 packets received'
+	healthy
+	pass "a disk, a network with an address, and ping"
 }
 
 # versions FLAVOUR SYNIC

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sub-channels with threads of their own in a saved state: they go on, or open, when their primary has,
+ * whichever thread comes first.
+ */
+#include "fake.h"
+
+#include <vmbus/save.h>
+#include <vmbus/watch.h>
+
+struct dev {
+	struct vmbus_chan *chan[2]; /* the primary, its sub-channel */
+	int restore_err;	    /* of the primary */
+	bool up;
+	uint32_t opens[2], restores[2], closes[2];
+};
+
+struct box {
+	struct fake f;
+	struct dev d;
+	struct fake_chan c[2];
+	uint8_t *state;
+	size_t bytes;
+};
+
+static int dev_open(struct vmbus_chan *chan, void *ctx)
+{
+	struct dev *const d = ctx;
+	const uint32_t k = vmbus_chan_sub_index(chan);
+
+	d->opens[k]++;
+	if (k)
+		return d->up ? 0 : VMBUS_E_STATE;
+	d->up = true;
+	return vmbus_chan_offer_subchannels(chan, 1);
+}
+
+static void dev_packets(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n)
+{
+	(void)chan;
+	(void)pkt;
+	(void)n;
+}
+
+static int dev_close(struct vmbus_chan *chan)
+{
+	struct dev *const d = vmbus_chan_ctx(chan);
+
+	d->closes[vmbus_chan_sub_index(chan)]++;
+	return 0;
+}
+
+static int dev_save(struct vmbus_chan *chan, void *buf, size_t bytes)
+{
+	(void)chan;
+	(void)buf;
+	(void)bytes;
+	return 0;
+}
+
+static int dev_restore(struct vmbus_chan *chan, const void *buf, size_t bytes)
+{
+	struct dev *const d = vmbus_chan_ctx(chan);
+	const uint32_t k = vmbus_chan_sub_index(chan);
+
+	(void)buf;
+	(void)bytes;
+	d->restores[k]++;
+	if (k)
+		return d->up ? 0 : VMBUS_E_STATE;
+	d->up = !d->restore_err;
+	return d->restore_err;
+}
+
+static const struct vmbus_vsp dev_vsp = {
+	.struct_bytes = sizeof(dev_vsp),
+	.name = "subs",
+	.class_id = VMBUS_GUID(0x1c6e0e0fu, 0x0003, 0x4a11, 0x80, 0x01, 0, 0, 0, 0, 0, 1),
+	.open = dev_open,
+	.packets = dev_packets,
+	.close = dev_close,
+	.save = dev_save,
+	.restore = dev_restore,
+};
+
+static void offered(void *ctx, struct vmbus_chan *sub)
+{
+	((struct box *)ctx)->d.chan[1] = sub;
+}
+
+static void removed(void *ctx, struct vmbus_chan *chan)
+{
+	struct box *const b = ctx;
+	uint32_t k;
+
+	for (k = 0; k < 2; k++)
+		if (b->d.chan[k] == chan)
+			b->d.chan[k] = NULL;
+}
+
+static void create(struct box *b)
+{
+	const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts),
+					       .own_fd = true,
+					       .instance_id.b[0] = 1 };
+
+	memset(&b->d, 0, sizeof(b->d));
+	b->f.opts.offered = offered;
+	b->f.opts.events_ctx = b;
+	b->f.opts.removed = removed;
+	b->f.opts.removed_ctx = b;
+	fake_create(&b->f);
+	must_eq(vmbus_bus_offer(b->f.bus, &dev_vsp, &b->d, &opts, &b->d.chan[0]), 0);
+}
+
+/* The thread of a channel comes, and then the bus's. */
+static void come(struct box *b, uint32_t k)
+{
+	uint32_t n;
+
+	for (n = 0; n < 8; n++) {
+		if (b->d.chan[k])
+			(void)vmbus_chan_dispatch(b->d.chan[k], 64);
+		fake_run(&b->f);
+	}
+}
+
+static void ask_open(struct box *b, uint32_t k)
+{
+	fake_rings(&b->f, &b->c[k], 2, 2);
+	b->c[k].gpadl = 7 + k;
+	must_eq(fake_share(&b->f, b->c[k].relid, 7 + k, b->c[k].first, 4), 0);
+	fake_post_open(&b->f, &b->c[k], 0);
+	fake_run(&b->f);
+}
+
+static void opened(struct box *b, uint32_t status)
+{
+	struct vmbus_ctl ctl;
+
+	fake_expect(&b->f, VMBUS_CTL_OPEN_RESULT, &ctl);
+	must_eq(ctl.u.result.status, status);
+}
+
+/* The primary open, and its sub-channel, or somebody has asked for it. */
+static void begin(struct box *b, bool open)
+{
+	struct vmbus_ctl ctl;
+
+	memset(b, 0, sizeof(*b));
+	fake_prepare(&b->f, 128);
+	create(b);
+	fake_contact(&b->f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&b->f, b->c, 1), 1);
+	ask_open(b, 0);
+	come(b, 0);
+	opened(b, VMBUS_STATUS_OK);
+	fake_expect(&b->f, VMBUS_CTL_OFFER, &ctl);
+	b->c[1] = (struct fake_chan){ .fake = &b->f,
+				      .relid = ctl.u.offer.relid,
+				      .conn = ctl.u.offer.conn_id };
+	ask_open(b, 1);
+	if (!open)
+		return;
+	come(b, 1);
+	opened(b, VMBUS_STATUS_OK);
+}
+
+/* In another bus, in the same memory; no thread has come. */
+static void move(struct box *b)
+{
+	const size_t all = b->f.pages * FAKE_PAGE;
+	uint8_t *const copy = malloc(all);
+	char why[160];
+	size_t again;
+
+	must_eq(vmbus_bus_save(b->f.bus, NULL, 0, &b->bytes), VMBUS_E_RANGE);
+	b->state = malloc(b->bytes);
+	must(copy && b->state);
+	must_eq(vmbus_bus_save(b->f.bus, b->state, b->bytes, &again), 0);
+	memcpy(copy, b->f.mem, all);
+	vmbus_bus_destroy(b->f.bus);
+	memcpy(b->f.mem, copy, all);
+	create(b);
+	must_eq(vmbus_bus_restore(b->f.bus, b->state, b->bytes, why, sizeof(why)), 0);
+	must(b->d.chan[1] != NULL);
+	free(b->state);
+	free(copy);
+	fake_run(&b->f);
+}
+
+static void end(struct box *b)
+{
+	fake_chan_free(&b->c[0]);
+	fake_chan_free(&b->c[1]);
+	fake_fini(&b->f);
+	must(b->d.closes[1] <= b->d.opens[1] + b->d.restores[1]);
+}
+
+START_TEST(vmbus_bus_restore__sub_channels_after_their_primary)
+{
+	struct box b;
+
+	begin(&b, true);
+	move(&b);
+	come(&b, 1);
+	must_eq(b.d.restores[1], 0);
+	come(&b, 0);
+	must_eq(b.d.restores[0], 1);
+	come(&b, 1);
+	must_eq(b.d.restores[1], 1);
+	must_eq(b.d.opens[1], 0);
+	must(!fake_logged(&b.f, "failed"));
+	fake_expect_none(&b.f);
+	move(&b); /* once more, and nobody comes */
+	move(&b);
+	come(&b, 0);
+	come(&b, 1);
+	must_eq(b.d.restores[1], 1);
+	end(&b);
+	must_eq(b.d.closes[0], 1);
+	must_eq(b.d.closes[1], 1);
+}
+END_TEST
+
+START_TEST(vmbus_bus_restore__sub_channel_of_a_primary_that_does_not_go_on)
+{
+	struct box b;
+
+	begin(&b, true);
+	move(&b);
+	b.d.restore_err = VMBUS_E_PEER;
+	come(&b, 1);
+	come(&b, 0);
+	come(&b, 1);
+	must_eq(b.d.restores[0], 1);
+	must_eq(b.d.restores[1], 0);
+	must(fake_logged(&b.f, "failed"));
+	end(&b);
+}
+END_TEST
+
+START_TEST(vmbus_bus_restore__opening_of_a_sub_channel_waits)
+{
+	struct box b;
+
+	begin(&b, false);
+	move(&b);
+	come(&b, 1);
+	must_eq(b.d.opens[1], 0);
+	come(&b, 0);
+	come(&b, 1);
+	must_eq(b.d.restores[1], 0);
+	must_eq(b.d.opens[1], 1);
+	opened(&b, VMBUS_STATUS_OK);
+	end(&b);
+	must_eq(b.d.closes[1], 1);
+}
+END_TEST
+
+/* What waits is closed by the child, withdrawn, or ends with the bus. */
+START_TEST(vmbus_bus_restore__sub_channel_that_waits_is_closed)
+{
+	const bool open = _i & 1;
+	struct box b;
+
+	begin(&b, open);
+	move(&b);
+	if ((_i & 2) && open) {
+		fake_post_close(&b.f, &b.c[1]);
+		fake_post_teardown(&b.f, b.c[1].relid, b.c[1].gpadl);
+	} else if (_i & 2) {
+		must_eq(vmbus_bus_revoke(b.d.chan[1]), 0);
+	}
+	if (_i & 2) {
+		fake_run(&b.f);
+		come(&b, 1);
+		come(&b, 0);
+		come(&b, 1);
+		must_eq(b.d.restores[0], 1);
+		must_eq(b.d.restores[1] + b.d.closes[1], 0);
+		if (open)
+			fake_expect(&b.f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
+		must(b.d.chan[1] != NULL); /* the child has not let go of it */
+		fake_post_released(&b.f, b.c[1].relid);
+		come(&b, 1);
+	}
+	end(&b);
+}
+END_TEST
+
+static void tests(Suite *suite)
+{
+	TCase *tc = vmbus_test_case(suite, "save_subs", 20);
+
+	tcase_add_test(tc, vmbus_bus_restore__sub_channels_after_their_primary);
+	tcase_add_test(tc, vmbus_bus_restore__sub_channel_of_a_primary_that_does_not_go_on);
+	tcase_add_test(tc, vmbus_bus_restore__opening_of_a_sub_channel_waits);
+	tcase_add_loop_test(tc, vmbus_bus_restore__sub_channel_that_waits_is_closed, 0, 4);
+}
+
+VMBUS_TEST_MAIN("bus.save_subs", tests)

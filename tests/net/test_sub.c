@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Several channels: with a queue of the port for each, or one for all; frames that another channel's
+ * thread is to send, or to give to the guest; sections that are shared out, and come back.
+ */
+#include "frames.h"
+
+static struct netbox b;
+static uint8_t frame[NB_FRAME];
+
+static const uint8_t key[40] = { 0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67,
+				 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0, 0xca, 0x2b, 0xcb,
+				 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30,
+				 0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa };
+
+/* Receive-side scaling over n channels; entry i of the table is channel i % n. */
+static void scale(uint32_t n)
+{
+	uint8_t info[40 + 128 * 4 + 40] = { 0x89, 2, 40, 0 };
+	uint32_t i;
+
+	nb_put(info + 8, 4, 0x1701);
+	nb_put(info + 12, 2, 128 * 4);
+	nb_put(info + 16, 4, 40);
+	nb_put(info + 20, 2, 40);
+	nb_put(info + 24, 4, 40 + 128 * 4);
+	for (i = 0; i < 128; i++)
+		nb_put(info + 40 + 4 * i, 4, i % n);
+	memcpy(info + 40 + 128 * 4, key, 40);
+	must_eq(nb_set(&b, 0x00010204, info, sizeof(info)), 0);
+}
+
+static void begin(uint32_t queues)
+{
+	nb_prepare(&b);
+	b.opts.subchannels = 3;
+	b.port.info.queues = queues;
+	nb_start(&b);
+	nb_subs(&b, 3);
+	(void)nb_run(&b, 0);
+	scale(4);
+	b.taken = b.messages;
+}
+
+/* A TCP frame for the guest, of a flow. */
+static uint32_t flow(uint32_t port)
+{
+	const uint32_t len = fr_ipv4(b.port.given, 6, 20);
+
+	memcpy(b.port.given, fr_guest, 6);
+	fr_put16(b.port.given + 34, port);
+	return len;
+}
+
+/* Which channel the one message came by; none: 99. */
+static uint32_t came_by(void)
+{
+	uint32_t k, by = 99;
+
+	for (k = 0; k < 4; k++) {
+		const uint32_t before = b.messages;
+
+		(void)nb_run(&b, k);
+		if (b.messages != before) {
+			must_eq(by, 99);
+			must_eq(b.messages, before + 1);
+			by = k;
+		}
+	}
+	b.taken = b.messages;
+	return by;
+}
+
+START_TEST(sub__steers_by_the_hash_with_one_queue)
+{
+	uint32_t i, hash, seen = 0;
+	struct vmbus_frame_headers h;
+	struct vmbus_frame_key ready;
+
+	begin(1);
+	vmbus_frame_key(&ready, key);
+	for (i = 0; i < 64; i++) {
+		const uint32_t len = flow(1000 + i);
+
+		ck_assert_int_eq(vmbus_frame_look(b.port.given, len, len, &h), 0);
+		ck_assert(
+			vmbus_frame_hash(&ready, VMBUS_FRAME_HASH_TCPV4, b.port.given, &h, &hash));
+		nb_give(&b, 0, 1, len);
+		ck_assert_uint_eq(came_by(), (hash & 127) % 4);
+		seen |= 1u << (hash & 127) % 4;
+	}
+	ck_assert_uint_eq(seen, 15);
+	ck_assert_uint_eq(fr_stats(&b).received_frames, 64);
+	ck_assert_uint_eq(fr_stats(&b).no_room, 0);
+	nb_end(&b);
+}
+END_TEST
+
+START_TEST(sub__steers_no_frame_that_a_port_gets_wrong)
+{
+	begin(1);
+	(void)flow(1000);
+	nb_give(&b, 0, 1, 13);
+	(void)nb_run(&b, 0);
+	ck_assert_uint_eq(came_by(), 99);
+	ck_assert_uint_eq(fr_stats(&b).too_long, 1);
+	nb_end(&b);
+}
+END_TEST
+
+START_TEST(sub__leaves_frames_on_the_channel_of_their_queue)
+{
+	uint32_t i;
+
+	begin(4);
+	ck_assert_uint_eq(b.port.opens, 4);
+	for (i = 0; i < 16; i++) {
+		const uint32_t bytes = flow(1000 + i);
+
+		nb_give(&b, i % 4, 1, bytes);
+		ck_assert_uint_eq(came_by(), i % 4);
+	}
+	nb_end(&b);
+}
+END_TEST
+
+START_TEST(sub__sends_by_the_primary_when_it_has_no_queue)
+{
+	uint32_t i, len;
+
+	begin((uint32_t)_i);
+	for (i = 0; i < 40; i++) {
+		fr_plain(frame, 60 + i, i);
+		len = fr_message(fr_at(&b, i % 4), NULL, 0, frame, 60 + i, false);
+		ck_assert_uint_eq(fr_section(&b, i % 4, i % 4, len), 1);
+		(void)nb_run(&b, 0);
+		ck_assert_uint_eq(b.port.sent, i + 1);
+		ck_assert(memcmp(b.port.frame, frame, 60 + i) == 0);
+	}
+	ck_assert_uint_eq(fr_stats(&b).sent_frames, 40);
+	nb_end(&b);
+}
+END_TEST
+
+/* The port takes nothing: the inbox of the primary fills, and the sub-channels wait for it. */
+START_TEST(sub__waits_for_the_primary_and_loses_nothing)
+{
+	const uint64_t one = 1;
+	uint32_t i, n = 0, len, rounds;
+	uint8_t msg[40] = { 107 };
+	struct vmbus_msg m = { .data = msg,
+			       .len = sizeof(msg),
+			       .type = VMBUS_PKT_INBAND,
+			       .flags = VMBUS_PKT_FLAG_COMPLETE };
+
+	begin(1);
+	fr_plain(frame, 1514, 1);
+	len = fr_message(fr_at(&b, 2), NULL, 0, frame, 1514, false);
+	nb_put(msg + 8, 4, 2);
+	nb_put(msg + 12, 4, len);
+	b.port.take = 0;
+	for (i = 0; i < 3000; i++) {
+		m.id = b.id++;
+		if (vmbus_ring_tx_put(&b.c[1].tx, &m, 1) != 1)
+			break;
+		n++;
+		(void)nb_run(&b, 1);
+	}
+	ck_assert_uint_gt(n, 700); /* a MiB of them */
+	ck_assert_uint_eq(b.port.sent, 0);
+	ck_assert_uint_gt(fr_stats(&b).sent_waits, 0);
+	b.port.take = UINT32_MAX;
+	for (rounds = 0; b.port.sent < n && rounds < 1000; rounds++) {
+		ck_assert_int_eq(write(b.port.queue[0]->fd, &one, 8), 8);
+		(void)nb_run(&b, 0);
+		(void)nb_run(&b, 1);
+	}
+	ck_assert_uint_eq(b.port.sent, n);
+	ck_assert_uint_eq(fr_stats(&b).sent_frames, n);
+	nb_end(&b);
+}
+END_TEST
+
+START_TEST(sub__shares_sections_out_and_gets_them_back)
+{
+	uint32_t k, lent = 0;
+
+	begin(4);
+	b.keep = true;
+	for (k = 0; k < 4; k++) {
+		flow(k);
+		nb_give(&b, k, 10000, 74);
+		(void)nb_run(&b, k);
+		lent += 10000 - b.port.give;
+		ck_assert_uint_ge(10000 - b.port.give, (b.rx_count - 16) / 4);
+		b.port.give = 0;
+	}
+	ck_assert_uint_eq(lent, b.rx_count - 16);
+	ck_assert_uint_eq(fr_stats(&b).lent, lent);
+	/* A channel that is closed gives them back, and has them when it is opened again. */
+	fake_close(&b.f, &b.c[3]);
+	b.port.give = 0;
+	ck_assert_uint_eq(fr_stats(&b).lent, lent - (b.rx_count - 16) / 4);
+	nb_end(&b);
+}
+END_TEST
+
+START_TEST(sub__ends_with_its_primary_in_any_order)
+{
+	begin(_i & 1 ? 4 : 1);
+	if (_i & 2) {
+		fake_post_close(&b.f, &b.c[0]);
+		fake_run(&b.f);
+		fake_post_close(&b.f, &b.c[2]);
+	} else {
+		fake_post_close(&b.f, &b.c[2]);
+		fake_run(&b.f);
+		fake_post_close(&b.f, &b.c[0]);
+	}
+	fake_run(&b.f);
+	nb_end(&b);
+	ck_assert_uint_eq(vmbus_region_pins(&b.f.region), 0);
+}
+END_TEST
+
+static void tests(Suite *suite)
+{
+	TCase *tc = vmbus_test_case(suite, "sub", 30);
+
+	tcase_add_test(tc, sub__steers_by_the_hash_with_one_queue);
+	tcase_add_test(tc, sub__steers_no_frame_that_a_port_gets_wrong);
+	tcase_add_test(tc, sub__leaves_frames_on_the_channel_of_their_queue);
+	tcase_add_loop_test(tc, sub__sends_by_the_primary_when_it_has_no_queue, 1, 5);
+	tcase_add_test(tc, sub__waits_for_the_primary_and_loses_nothing);
+	tcase_add_test(tc, sub__shares_sections_out_and_gets_them_back);
+	tcase_add_loop_test(tc, sub__ends_with_its_primary_in_any_order, 0, 4);
+}
+VMBUS_TEST_MAIN("net.sub", tests)
