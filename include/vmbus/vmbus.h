@@ -5,6 +5,7 @@
 
 #include <vmbus/backend.h>
 #include <vmbus/base.h>
+#include <vmbus/block.h>
 #include <vmbus/bus.h>
 #include <vmbus/capture.h>
 #include <vmbus/cli.h>
@@ -12,6 +13,7 @@
 #include <vmbus/diag.h>
 #include <vmbus/echo.h>
 #include <vmbus/foreign.h>
+#include <vmbus/frame.h>
 #include <vmbus/guest.h>
 #include <vmbus/hypercall.h>
 #include <vmbus/ic.h>
@@ -21,7 +23,14 @@
 #include <vmbus/look.h>
 #include <vmbus/mem.h>
 #include <vmbus/mtx.h>
+#include <vmbus/net.h>
+#include <vmbus/netvsc.h>
 #include <vmbus/poll.h>
+#include <vmbus/port.h>
+#include <vmbus/port_capture.h>
+#include <vmbus/port_packet.h>
+#include <vmbus/port_tap.h>
+#include <vmbus/port_uplink.h>
 #include <vmbus/provider.h>
 #include <vmbus/replay.h>
 #include <vmbus/ring.h>
@@ -35,6 +44,7 @@
 #include <vmbus/srv_save.h>
 #include <vmbus/store.h>
 #include <vmbus/storvsc.h>
+#include <vmbus/switch.h>
 #include <vmbus/synic.h>
 #include <vmbus/tap.h>
 #include <vmbus/uio.h>
