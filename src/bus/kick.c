@@ -45,9 +45,10 @@ void vmbus__kick_clear(struct vmbus__kick *kick)
 {
 	eventfd_t count;
 
-	(void)!eventfd_read(kick->fd, &count);
-	vmbus__st32_relaxed(&kick->set, 0); /* KICK.look */
-	vmbus__fence_full();		    /* KICK.look */
+	/* Set and not written yet: it will be, and then we come here once more. */
+	if (eventfd_read(kick->fd, &count) == 0)
+		vmbus__st32_relaxed(&kick->set, 0); /* KICK.look */
+	vmbus__fence_full();			    /* KICK.look */
 }
 
 /* All bits of a word, which is 0 then. */

@@ -4,7 +4,8 @@
  * work, and sleeps on a descriptor that is written at most once until it is cleared.
  *
  * Each teller adds work twice, to words of its own.  Work that is left while the dispatcher sleeps
- * for ever = invalid end state.  Adding is an atomic OR whose store may be seen late.
+ * for ever = invalid end state.  Adding is an atomic OR whose store may be seen late.  A descriptor that
+ * is readable while nothing is set is read by nobody: the dispatcher would be woken for ever.
  */
 #define TELLERS	2
 #define EACH	2
@@ -20,6 +21,7 @@
 #include "store_buffer.h"
 
 bool readable;		/* the descriptor */
+bool left_readable;
 
 /* vmbus__kick() */
 inline kick(p, fence)
@@ -94,7 +96,8 @@ dispatch:
 	:: atomic { !ANY_WORK -> skip }
 	fi;
 	if
-	:: atomic { LOAD(D, SET) == 0 -> skip }; goto sleep
+	:: atomic { LOAD(D, SET) == 0 -> REQUIRE(left_readable, !readable) };
+		goto sleep
 	:: atomic { LOAD(D, SET) != 0 -> skip }
 	fi;
 #ifdef MUT_READ_LAST
@@ -102,8 +105,16 @@ dispatch:
 	FENCE(D);
 	readable = false;
 #else
-	readable = false;			/* the descriptor is read */
-	STORE(D, SET, 0);			/* KICK.look */
+#ifdef MUT_CLEAR_UNWRITTEN
+	readable = false;
+	STORE(D, SET, 0);
+#else
+	if					/* the descriptor is read, if it was written */
+	:: atomic { readable -> readable = false };
+		STORE(D, SET, 0)		/* KICK.look */
+	:: atomic { !readable -> skip }
+	fi;
+#endif
 #ifndef MUT_NO_FENCE_LOOK
 	FENCE(D);				/* KICK.look */
 #endif
