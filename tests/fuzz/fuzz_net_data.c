@@ -339,7 +339,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	nb_prepare(&b);
 	ops = nb_port_ops;
 	ops.send = port_send;
-	ops.ready = port_ready;
+	ops.ready = how & 1 ? NULL : port_ready;
 	ops.receive = how & 1 ? port_receive : NULL;
 	b.opts.port.ops = &ops;
 	b.opts.subchannels = SUBS;
