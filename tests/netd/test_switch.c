@@ -134,12 +134,15 @@ END_TEST
 START_TEST(serve__a_slow_receiver_loses_its_own_frames_only)
 {
 	struct end a = { 0 }, b = { .counts = true, .from = &a }, c = { .full = true };
+	char way[160];
 	uint32_t i;
 	pid_t pid;
 
 	NEEDS_SWITCH();
 	begin();
-	pid = start_switch(ways[_i]);
+	/* A small queue, so that it is full soon however slow we are. */
+	(void)snprintf(way, sizeof(way), "%s --queue-bytes 131072", ways[_i]);
+	pid = start_switch(way);
 	end_open(&a, "a");
 	end_open(&b, "b");
 	end_open(&c, "c");
