@@ -18,8 +18,8 @@
 #define RUNS 9u
 #define QUICK_RUNS 3u
 #define RUN_MS 50u
-#define QUICK_RUN_MS 15u
-#define QUICK_LIMIT_S 5u /* repeats of unsteady pairs end then */
+#define QUICK_RUN_MS 25u
+#define QUICK_LIMIT_S 25u /* repeats of unsteady pairs end then */
 #define DEFAULT_LIMIT_S 150u
 #define MIB 256u
 #define QUICK_MIB 64u
@@ -64,7 +64,7 @@ static void usage(void)
 	      "Compares a disk behind a channel with what people use today: requests in a second,\n"
 	      "processor time of both sides, and round trips, at depth 1 and 32.\n"
 	      "\n"
-	      "  --quick           3 rounds, disks of 64 MiB; a few seconds\n"
+	      "  --quick           3 rounds, disks of 64 MiB; under a minute\n"
 	      "  --subjects LIST   only these, by name; vmbus-bench --list names them\n"
 	      "  --work LIST       of randread, randwrite, read, write; all\n"
 	      "  --runs N          rounds of each comparison, 1 to 999; 9\n"

@@ -15,8 +15,6 @@
 
 #define DEFAULT_MS 40u /* of one throughput run */
 #define QUICK_MS 25u
-#define DEFAULT_RUNS 9u
-#define QUICK_RUNS 4u
 #define RING_KIB_MAX 1048576u
 #define RUNS_MAX 999u
 #define MS_MAX 60000u
@@ -86,7 +84,7 @@ void ring_usage(void)
 	      "  --threads          two threads instead of two processes\n"
 	      "  --peers LIST       peers to measure, or all, or none; see vmbus-bench --list\n"
 	      "  --no-latency       throughput only\n"
-	      "  --runs N           rounds of each cell, 1 to 999; 9, quick 4\n"
+	      "  --runs N           rounds of each cell, 1 to 999; 9\n"
 	      "  --ms N             measured time of one run in ms, 1 to 60000; 40, quick 25\n"
 	      "  --numa NODE        place the memory on this node\n"
 	      "  --cpus A,B         processors of receiver and sender; the first two allowed\n"
@@ -231,6 +229,7 @@ static void options_default(struct options *opts)
 	list_set(&opts->producers, one, 1);
 	opts->windows[BENCH_MIRRORED] = true;
 	parse_peers(opts, "all");
+	opts->runs = 9;
 	opts->ms = DEFAULT_MS;
 	opts->node = -1;
 	opts->place = (struct place){ .pin = true, .cpu_here = -1, .cpu_there = -1 };
@@ -328,8 +327,6 @@ void options_parse(struct options *opts, int argc, char **argv)
 	if (optind < argc)
 		die(BENCH_EXIT_USAGE, "%s: unexpected argument; see vmbus-bench ring --help",
 		    argv[optind]);
-	if (!opts->runs)
-		opts->runs = opts->quick ? QUICK_RUNS : DEFAULT_RUNS;
 	if (opts->quick && opts->full)
 		die(BENCH_EXIT_USAGE, "--quick and --full exclude each other");
 }

@@ -22,7 +22,7 @@
 #define FENCE_US 8000u
 #define IDLE_MS 10000u
 #define DEFAULT_LIMIT_S 105u /* repeats of unsteady pairs end when a call has run for so long */
-#define QUICK_LIMIT_S 12u
+#define QUICK_LIMIT_S 30u
 #define END_AFTER_LIMIT 1.4 /* times that: when runs are shortened, on a machine that is busy */
 #define SHORTEST_US 5000u
 #define LOAD_WARN 0.5
