@@ -44,7 +44,8 @@ struct uplink {
 	bool is_ready, is_gone, changed;
 	int ready_err;
 	struct vmbus_netvsc_burst burst;
-	uint32_t kept_at; /* of the burst: what the guest has not */
+	uint32_t kept_at;	 /* of the burst: what the guest has not */
+	uint64_t client_dropped; /* by the client, which found no room; counted below as well */
 	struct vmbus_frame frame[BURST];
 	struct vmbus_iov piece[VMBUS_NETVSC_PIECES + BURST];
 	uint8_t head[BURST][VMBUS_FRAME_HEAD];
@@ -85,7 +86,7 @@ static void set_link(struct uplink *u, bool up)
 	pthread_mutex_unlock(&u->lock);
 }
 
-static void count(struct uplink *u, uint64_t *what, uint32_t n)
+static void count(struct uplink *u, uint64_t *what, uint64_t n)
 {
 	pthread_mutex_lock(&u->lock);
 	*what += n;
@@ -289,11 +290,23 @@ static void forget(struct uplink *u)
 	set_link(u, false);
 }
 
+/* The client's queue is bounded: what it loses while the guest takes nothing is lost here. */
+static void count_dropped(struct uplink *u)
+{
+	struct vmbus_netvsc_stats stats;
+
+	if (vmbus_netvsc_stats(&u->netvsc, 0, &stats) || stats.dropped == u->client_dropped)
+		return;
+	count(u, &u->received_dropped, stats.dropped - u->client_dropped);
+	u->client_dropped = stats.dropped;
+}
+
 static void dispatch(struct uplink *u)
 {
 	if (!u->attach)
 		return;
 	(void)vmbus_shm_attach_dispatch(u->attach, BUDGET);
+	count_dropped(u);
 	if (u->is_gone || vmbus_guest_state(vmbus_shm_guest(u->attach)) == VMBUS_GUEST_GONE)
 		forget(u);
 }
