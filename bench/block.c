@@ -7,6 +7,7 @@
 #include "block_run.h"
 
 #include "limits.h"
+#include "words.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -107,19 +108,6 @@ static const struct option long_options[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
-static uint32_t number(const char *name, const char *text, uint32_t min, uint32_t max)
-{
-	char *end;
-	unsigned long v;
-
-	errno = 0;
-	v = strtoul(text, &end, 10);
-	if (*text < '0' || *text > '9' || *end || errno || v < min || v > max)
-		die(BENCH_EXIT_USAGE, "%s %s: expected a number from %u to %u", name, text, min,
-		    max);
-	return (uint32_t)v;
-}
-
 static bool is_word(const char *name, const char *text, size_t len)
 {
 	return strlen(name) == len && strncmp(name, text, len) == 0;
@@ -157,19 +145,6 @@ static void take_work(struct block_bench *bb, const char *text)
 	}
 }
 
-/* Before minutes are spent. */
-static void check_writable(const char *name, const char *path)
-{
-	FILE *f;
-
-	if (!path || !strcmp(path, "-"))
-		return;
-	f = fopen(path, "ae");
-	if (!f)
-		die(BENCH_EXIT_USAGE, "%s %s: %s", name, path, strerror(errno));
-	(void)fclose(f);
-}
-
 static void take(struct block_bench *bb, int c, const char *arg)
 {
 	switch (c) {
@@ -183,13 +158,13 @@ static void take(struct block_bench *bb, int c, const char *arg)
 		take_work(bb, arg);
 		break;
 	case OPT_RUNS:
-		bb->opts.runs = number("--runs", arg, 1, 999);
+		bb->opts.runs = word_number("--runs", arg, 1, 999);
 		break;
 	case OPT_MS:
-		bb->opts.ms = number("--ms", arg, 5, 10000);
+		bb->opts.ms = word_number("--ms", arg, 5, 10000);
 		break;
 	case OPT_MIB:
-		bb->bytes = (uint64_t)number("--mib", arg, 16, 65536) << 20;
+		bb->bytes = (uint64_t)word_number("--mib", arg, 16, 65536) << 20;
 		break;
 	case OPT_NO_PIN:
 		bb->opts.place.pin = false;
@@ -222,8 +197,8 @@ void block_options(struct block_bench *bb, int argc, char **argv)
 		take(bb, c, optarg);
 	if (optind < argc)
 		die(BENCH_EXIT_USAGE, "%s: expected options only", argv[optind]);
-	check_writable("--json", o->json);
-	check_writable("--svg", o->svg);
+	word_writable("--json", o->json);
+	word_writable("--svg", o->svg);
 	o->runs = o->runs ? o->runs : o->quick ? QUICK_RUNS : RUNS;
 	o->ms = o->ms ? o->ms : o->quick ? QUICK_RUN_MS : RUN_MS;
 	bb->bytes = bb->bytes ? bb->bytes : (uint64_t)(o->quick ? QUICK_MIB : MIB) << 20;
@@ -382,7 +357,7 @@ int block_main(int argc, char **argv)
 		die(BENCH_EXIT_FAILED, "--json %s: %s", bb->opts.json, strerror(errno));
 	if (bb->opts.svg && block_svg(bb, bb->opts.svg))
 		die(BENCH_EXIT_FAILED, "--svg %s: %s", bb->opts.svg, strerror(errno));
-	free(bb->results.list);
+	results_free(&bb->results);
 	free(bb);
 	return progress.failed ? BENCH_EXIT_FAILED : BENCH_EXIT_OK;
 }

@@ -2,6 +2,7 @@
 /* Results, table, goals and drawing of vmbus-bench block. */
 #include "block_run.h"
 
+#include "bars.h"
 #include "chan_pair.h"
 
 #include <errno.h>
@@ -117,13 +118,20 @@ static void judge(struct block_bench *bb, const struct block_entry *e,
 {
 	const bool cost = e->kind == BLOCK_COST;
 	const struct result *const r = find(bb, work, e->name, cost ? "cost" : "requests");
+	struct goal goal;
 	double got;
 	bool met;
 
 	if (!r || (!cost && !r->ratio.runs) || (e->goal_depth && e->goal_depth != work->depth))
 		return;
 	got = cost ? r->value.median : r->ratio.median;
-	met = cost ? got < e->goal : got >= e->goal;
+	goal = (struct goal){ .unit = cost ? "ns/request" : "ratio",
+			      .got = got,
+			      .bound = e->goal,
+			      .at_most = cost,
+			      .unsteady = r->unsteady };
+	met = results_goal(&bb->results, &goal, "%s against %s, %s, %u under way", e->against,
+			   e->name, work->name, work->depth);
 	bb->unsteady += r->unsteady;
 	bb->met += !r->unsteady && met;
 	bb->unmet += !r->unsteady && !met;
@@ -178,62 +186,31 @@ void block_report(struct block_bench *bb, FILE *to)
 
 /* ---- the drawing ---- */
 
-#define BAR_H 14.0
-#define BARS_X 170.0
-#define BARS_W 330.0
-
-static double draw_work(const struct block_bench *bb, const struct block_work *work, FILE *f,
-			double y)
-{
-	double most = 1;
-
-	for (uint32_t i = 0; i < block_entry_count; i++) {
-		const struct result *const r = find(bb, work, block_entries[i].name, "requests");
-
-		most = r && r->value.median > most ? r->value.median : most;
-	}
-	fprintf(f, "<text class=\"h\" x=\"10\" y=\"%.1f\">%s of %u KiB, %u under way</text>\n", y,
-		work->name, work->bytes / 1024u, work->depth);
-	y += 6;
-	for (uint32_t i = 0; i < block_entry_count; i++) {
-		const struct result *const r = find(bb, work, block_entries[i].name, "requests");
-		const double width = r ? r->value.median / most * BARS_W : 0;
-
-		if (!r)
-			continue;
-		fprintf(f,
-			"<text class=\"n\" x=\"10\" y=\"%.1f\">%s</text><rect class=\"%s\" "
-			"x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>"
-			"<text class=\"n\" x=\"%.1f\" y=\"%.1f\">%.1f</text>\n",
-			y + 11, r->subject, strncmp(r->subject, "vmbus", 5) ? "b" : "a", BARS_X, y,
-			width, BAR_H - 3, BARS_X + width + 5, y + 10, r->value.median / 1e3);
-		y += BAR_H;
-	}
-	return y + 24;
-}
-
 int block_svg(const struct block_bench *bb, const char *path)
 {
-	const double height = 60.0 + BLOCK_WORKS_MAX * (30.0 + block_entry_count * BAR_H);
-	FILE *f = fopen(path, "we");
-	double y = 56;
-	int bad;
+	struct bars *bars;
+	char title[96];
 
-	if (!f)
-		return -1;
-	fprintf(f,
-		"<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 600 %.0f\" "
-		"font-family=\"sans-serif\" font-size=\"12\">\n<style>text{fill:#202124}"
-		".n{font-size:10px}.h{font-weight:bold}.a{fill:#0b57d0}.b{fill:#e37400}"
-		"@media (prefers-color-scheme:dark){text{fill:#e8eaed}.a{fill:#8ab4f8}"
-		".b{fill:#fdd663}}</style>\n"
-		"<text x=\"10\" y=\"20\">Thousand requests in a second, disks of %llu MiB in "
-		"memory, two processors</text>\n",
-		height, (unsigned long long)(bb->bytes >> 20));
-	for (uint32_t w = 0; w < BLOCK_WORKS_MAX; w++)
-		if (bb->work[w])
-			y = draw_work(bb, &block_works[w], f, y);
-	fputs("</svg>\n", f);
-	bad = ferror(f);
-	return fclose(f) || bad ? -1 : 0;
+	snprintf(title, sizeof(title),
+		 "Thousand requests in a second, disks of %llu MiB in memory, two processors",
+		 (unsigned long long)(bb->bytes >> 20));
+	bars = bars_new(title);
+	for (uint32_t w = 0; w < BLOCK_WORKS_MAX; w++) {
+		const struct block_work *const work = &block_works[w];
+
+		if (!bb->work[w])
+			continue;
+		bars_group(bars, 0, "%s of %u KiB, %u under way", work->name, work->bytes / 1024u,
+			   work->depth);
+		for (uint32_t i = 0; i < block_entry_count; i++) {
+			const struct result *const r =
+				find(bb, work, block_entries[i].name, "requests");
+
+			if (!r)
+				continue;
+			bars_add(bars, r->subject, &r->value, 1e3, 1);
+			bars_unsteady(bars, r->unsteady);
+		}
+	}
+	return bars_write(bars, path);
 }

@@ -6,8 +6,8 @@
 #include "channel.h"
 
 #include "chan_pair.h"
-#include "results.h"
 #include "rounds.h"
+#include "words.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -18,9 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define RING_KIB 1024u	 /* of the streams */
-#define SMALL_RING 4096u /* data bytes of each ring, with thousands of channels */
-#define PAYLOAD 64u
+#define RING_KIB 1024u /* of the streams */
 #define WAKE_PAYLOAD 8u
 #define WAKE_US 60000u
 #define CHANNELS_MAX 2047u
@@ -30,14 +28,7 @@
 
 static const uint32_t default_counts[] = { 1, 16, 256, 2047 };
 
-struct channel_run {
-	struct options opts;
-	struct results results;
-	uint32_t counts[8];
-	uint32_t count;
-};
-
-void channel_usage(void)
+static void channel_usage(void)
 {
 	puts("usage: vmbus-bench channel [options]\n"
 	     "\n"
@@ -48,21 +39,9 @@ void channel_usage(void)
 	     "  --runs N          rounds of each comparison, 1 to 999 (9)\n"
 	     "  --ms N            length of one throughput run, 1 to 10000 (40)\n"
 	     "  --json FILE       write the results there; - is standard output\n"
+	     "  --svg FILE        write a drawing\n"
 	     "  --no-pin          leave the processes where the system puts them\n"
 	     "  --help            this text");
-}
-
-static uint32_t number(const char *option, const char *text, uint32_t least, uint32_t most)
-{
-	char *end;
-	unsigned long v;
-
-	errno = 0;
-	v = strtoul(text, &end, 10);
-	if (errno || end == text || *end || v < least || v > most)
-		die(BENCH_EXIT_USAGE, "--%s %s: a number from %u to %u is needed", option, text,
-		    least, most);
-	return (uint32_t)v;
 }
 
 static void counts_parse(struct channel_run *run, char *text)
@@ -73,7 +52,7 @@ static void counts_parse(struct channel_run *run, char *text)
 	for (at = strtok_r(text, ",", &save); at; at = strtok_r(NULL, ",", &save)) {
 		if (run->count == sizeof(run->counts) / sizeof(run->counts[0]))
 			die(BENCH_EXIT_USAGE, "--channels: more than 8 numbers");
-		run->counts[run->count++] = number("channels", at, 1, CHANNELS_MAX);
+		run->counts[run->count++] = word_number("--channels", at, 1, CHANNELS_MAX);
 	}
 	if (!run->count)
 		die(BENCH_EXIT_USAGE, "--channels: no number");
@@ -87,6 +66,7 @@ static void parse(struct channel_run *run, int argc, char **argv)
 		{ "runs", required_argument, NULL, 'r' },
 		{ "ms", required_argument, NULL, 'm' },
 		{ "json", required_argument, NULL, 'j' },
+		{ "svg", required_argument, NULL, 's' },
 		{ "no-pin", no_argument, NULL, 'n' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
@@ -110,14 +90,17 @@ static void parse(struct channel_run *run, int argc, char **argv)
 			counts_given = true;
 			break;
 		case 'r':
-			o->runs = number("runs", optarg, 1, 999);
+			o->runs = word_number("--runs", optarg, 1, 999);
 			runs_given = true;
 			break;
 		case 'm':
-			o->ms = number("ms", optarg, 1, 10000);
+			o->ms = word_number("--ms", optarg, 1, 10000);
 			break;
 		case 'j':
 			o->json = optarg;
+			break;
+		case 's':
+			o->svg = optarg;
 			break;
 		case 'n':
 			o->place.pin = false;
@@ -160,8 +143,8 @@ static void run_stream(struct contestant *c, struct sample *sample)
 	sample->value[0] = res.packets_per_s;
 	sample->rtt_before = res.rtt_before;
 	sample->rtt_after = res.rtt_after;
-	/* The parent serves the socket as well, asleep: processor time says nothing here. */
-	sample->on_cpu = 1;
+	/* The sender opens its channel first, asleep: its processor time says nothing here. */
+	sample->on_cpu = plan.place->pin ? res.here_on_cpu : 1;
 }
 
 static void join(struct rounds *r, struct channel_run *run,
@@ -212,7 +195,7 @@ static struct spread cost_of(const struct rounds *r, uint32_t i)
 
 static void measure_packets(struct channel_run *run, uint32_t batch)
 {
-	const struct cell cell = { .payload = PAYLOAD,
+	const struct cell cell = { .payload = CHANNEL_PAYLOAD,
 				   .batch = batch,
 				   .batch_used = batch,
 				   .ring_bytes = RING_KIB * 1024u,
@@ -368,7 +351,8 @@ static int open_cycles(struct pair_client *pc, double *ns, uint32_t *n)
 	struct vmbus_vsc *vsc;
 
 	for (*n = 0; *n < CYCLES; (*n)++) {
-		struct vmbus_vsc_opts opts = { .send_bytes = SMALL_RING, .recv_bytes = SMALL_RING };
+		struct vmbus_vsc_opts opts = { .send_bytes = CHANNEL_SMALL_RING,
+					       .recv_bytes = CHANNEL_SMALL_RING };
 		const uint64_t from = now_ns();
 
 		vsc = pair_open(pc, 0, &opts);
@@ -395,7 +379,8 @@ static int many_open(struct pair_client *pc, pid_t parent, uint32_t count, struc
 	uint64_t took;
 
 	for (uint32_t i = 0; i < count; i++) {
-		struct vmbus_vsc_opts opts = { .send_bytes = SMALL_RING, .recv_bytes = SMALL_RING };
+		struct vmbus_vsc_opts opts = { .send_bytes = CHANNEL_SMALL_RING,
+					       .recv_bytes = CHANNEL_SMALL_RING };
 
 		if (!pair_open(pc, i, &opts))
 			return -1;
@@ -441,7 +426,7 @@ static void measure_many(struct channel_run *run, uint32_t count)
 	struct many many = { .cycles = 0 };
 	uint32_t n = 0, t = 0;
 
-	res.cell = (struct cell){ .batch = 1, .batch_used = 1, .ring_bytes = SMALL_RING };
+	res.cell = (struct cell){ .batch = 1, .batch_used = 1, .ring_bytes = CHANNEL_SMALL_RING };
 	res.cell.producers = 1;
 	res.cell.window = BENCH_MIRRORED;
 	res.cell.node = -1;
@@ -477,28 +462,10 @@ static void measure_many(struct channel_run *run, uint32_t count)
 	results_add(&run->results, &res);
 }
 
-/* ---- the report ---- */
-
-static void report(const struct channel_run *run, FILE *to)
-{
-	fprintf(to, "\n%-22s %-12s %8s %6s %8s %14s %14s %14s\n", "subject", "metric", "payload",
-		"batch", "channels", "median", "min", "max");
-	for (uint32_t i = 0; i < run->results.count; i++) {
-		const struct result *r = &run->results.list[i];
-
-		fprintf(to, "%-22s %-12s %8u %6u %8u %14.1f %14.1f %14.1f %s%s\n", r->subject,
-			r->metric, r->cell.payload, r->cell.batch, r->channels, r->value.median,
-			r->value.min, r->value.max, r->unit, r->unsteady ? ", unsteady" : "");
-	}
-	fprintf(to,
-		"\ncost: what a packet takes more than through the bare ring, of the same round"
-		"\nmemory: of both processes, for each channel with two rings of %u bytes\n",
-		SMALL_RING);
-}
-
 int channel_main(int argc, char **argv)
 {
 	struct channel_run *run = must_alloc(sizeof(*run));
+	FILE *to;
 
 	memset(run, 0, sizeof(*run));
 	parse(run, argc, argv);
@@ -519,11 +486,13 @@ int channel_main(int argc, char **argv)
 	progress_end();
 	run->results.failed_runs = progress.failed;
 	run->results.seconds = (double)(now_ns() - progress.from_ns) / 1e9;
-	report(run, run->opts.json && !strcmp(run->opts.json, "-") ? stderr : stdout);
+	to = run->opts.json && !strcmp(run->opts.json, "-") ? stderr : stdout;
+	channel_report(run, to);
 	if (run->opts.json && json_write(&run->results, &run->opts, run->opts.json))
 		die(BENCH_EXIT_FAILED, "--json %s: %s", run->opts.json, strerror(errno));
-	free(run->results.list);
-	free(run->results.left);
+	if (run->opts.svg && channel_svg(run, run->opts.svg))
+		die(BENCH_EXIT_FAILED, "--svg %s: %s", run->opts.svg, strerror(errno));
+	results_free(&run->results);
 	free(run);
 	return progress.failed ? BENCH_EXIT_FAILED : BENCH_EXIT_OK;
 }

@@ -326,7 +326,7 @@ int isolation_main(int argc, char **argv)
 	if (ib->opts.svg && iso_svg(ib, ib->opts.svg))
 		die(BENCH_EXIT_FAILED, "--svg %s: %s", ib->opts.svg, strerror(errno));
 	bad = ib->results.failed_runs || ib->grown;
-	free(ib->results.list);
+	results_free(&ib->results);
 	free(ib);
 	return bad ? BENCH_EXIT_FAILED : BENCH_EXIT_OK;
 }

@@ -2,8 +2,10 @@
 /* Options, judgement, table and drawing of vmbus-bench isolation. */
 #include "isolation.h"
 
+#include "bars.h"
 #include "rounds.h"
 #include "subject.h"
+#include "words.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -68,19 +70,6 @@ static const struct option long_options[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
-static uint32_t number(const char *name, const char *text, uint32_t min, uint32_t max)
-{
-	char *end;
-	unsigned long v;
-
-	errno = 0;
-	v = strtoul(text, &end, 10);
-	if (*text < '0' || *text > '9' || *end || errno || v < min || v > max)
-		die(BENCH_EXIT_USAGE, "%s %s: expected a number from %u to %u", name, text, min,
-		    max);
-	return (uint32_t)v;
-}
-
 static void kinds(struct iso_bench *ib, const char *text)
 {
 	memset(ib->kind, 0, sizeof(ib->kind));
@@ -98,19 +87,6 @@ static void kinds(struct iso_bench *ib, const char *text)
 	}
 }
 
-/* Before minutes are spent. */
-static void check_writable(const char *name, const char *path)
-{
-	FILE *f;
-
-	if (!path || !strcmp(path, "-"))
-		return;
-	f = fopen(path, "ae");
-	if (!f)
-		die(BENCH_EXIT_USAGE, "%s %s: %s", name, path, strerror(errno));
-	(void)fclose(f);
-}
-
 static void take(struct iso_bench *ib, int c, const char *arg)
 {
 	switch (c) {
@@ -118,13 +94,13 @@ static void take(struct iso_bench *ib, int c, const char *arg)
 		ib->quick = true;
 		break;
 	case OPT_CHILDREN:
-		ib->children = number("--children", arg, 2, ISO_CHILDREN_MAX);
+		ib->children = word_number("--children", arg, 2, ISO_CHILDREN_MAX);
 		break;
 	case OPT_PAIRS:
-		ib->pairs = number("--pairs", arg, 1, ISO_PAIRS_MAX - ROUNDS_REPEAT_MAX);
+		ib->pairs = word_number("--pairs", arg, 1, ISO_PAIRS_MAX - ROUNDS_REPEAT_MAX);
 		break;
 	case OPT_MS:
-		ib->ms = number("--ms", arg, 10, 10000);
+		ib->ms = word_number("--ms", arg, 10, 10000);
 		break;
 	case OPT_KINDS:
 		kinds(ib, arg);
@@ -159,8 +135,8 @@ void iso_options(struct iso_bench *ib, int argc, char **argv)
 		take(ib, c, optarg);
 	if (optind < argc)
 		die(BENCH_EXIT_USAGE, "%s: expected options only", argv[optind]);
-	check_writable("--json", ib->opts.json);
-	check_writable("--svg", ib->opts.svg);
+	word_writable("--json", ib->opts.json);
+	word_writable("--svg", ib->opts.svg);
 	ib->children = ib->children ? ib->children : ib->quick ? 16 : CHILDREN;
 	ib->pairs = ib->pairs ? ib->pairs : ib->quick ? 3 : PAIRS;
 	ib->ms = ib->ms ? ib->ms : ib->quick ? 40 : PHASE_MS;
@@ -251,11 +227,36 @@ static bool is_flat(const struct iso_cell *cell)
 	       cell->anon_after <= cell->anon_before + GROWTH_GOAL;
 }
 
+/* Both ratios, and the parent's growth. */
+static bool judge(struct iso_bench *ib, const struct iso_cell *cell, const struct spread *share,
+		  const struct spread *late)
+{
+	struct goal goal = { .unit = "ratio",
+			     .got = share->median,
+			     .bound = SHARE_GOAL,
+			     .unsteady = !is_steady(ib, cell) };
+	bool met;
+
+	met = results_goal(&ib->results, &goal, "throughput beside %s", iso_names[cell->kind]);
+	goal.got = late->median;
+	goal.bound = LATE_GOAL;
+	goal.at_most = true;
+	met &= results_goal(&ib->results, &goal, "99th percentile beside %s",
+			    iso_names[cell->kind]);
+	goal.unsteady = false;
+	goal.unit = "B";
+	goal.got = (double)cell->anon_after - (double)cell->anon_before;
+	goal.bound = GROWTH_GOAL;
+	(void)results_goal(&ib->results, &goal, "growth of the parent beside %s",
+			   iso_names[cell->kind]);
+	return met;
+}
+
 static void print_row(struct iso_bench *ib, const struct iso_cell *cell, FILE *to)
 {
 	const struct spread share = values(cell, 2, false), late = values(cell, 2, true);
 	const bool steady = is_steady(ib, cell), flat = is_flat(cell);
-	const bool met = share.median >= SHARE_GOAL && late.median <= LATE_GOAL;
+	const bool met = judge(ib, cell, &share, &late);
 
 	ib->unsteady += !steady;
 	ib->unmet += steady && !met;
@@ -303,49 +304,30 @@ void iso_report(struct iso_bench *ib, FILE *to)
 
 /* ---- the drawing ---- */
 
-static void bar(FILE *f, double x, double y, double ratio, const char *cls)
-{
-	const double width = (ratio < 2 ? ratio : 2) * 180.0;
-
-	fprintf(f,
-		"<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"11\"/>"
-		"<text class=\"n\" x=\"%.1f\" y=\"%.1f\">%.2f</text>\n",
-		cls, x, y, width, x + width + 5, y + 10, ratio);
-}
-
 int iso_svg(const struct iso_bench *ib, const char *path)
 {
-	FILE *f = fopen(path, "we");
-	double y = 64;
-	int bad;
+	struct bars *bars;
+	char title[96];
 
-	if (!f)
-		return -1;
-	fputs("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 600 330\" "
-	      "font-family=\"sans-serif\" font-size=\"12\">\n<style>text{fill:#202124}"
-	      ".n{font-size:10px}.a{fill:#0b57d0}.b{fill:#e37400}line{stroke:#80868b;"
-	      "stroke-dasharray:3 3}@media (prefers-color-scheme:dark){text{fill:#e8eaed}"
-	      ".a{fill:#8ab4f8}.b{fill:#fdd663}}</style>\n",
-	      f);
-	fprintf(f,
-		"<text x=\"10\" y=\"20\">%u children: the others beside a hostile child, as part "
-		"of "
-		"what they get beside an honest one</text>\n"
-		"<text class=\"n\" x=\"120\" y=\"44\">upper: throughput (goal: 0.8 and up), lower: "
-		"99th percentile of the round trip (goal: up to 1.2)</text>\n"
-		"<line x1=\"300\" y1=\"52\" x2=\"300\" y2=\"315\"/>\n",
-		ib->children);
-	for (uint32_t kind = ISO_HONEST + 1; kind < ISO_KINDS; kind++) {
-		const struct iso_cell *const cell = &ib->cell[kind];
+	snprintf(title, sizeof(title),
+		 "%u children: what the others get beside a hostile child, as part of beside an "
+		 "honest one",
+		 ib->children);
+	bars = bars_new(title);
+	for (int p99 = 0; p99 < 2; p99++) {
+		bars_group(bars, p99 ? LATE_GOAL : SHARE_GOAL,
+			   p99 ? "99th percentile of the round trip (at most %.1f)"
+			       : "throughput (at least %.1f)",
+			   p99 ? LATE_GOAL : SHARE_GOAL);
+		for (uint32_t kind = ISO_HONEST + 1; kind < ISO_KINDS; kind++) {
+			const struct iso_cell *const cell = &ib->cell[kind];
+			const struct spread ratio = values(cell, 2, p99);
 
-		if (!cell->pairs)
-			continue;
-		fprintf(f, "<text x=\"10\" y=\"%.1f\">%s</text>\n", y + 14, iso_names[kind]);
-		bar(f, 120, y, values(cell, 2, false).median, "a");
-		bar(f, 120, y + 12, values(cell, 2, true).median, "b");
-		y += 36;
+			if (!cell->pairs)
+				continue;
+			bars_add(bars, iso_names[kind], &ratio, 1, 2);
+			bars_unsteady(bars, !is_steady(ib, cell));
+		}
 	}
-	fputs("</svg>\n", f);
-	bad = ferror(f);
-	return fclose(f) || bad ? -1 : 0;
+	return bars_write(bars, path);
 }

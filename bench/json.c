@@ -166,6 +166,25 @@ static void put_left_out(FILE *f, const struct results *res)
 	fputs(" ],\n", f);
 }
 
+static void put_goals(FILE *f, const struct results *res)
+{
+	fputs("  \"goals\": [", f);
+	for (uint32_t i = 0; i < res->goal_count; i++) {
+		const struct goal *const g = &res->goals[i];
+
+		fputs(i ? ",\n    { " : "\n    { ", f);
+		put_text(f, "what", g->what);
+		put_text(f, "unit", g->unit);
+		put_number(f, "got", g->got, ", ");
+		put_number(f, g->at_most ? "at_most" : "at_least", g->bound, ", ");
+		fprintf(f, "\"verdict\": \"%s\" }",
+			g->unsteady   ? "unsteady"
+			: goal_met(g) ? "met"
+				      : "not met");
+	}
+	fputs(" ],\n", f);
+}
+
 static void put_all(FILE *f, const struct results *res, const struct options *opts)
 {
 	fprintf(f, "{\n  \"schema\": \"vmbus-bench/1\",\n  \"command\": \"%s\",\n", res->command);
@@ -176,6 +195,7 @@ static void put_all(FILE *f, const struct results *res, const struct options *op
 		opts->runs, res->repeated, res->failed_runs);
 	fprintf(f, "  \"out_of_time\": %s,\n  \"seconds\": %.1f,\n",
 		res->out_of_time ? "true" : "false", res->seconds);
+	put_goals(f, res);
 	fputs("  \"results\": [\n", f);
 	for (uint32_t i = 0; i < res->count; i++) {
 		put_result(f, &res->list[i]);

@@ -9,6 +9,7 @@
  */
 #include "kvm.h"
 
+#include "bars.h"
 #include "chan_pair.h"
 #include "run.h"
 #include "subject.h"
@@ -296,7 +297,11 @@ static void print_table(const struct kvm_bench *kb, FILE *to)
 static void goal(struct kvm_bench *kb, FILE *to, const struct result *r, double limit,
 		 const char *what)
 {
-	const bool met = r->value.median <= limit;
+	const struct goal g = {
+		.unit = r->unit, .got = r->value.median, .bound = limit, .at_most = true
+	};
+	const bool met = results_goal(&kb->results, &g, "%s way, %s, %u channels, payload %u: %s",
+				      r->mode, r->subject, r->channels, r->cell.payload, r->metric);
 
 	fprintf(to, "%s: %s way, %s, %u channels, payload %u: %s %.4f %s, goal %s %g\n",
 		met ? "met" : "MISSED", r->mode, r->subject, r->channels, r->cell.payload,
@@ -325,6 +330,30 @@ static void print_goals(struct kvm_bench *kb, FILE *to)
 				"note: this KVM interprets its guest; exits of the %s way "
 				"count its preemptions, so operations are judged\n",
 				way_names[way]);
+}
+
+/* A group for each way and each number of channels; what leaves the guest, for each packet. */
+static int draw(const struct kvm_bench *kb, const char *path)
+{
+	struct bars *const bars =
+		bars_new("For each packet: signals, halts and ends of interrupt of a guest");
+	const struct result *last = NULL;
+
+	for (uint32_t i = 0; i < kb->results.count; i++) {
+		const struct result *const r = &kb->results.list[i];
+		char name[64];
+
+		if (strcmp(r->metric, "operations") != 0)
+			continue;
+		if (!last || strcmp(last->mode, r->mode) != 0 || last->channels != r->channels ||
+		    strcmp(last->subject, r->subject) != 0)
+			bars_group(bars, GOAL, "%s, %s way, %u channels", r->subject, r->mode,
+				   r->channels);
+		last = r;
+		snprintf(name, sizeof(name), "vmbus, %u under way", r->cell.batch);
+		bars_add(bars, name, &r->value, 1, 4);
+	}
+	return bars_write(bars, path);
 }
 
 static void measure_way(struct kvm_bench *kb, uint32_t way)
@@ -382,9 +411,10 @@ int kvm_main(int argc, char **argv)
 	print_goals(kb, to);
 	if (kb->opts.json && json_write(&kb->results, &kb->opts, kb->opts.json))
 		die(BENCH_EXIT_FAILED, "--json %s: %s", kb->opts.json, strerror(errno));
+	if (kb->opts.svg && draw(kb, kb->opts.svg))
+		die(BENCH_EXIT_FAILED, "--svg %s: %s", kb->opts.svg, strerror(errno));
 	failed = kb->results.failed_runs || kb->missed;
-	free(kb->results.list);
-	free(kb->results.left);
+	results_free(&kb->results);
 	free(kb);
 	return failed ? BENCH_EXIT_FAILED : BENCH_EXIT_OK;
 }

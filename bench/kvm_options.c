@@ -4,6 +4,7 @@
  * measured.
  */
 #include "kvm.h"
+#include "words.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -28,6 +29,7 @@ static void kvm_usage(void)
 	      "  --boot-kernel FILE, --boot-initrd FILE, --boot-append TEXT\n"
 	      "                     boot this as well, up to its first mark: boot_time\n"
 	      "  --json FILE        write results as JSON, schema vmbus-bench/1; - for stdout\n"
+	      "  --svg FILE         write a drawing\n"
 	      "  --help             this text\n"
 	      "\n"
 	      "Exit status: 0 measured, 1 a run failed or a goal was missed, 2 bad option, 3 this\n"
@@ -48,6 +50,7 @@ enum {
 	OPT_INITRD,
 	OPT_APPEND,
 	OPT_JSON,
+	OPT_SVG,
 	OPT_HELP
 };
 
@@ -64,6 +67,7 @@ static const struct option long_options[] = {
 	{ "boot-initrd", required_argument, NULL, OPT_INITRD },
 	{ "boot-append", required_argument, NULL, OPT_APPEND },
 	{ "json", required_argument, NULL, OPT_JSON },
+	{ "svg", required_argument, NULL, OPT_SVG },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ NULL, 0, NULL, 0 },
 };
@@ -149,6 +153,9 @@ static void take(struct kvm_bench *kb, int c, const char *arg)
 	case OPT_JSON:
 		kb->opts.json = arg;
 		break;
+	case OPT_SVG:
+		kb->opts.svg = arg;
+		break;
 	case OPT_HELP:
 		kvm_usage();
 		exit(BENCH_EXIT_OK);
@@ -175,19 +182,6 @@ static const char *beside(char *path, size_t bytes, const char *const *places)
 	return NULL;
 }
 
-/* Before minutes are spent. */
-static void check_json(const char *path)
-{
-	FILE *f;
-
-	if (!path || !strcmp(path, "-"))
-		return;
-	f = fopen(path, "ae");
-	if (!f)
-		die(BENCH_EXIT_USAGE, "--json %s: %s", path, strerror(errno));
-	(void)fclose(f);
-}
-
 void kvm_options(struct kvm_bench *kb, int argc, char **argv)
 {
 	static const char *const vmm[] = { "vmbus-vmm", "../vmm/vmbus-vmm", NULL };
@@ -201,7 +195,8 @@ void kvm_options(struct kvm_bench *kb, int argc, char **argv)
 		take(kb, c, optarg);
 	if (optind < argc)
 		die(BENCH_EXIT_USAGE, "%s: expected options only", argv[optind]);
-	check_json(kb->opts.json);
+	word_writable("--json", kb->opts.json);
+	word_writable("--svg", kb->opts.svg);
 	if (!kb->vmm)
 		kb->vmm = beside(kb->vmm_path, sizeof(kb->vmm_path), vmm);
 	if (!kb->vmm)

@@ -9,6 +9,7 @@
 #include "net_run.h"
 #include "resume.h"
 #include "ring.h"
+#include "soak.h"
 #include "subject.h"
 
 #include <vmbus/version.h>
@@ -27,6 +28,8 @@ static int usage(FILE *to)
 	      "       vmbus-bench block [options]  disks beside what people use today; block "
 	      "--help\n"
 	      "       vmbus-bench net [options]    network cards beside what people use today; net "
+	      "--help\n"
+	      "       vmbus-bench soak [options]   for an hour, with kills and hot-plug; soak "
 	      "--help\n"
 	      "       vmbus-bench --list           name the subjects and what this build has\n"
 	      "       vmbus-bench --version\n"
@@ -122,6 +125,10 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "net")) {
 		argv[1] = argv[0];
 		return net_main(argc - 1, argv + 1);
+	}
+	if (!strcmp(argv[1], "soak")) {
+		argv[1] = argv[0];
+		return soak_main(argc - 1, argv + 1);
 	}
 	if (!strcmp(argv[1], "--list"))
 		return list();

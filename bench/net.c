@@ -6,6 +6,7 @@
 #include "net_run.h"
 
 #include "limits.h"
+#include "words.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -97,31 +98,6 @@ static const struct option long_options[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
-static uint32_t number(const char *name, const char *text, uint32_t min, uint32_t max)
-{
-	char *end;
-	unsigned long v;
-
-	errno = 0;
-	v = strtoul(text, &end, 10);
-	if (*text < '0' || *text > '9' || *end || errno || v < min || v > max)
-		die(BENCH_EXIT_USAGE, "%s %s: expected a number from %u to %u", name, text, min,
-		    max);
-	return (uint32_t)v;
-}
-
-/* The word that a list begins with, by number; count: none of them.  The list goes on behind it. */
-static uint32_t next_word(const char **list, const char *const *word, uint32_t count)
-{
-	const size_t len = strcspn(*list, ",");
-	uint32_t i = 0;
-
-	while (i < count && (strlen(word[i]) != len || strncmp(word[i], *list, len) != 0))
-		i++;
-	*list += len + ((*list)[len] == ',');
-	return i;
-}
-
 static void take_words(const char *name, const char *text, const char *const *word, uint32_t count,
 		       bool *take)
 {
@@ -130,7 +106,7 @@ static void take_words(const char *name, const char *text, const char *const *wo
 	memset(take, 0, count * sizeof(*take));
 	do {
 		const char *const from = at;
-		const uint32_t i = next_word(&at, word, count);
+		const uint32_t i = word_of(&at, word, count);
 
 		if (i == count)
 			die(BENCH_EXIT_USAGE,
@@ -146,19 +122,6 @@ static void take_subjects(struct net_bench *nb, const char *text)
 	for (uint32_t i = 0; i < net_entry_count; i++)
 		name[i] = net_entries[i].name;
 	take_words("--subjects", text, name, net_entry_count, nb->wanted);
-}
-
-/* Before minutes are spent. */
-static void check_writable(const char *name, const char *path)
-{
-	FILE *f;
-
-	if (!path || !strcmp(path, "-"))
-		return;
-	f = fopen(path, "ae");
-	if (!f)
-		die(BENCH_EXIT_USAGE, "%s %s: %s", name, path, strerror(errno));
-	(void)fclose(f);
 }
 
 static void take(struct net_bench *nb, int c, const char *arg)
@@ -180,10 +143,10 @@ static void take(struct net_bench *nb, int c, const char *arg)
 		take_words("--bytes", arg, sizes, 2, nb->bytes);
 		break;
 	case OPT_RUNS:
-		nb->opts.runs = number("--runs", arg, 1, 999);
+		nb->opts.runs = word_number("--runs", arg, 1, 999);
 		break;
 	case OPT_MS:
-		nb->opts.ms = number("--ms", arg, 5, 10000);
+		nb->opts.ms = word_number("--ms", arg, 5, 10000);
 		break;
 	case OPT_NO_PIN:
 		nb->opts.place.pin = false;
@@ -217,8 +180,8 @@ static void options(struct net_bench *nb, int argc, char **argv)
 		take(nb, c, optarg);
 	if (optind < argc)
 		die(BENCH_EXIT_USAGE, "%s: expected options only", argv[optind]);
-	check_writable("--json", o->json);
-	check_writable("--svg", o->svg);
+	word_writable("--json", o->json);
+	word_writable("--svg", o->svg);
 	o->runs = o->runs ? o->runs : o->quick ? QUICK_RUNS : RUNS;
 	o->ms = o->ms ? o->ms : o->quick ? QUICK_RUN_MS : RUN_MS;
 }
@@ -385,7 +348,7 @@ int net_main(int argc, char **argv)
 		die(BENCH_EXIT_FAILED, "--json %s: %s", nb->opts.json, strerror(errno));
 	if (nb->opts.svg && net_svg(nb, nb->opts.svg))
 		die(BENCH_EXIT_FAILED, "--svg %s: %s", nb->opts.svg, strerror(errno));
-	free(nb->results.list);
+	results_free(&nb->results);
 	free(nb);
 	return progress.failed ? BENCH_EXIT_FAILED : BENCH_EXIT_OK;
 }

@@ -2,6 +2,8 @@
 /* Results, table, goals and drawing of vmbus-bench net. */
 #include "net_run.h"
 
+#include "bars.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,11 +88,16 @@ static void judge(struct net_bench *nb, const struct net_entry *e, const struct 
 		  FILE *to)
 {
 	const struct result *const r = find(nb, work, e->name, "frames");
+	struct goal goal;
 	bool met;
 
 	if (!r || !r->ratio.runs)
 		return;
-	met = r->ratio.median >= e->goal;
+	goal = (struct goal){
+		.unit = "ratio", .got = r->ratio.median, .bound = e->goal, .unsteady = r->unsteady
+	};
+	met = results_goal(&nb->results, &goal, "%s against %s, %s, %u bytes", e->against, e->name,
+			   work->name, work->bytes);
 	nb->unsteady += r->unsteady;
 	nb->met += !r->unsteady && met;
 	nb->unmet += !r->unsteady && !met;
@@ -137,61 +144,27 @@ void net_report(struct net_bench *nb, FILE *to)
 
 /* ---- the drawing ---- */
 
-#define BAR_H 14.0
-#define BARS_X 170.0
-#define BARS_W 330.0
-
-static double draw_work(const struct net_bench *nb, const struct net_work *work, FILE *f, double y)
-{
-	double most = 1;
-
-	for (uint32_t i = 0; i < net_entry_count; i++) {
-		const struct result *const r = find(nb, work, net_entries[i].name, "frames");
-
-		most = r && r->value.median > most ? r->value.median : most;
-	}
-	fprintf(f, "<text class=\"h\" x=\"10\" y=\"%.1f\">frames of %u bytes, %s</text>\n", y,
-		work->bytes, work->to_host ? "guest to host" : "host to guest");
-	y += 6;
-	for (uint32_t i = 0; i < net_entry_count; i++) {
-		const struct result *const r = find(nb, work, net_entries[i].name, "frames");
-		const double width = r ? r->value.median / most * BARS_W : 0;
-
-		if (!r)
-			continue;
-		fprintf(f,
-			"<text class=\"n\" x=\"10\" y=\"%.1f\">%s</text><rect class=\"%s\" "
-			"x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>"
-			"<text class=\"n\" x=\"%.1f\" y=\"%.1f\">%.2f</text>\n",
-			y + 11, r->subject, strncmp(r->subject, "vmbus", 5) ? "b" : "a", BARS_X, y,
-			width, BAR_H - 3, BARS_X + width + 5, y + 10, r->value.median / 1e6);
-		y += BAR_H;
-	}
-	return y + 24;
-}
-
 int net_svg(const struct net_bench *nb, const char *path)
 {
-	const double height = 60.0 + NET_WORKS * (30.0 + net_entry_count * BAR_H);
-	FILE *f = fopen(path, "we");
-	double y = 56;
-	int bad;
+	struct bars *const bars =
+		bars_new("Million frames in a second, one sender and one receiver, two processors");
 
-	if (!f)
-		return -1;
-	fprintf(f,
-		"<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 600 %.0f\" "
-		"font-family=\"sans-serif\" font-size=\"12\">\n<style>text{fill:#202124}"
-		".n{font-size:10px}.h{font-weight:bold}.a{fill:#0b57d0}.b{fill:#e37400}"
-		"@media (prefers-color-scheme:dark){text{fill:#e8eaed}.a{fill:#8ab4f8}"
-		".b{fill:#fdd663}}</style>\n"
-		"<text x=\"10\" y=\"20\">Million frames in a second, one sender and one receiver, "
-		"two processors</text>\n",
-		height);
-	for (uint32_t w = 0; w < NET_WORKS; w++)
-		if (net_is_asked(nb, w))
-			y = draw_work(nb, &net_works[w], f, y);
-	fputs("</svg>\n", f);
-	bad = ferror(f);
-	return fclose(f) || bad ? -1 : 0;
+	for (uint32_t w = 0; w < NET_WORKS; w++) {
+		const struct net_work *const work = &net_works[w];
+
+		if (!net_is_asked(nb, w))
+			continue;
+		bars_group(bars, 0, "frames of %u bytes, %s", work->bytes,
+			   work->to_host ? "guest to host" : "host to guest");
+		for (uint32_t i = 0; i < net_entry_count; i++) {
+			const struct result *const r =
+				find(nb, work, net_entries[i].name, "frames");
+
+			if (!r)
+				continue;
+			bars_add(bars, r->subject, &r->value, 1e6, 2);
+			bars_unsteady(bars, r->unsteady);
+		}
+	}
+	return bars_write(bars, path);
 }

@@ -4,6 +4,7 @@
  * is measured.
  */
 #include "options.h"
+#include "words.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -18,6 +19,7 @@
 #define RING_KIB_MAX 1048576u
 #define RUNS_MAX 999u
 #define MS_MAX 60000u
+#define SECONDS_MAX 604800u
 #define NODES_MAX 1024
 #define MPOL_BIND_MODE 2 /* MPOL_BIND of set_mempolicy(2) */
 
@@ -30,6 +32,7 @@ enum {
 	OPT_PEERS,
 	OPT_RUNS,
 	OPT_MS,
+	OPT_SECONDS,
 	OPT_THREADS,
 	OPT_WINDOW,
 	OPT_IN_PLACE,
@@ -52,6 +55,7 @@ static const struct option long_options[] = {
 	{ "peers", required_argument, NULL, OPT_PEERS },
 	{ "runs", required_argument, NULL, OPT_RUNS },
 	{ "ms", required_argument, NULL, OPT_MS },
+	{ "seconds", required_argument, NULL, OPT_SECONDS },
 	{ "threads", no_argument, NULL, OPT_THREADS },
 	{ "window", required_argument, NULL, OPT_WINDOW },
 	{ "in-place", no_argument, NULL, OPT_IN_PLACE },
@@ -86,6 +90,9 @@ void ring_usage(void)
 	      "  --no-latency       throughput only\n"
 	      "  --runs N           rounds of each cell, 1 to 999; 9\n"
 	      "  --ms N             measured time of one run in ms, 1 to 60000; 40, quick 25\n"
+	      "  --seconds N        repeats of unsteady pairs end after so many; runs get shorter "
+	      "if it\n"
+	      "                     would take 1.4 times as long; 105, quick 30\n"
 	      "  --numa NODE        place the memory on this node\n"
 	      "  --cpus A,B         processors of receiver and sender; the first two allowed\n"
 	      "  --no-pin           do not pin to processors\n"
@@ -98,19 +105,6 @@ void ring_usage(void)
 	      stdout);
 }
 
-static uint32_t parse_number(const char *name, const char *text, uint64_t min, uint64_t max)
-{
-	char *end;
-	unsigned long long v;
-
-	errno = 0;
-	v = strtoull(text, &end, 10);
-	if (errno || end == text || *end || *text == '-' || v < min || v > max)
-		die(BENCH_EXIT_USAGE, "%s %s: expected a number from %llu to %llu", name, text,
-		    (unsigned long long)min, (unsigned long long)max);
-	return (uint32_t)v;
-}
-
 static void parse_list(const char *name, const char *text, struct list *list, uint32_t min,
 		       uint32_t max, uint32_t multiple)
 {
@@ -120,7 +114,7 @@ static void parse_list(const char *name, const char *text, struct list *list, ui
 	if (!copy)
 		die(BENCH_EXIT_MACHINE, "out of memory");
 	for (char *item = strtok_r(copy, ",", &save); item; item = strtok_r(NULL, ",", &save)) {
-		uint32_t v = parse_number(name, item, min, max);
+		uint32_t v = word_number(name, item, min, max);
 
 		if (v % multiple)
 			die(BENCH_EXIT_USAGE, "%s %u: not a multiple of %u", name, v, multiple);
@@ -260,13 +254,16 @@ static bool option_value(struct options *opts, int opt, const char *arg)
 		parse_windows(opts, arg);
 		return true;
 	case OPT_RUNS:
-		opts->runs = parse_number("--runs", arg, 1, RUNS_MAX);
+		opts->runs = word_number("--runs", arg, 1, RUNS_MAX);
 		return true;
 	case OPT_MS:
-		opts->ms = parse_number("--ms", arg, 1, MS_MAX);
+		opts->ms = word_number("--ms", arg, 1, MS_MAX);
+		return true;
+	case OPT_SECONDS:
+		opts->seconds = word_number("--seconds", arg, 1, SECONDS_MAX);
 		return true;
 	case OPT_NUMA:
-		opts->node = (int)parse_number("--numa", arg, 0, NODES_MAX - 1);
+		opts->node = (int)word_number("--numa", arg, 0, NODES_MAX - 1);
 		return true;
 	case OPT_CPUS:
 		parse_cpus(opts, arg);

@@ -28,7 +28,8 @@ struct options {
 	bool peer[PEERS_MAX]; /* by number in peers[] */
 	uint32_t runs;
 	uint32_t ms;
-	int node; /* -1: none in particular */
+	uint32_t seconds; /* for all runs; 0: as usual */
+	int node;	  /* -1: none in particular */
 	struct place place;
 	const char *json;
 	const char *svg;

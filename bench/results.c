@@ -2,6 +2,7 @@
 /* The list of results. */
 #include "results.h"
 
+#include <stdarg.h>
 #include <stdlib.h>
 
 static int cmp_double(const void *a, const void *b)
@@ -47,6 +48,32 @@ void results_leave_out(struct results *res, const char *subject, const char *why
 {
 	res->left = grow(res->left, res->left_count, &res->left_room, sizeof(res->left[0]));
 	res->left[res->left_count++] = (struct left_out){ subject, why, *cell };
+}
+
+bool goal_met(const struct goal *goal)
+{
+	return goal->at_most ? goal->got <= goal->bound : goal->got >= goal->bound;
+}
+
+bool results_goal(struct results *res, const struct goal *goal, const char *fmt, ...)
+{
+	struct goal *g;
+	va_list ap;
+
+	res->goals = grow(res->goals, res->goal_count, &res->goal_room, sizeof(res->goals[0]));
+	g = &res->goals[res->goal_count++];
+	*g = *goal;
+	va_start(ap, fmt);
+	(void)vsnprintf(g->what, sizeof(g->what), fmt, ap);
+	va_end(ap);
+	return goal_met(g);
+}
+
+void results_free(struct results *res)
+{
+	free(res->list);
+	free(res->left);
+	free(res->goals);
 }
 
 bool cell_equal(const struct cell *a, const struct cell *b)

@@ -34,6 +34,15 @@ struct left_out {
 	struct cell cell;
 };
 
+/* A figure against a bound, as a sub-command judged it. */
+struct goal {
+	char what[96];
+	const char *unit; /* of got and bound; "ratio" for ours divided by the other's */
+	double got, bound;
+	bool at_most;  /* else at least */
+	bool unsteady; /* not to be judged */
+};
+
 /* A peer that could not take part, and the package that brings it. */
 struct results_missing {
 	const char *subject;
@@ -51,6 +60,9 @@ struct results {
 	struct left_out *left;
 	uint32_t left_count;
 	uint32_t left_room;
+	struct goal *goals;
+	uint32_t goal_count;
+	uint32_t goal_room;
 	uint32_t failed_runs;
 	uint32_t repeated;
 	double seconds;
@@ -63,6 +75,12 @@ struct spread spread_of(double *values, uint32_t n);
 struct result *results_add(struct results *res, const struct result *r);
 void results_leave_out(struct results *res, const char *subject, const char *why,
 		       const struct cell *cell);
+/* Keep a judgement for the JSON file; fmt names what was compared.  True: the goal is met. */
+bool results_goal(struct results *res, const struct goal *goal, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+bool goal_met(const struct goal *goal);
+/* Free the lists; res itself is the caller's. */
+void results_free(struct results *res);
 const struct result *results_find(const struct results *res, const char *subject,
 				  const char *metric, const struct cell *cell);
 bool cell_equal(const struct cell *a, const struct cell *b);

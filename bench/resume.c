@@ -6,9 +6,11 @@
  */
 #include "resume.h"
 
+#include "bars.h"
 #include "chan_pair.h"
 #include "run.h"
 #include "subject.h"
+#include "words.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -313,52 +315,40 @@ static void report(struct resume_bench *rb, FILE *to)
 					      .producers = 1,
 					      .node = -1 },
 				    .channels = 1 };
+		struct goal goal = { .unit = "ns", .at_most = true };
+		bool met;
 
 		if (!rb->count[s])
 			continue;
 		r.value = spread_of(rb->value[s], rb->count[s]);
 		results_add(&rb->results, &r);
+		goal.got = r.value.median;
+		goal.bound = series_of[s].goal;
+		met = results_goal(&rb->results, &goal, "%s, %s", r.metric, r.mode);
 		fprintf(to, "%-8s %-10s %12.1f %12.1f %12.1f %6u  %s: below %g ms\n", r.metric,
 			r.mode, r.value.median / 1e3, r.value.min / 1e3, r.value.max / 1e3,
-			r.value.runs, r.value.median < series_of[s].goal ? "met" : "NOT MET",
-			series_of[s].goal / 1e6);
+			r.value.runs, met ? "met" : "NOT MET", series_of[s].goal / 1e6);
 	}
 	fprintf(to, "\nanswers: %llu, wrong %llu\n", (unsigned long long)rb->shared->done,
 		(unsigned long long)rb->shared->wrong);
 }
 
-/* Medians as bars, on a logarithmic scale from 10 us to 1 s. */
-static int draw(const struct resume_bench *rb, const char *path)
+static int draw(struct resume_bench *rb, const char *path)
 {
-	FILE *f = fopen(path, "we");
-	double y = 40;
-	int bad;
+	struct bars *const bars = bars_new("Times in ms of a child's pause, and until a death is "
+					   "noticed");
 
-	if (!f)
-		return -1;
-	fputs("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 600 240\" "
-	      "font-family=\"sans-serif\" font-size=\"12\">\n<style>text{fill:#202124}"
-	      "rect{fill:#0b57d0}@media (prefers-color-scheme:dark){text{fill:#e8eaed}"
-	      "rect{fill:#8ab4f8}}</style>\n<text x=\"10\" y=\"20\">median time of a child's "
-	      "pause, and until a death is noticed; logarithmic</text>\n",
-	      f);
-	for (uint32_t i = 0; i < rb->results.count; i++) {
-		const struct result *const r = &rb->results.list[i];
-		double width = 0, ns;
+	for (enum series s = 0; s < SERIES; s++) {
+		struct spread value;
 
-		for (ns = r->value.median; ns > 10000; ns /= 1.0592537) /* 40 steps a decade */
-			width += 2;
-		fprintf(f,
-			"<text x=\"10\" y=\"%.0f\">%s, %s</text><rect x=\"150\" y=\"%.0f\" "
-			"width=\"%.0f\" height=\"14\"/><text x=\"%.0f\" y=\"%.0f\">%.2f "
-			"ms</text>\n",
-			y + 12, r->metric, r->mode, y, width, 155 + width, y + 12,
-			r->value.median / 1e6);
-		y += 32;
+		if (!rb->count[s])
+			continue;
+		value = spread_of(rb->value[s], rb->count[s]);
+		bars_group(bars, series_of[s].goal / 1e6, "%s, %s", series_of[s].metric,
+			   series_of[s].mode);
+		bars_add(bars, "vmbus.provider", &value, 1e6, 2);
 	}
-	fputs("</svg>\n", f);
-	bad = ferror(f);
-	return fclose(f) || bad ? -1 : 0;
+	return bars_write(bars, path);
 }
 
 /* ---- options ---- */
@@ -384,32 +374,6 @@ static const struct option long_options[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
-static uint32_t rounds_number(const char *text)
-{
-	char *last;
-	unsigned long v;
-
-	errno = 0;
-	v = strtoul(text, &last, 10);
-	if (*text < '0' || *text > '9' || *last || errno || v < 1 || v > RESUME_ROUNDS_MAX)
-		die(BENCH_EXIT_USAGE, "--rounds %s: expected a number from 1 to %u", text,
-		    RESUME_ROUNDS_MAX);
-	return (uint32_t)v;
-}
-
-/* Before a minute is spent. */
-static void check_writable(const char *name, const char *path)
-{
-	FILE *f;
-
-	if (!path || !strcmp(path, "-"))
-		return;
-	f = fopen(path, "ae");
-	if (!f)
-		die(BENCH_EXIT_USAGE, "%s %s: %s", name, path, strerror(errno));
-	(void)fclose(f);
-}
-
 static void take(struct resume_bench *rb, int c, const char *arg)
 {
 	switch (c) {
@@ -417,7 +381,7 @@ static void take(struct resume_bench *rb, int c, const char *arg)
 		rb->rounds = ROUNDS_QUICK;
 		break;
 	case OPT_ROUNDS:
-		rb->rounds = rounds_number(arg);
+		rb->rounds = word_number("--rounds", arg, 1, RESUME_ROUNDS_MAX);
 		break;
 	case OPT_JSON:
 		rb->opts.json = arg;
@@ -450,8 +414,8 @@ static void parse(struct resume_bench *rb, int argc, char **argv)
 		take(rb, c, optarg);
 	if (optind < argc)
 		die(BENCH_EXIT_USAGE, "%s: expected options only", argv[optind]);
-	check_writable("--json", rb->opts.json);
-	check_writable("--svg", rb->opts.svg);
+	word_writable("--json", rb->opts.json);
+	word_writable("--svg", rb->opts.svg);
 	rb->opts.runs = rb->rounds;
 }
 
@@ -496,7 +460,7 @@ int resume_main(int argc, char **argv)
 	if (rb->opts.svg && draw(rb, rb->opts.svg))
 		die(BENCH_EXIT_FAILED, "--svg %s: %s", rb->opts.svg, strerror(errno));
 	bad = rb->results.failed_runs || rb->shared->wrong;
-	free(rb->results.list);
+	results_free(&rb->results);
 	free(rb);
 	return bad ? BENCH_EXIT_FAILED : BENCH_EXIT_OK;
 }

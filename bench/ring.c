@@ -458,14 +458,16 @@ static void warn_load(void)
 static void plan(struct ring_run *ring)
 {
 	double us, worst;
-	uint32_t limit = ring->opts.quick ? QUICK_LIMIT_S : DEFAULT_LIMIT_S;
+	uint32_t limit = ring->opts.seconds ? ring->opts.seconds
+			 : ring->opts.quick ? QUICK_LIMIT_S
+					    : DEFAULT_LIMIT_S;
 
 	grid_make(&ring->grid, &ring->opts);
 	progress.planned = planned_runs(ring, &us);
 	progress.from_ns = now_ns();
-	if (!ring->opts.full)
+	if (!ring->opts.full || ring->opts.seconds)
 		progress.until_ns = progress.from_ns + (uint64_t)limit * 1000000000u;
-	if (!ring->opts.full && us > limit * 1e6)
+	if (!ring->opts.full && !ring->opts.seconds && us > limit * 1e6)
 		progress.until_ns = 0; /* asked for more than the default: then no limit */
 	if (progress.until_ns)
 		progress.end_ns = progress.from_ns + (uint64_t)(limit * END_AFTER_LIMIT * 1e9);
@@ -528,8 +530,7 @@ int ring_main(int argc, char **argv)
 	if (progress.failed)
 		status = BENCH_EXIT_FAILED;
 	grid_free(&ring->grid);
-	free(ring->results.list);
-	free(ring->results.left);
+	results_free(&ring->results);
 	free(ring);
 	return status;
 }

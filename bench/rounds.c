@@ -129,8 +129,13 @@ void rounds_run(struct rounds *r)
 		memset(r->c[i].samples, 0, ROUNDS_MAX * sizeof(struct sample));
 	}
 	memset(wanted, 1, sizeof(wanted));
-	while (r->done < r->wanted)
+	while (r->done < r->wanted) {
+		if (r->done && progress.end_ns && now_ns() > progress.end_ns) {
+			progress.gave_up = true; /* one round of each cell, whatever it takes */
+			break;
+		}
 		round_once(r, wanted);
+	}
 	while (r->repeated < ROUNDS_REPEAT_MAX && want_again(r, wanted)) {
 		if (progress.until_ns && now_ns() > progress.until_ns) {
 			progress.gave_up = true;

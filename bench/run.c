@@ -18,7 +18,8 @@
 #define CLOCK_STEP_MIN_NS 8000u	 /* look at the clock less often than this ... */
 #define CLOCK_STEP_MAX_NS 40000u /* ... and more often than that */
 #define PROBE_BLOCKS 48u
-#define FAR_SIDE_END_NS 2000000000u
+#define PROBE_WAIT_NS 1000000000u /* a busy machine may let a side wait for so long */
+#define FAR_SIDE_END_NS UINT64_C(10000000000)
 
 static int cmp_double(const void *a, const void *b)
 {
@@ -86,6 +87,7 @@ int pin_to(int cpu)
 void probe_there(struct run_ctl *ctl, uint32_t blocks)
 {
 	uint32_t last = blocks * PROBE_BLOCK * 2u;
+	uint64_t since = now_ns();
 
 	store32(&ctl->probe_there, 1);
 	for (uint32_t v = 1; v < last; v += 2) {
@@ -93,11 +95,28 @@ void probe_there(struct run_ctl *ctl, uint32_t blocks)
 
 		while (load32(&ctl->probe_here) != v) {
 			relax();
-			if ((++polls & 0xfffffu) == 0 && stopped(ctl))
+			if ((++polls & 0xfffffu) == 0 && stopped(ctl) &&
+			    now_ns() - since > PROBE_WAIT_NS)
 				return;
 		}
 		store32(&ctl->probe_here, v + 1);
 	}
+}
+
+/* Until the far side has answered v.  False: it never does. */
+static inline bool probe_answered(const struct run_ctl *ctl, uint32_t v)
+{
+	uint64_t polls = 0, since = 0;
+
+	while (load32(&ctl->probe_here) != v) {
+		relax();
+		if (++polls & 0xfffffu)
+			continue;
+		since = since ? since : now_ns();
+		if (now_ns() - since > 2u * PROBE_WAIT_NS)
+			return false;
+	}
+	return true;
 }
 
 double probe_here(struct run_ctl *ctl, uint32_t blocks)
@@ -117,8 +136,8 @@ double probe_here(struct run_ctl *ctl, uint32_t blocks)
 
 		for (uint32_t i = 0; i < PROBE_BLOCK; i++, v += 2) {
 			store32(&ctl->probe_here, v);
-			while (load32(&ctl->probe_here) != v + 1)
-				relax();
+			if (!probe_answered(ctl, v + 1))
+				return 0;
 		}
 		sample[b % PROBE_BLOCKS] = (double)(ticks() - t) / PROBE_BLOCK;
 	}
@@ -441,6 +460,7 @@ static void run_report(const struct run *run, struct run_result *res)
 
 	res->stalled = side->stalled || side->phase != SIDE_DONE;
 	res->corrupt = side->bad != 0;
+	res->here_on_cpu = side->on_cpu;
 	res->on_cpu = (double)load64(&run->ctl->far_on_cpu) / 1000;
 	if (side->on_cpu < res->on_cpu)
 		res->on_cpu = side->on_cpu;

@@ -42,7 +42,8 @@ struct run_result {
 	double rtt_before;  /* of the probe, ns */
 	double rtt_after;
 	double on_cpu; /* part of the time that the side that had less of it was running, 0 to 1 */
-	struct hist *hist; /* caller's, for RUN_ROUND_TRIP; in ticks */
+	double here_on_cpu; /* the same of the receiver alone, while it was measured */
+	struct hist *hist;  /* caller's, for RUN_ROUND_TRIP; in ticks */
 };
 
 /* Run once.  Returns 0, or -1 with errno when it could not be set up. */

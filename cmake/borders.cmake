@@ -7,7 +7,7 @@ file(REMOVE ${PROJECT_BINARY_DIR}/borders.txt)
 
 vmbus_module(base DIR src/base
 	PUBLIC base.h version.h
-	HEADERS atomic.h contract.h dirty.h state.h untrusted.h
+	HEADERS atomic.h contract.h dirty.h probe.h state.h untrusted.h
 	SOURCES err.c hook.c version.c)
 
 vmbus_module(wire DIR src/wire
@@ -61,9 +61,14 @@ vmbus_module(capture DIR src/capture HOSTED
 	HEADERS ether.h frame.h pcapng.h
 	SOURCES frame.c pcapng_read.c pcapng_write.c tap_read.c)
 
+# Memory of which most is never used.
+vmbus_module(lazy DIR src/lazy HOSTED
+	HEADERS lazy.h
+	SOURCES lazy.c)
+
 vmbus_module(bus DIR src/bus HOSTED
-	USES base wire ring hypercall channel mem backend capture
-	SEES base capture
+	USES base wire ring hypercall channel mem backend capture lazy
+	SEES base capture lazy
 	PUBLIC bus.h diag.h foreign.h poll.h save.h tap.h vsp.h watch.h
 	HEADERS note.h record.h bus.h journal.h rcu.h save.h
 	SOURCES bind.c bus.c chan.c conns.c control.c diag.c end.c foreign.c inbox.c info.c journal.c kick.c
@@ -89,7 +94,7 @@ vmbus_module(shm DIR backends/shm HOSTED
 	USES base wire ring hypercall channel mem backend capture bus guest
 	SEES base
 	PUBLIC provider.h shm.h shm_bus.h shm_capture.h shm_query.h shm_restart.h
-	HEADERS attached.h capture.h capture_proto.h restart_proto.h diag_proto.h cursor.h pages.h parent.h proto.h
+	HEADERS attached.h capture.h capture_proto.h restart_proto.h diag_proto.h cursor.h header.h pages.h parent.h proto.h
 		provider_client.h provider_host.h provider_proto.h sys.h
 	SOURCES attach.c capture.c capture_proto.c capture_query.c hand_over.c restart_proto.c take_over.c child.c diag.c diag_proto.c diag_query.c guest_backend.c list.c pages.c
 		proto.c provider_chan.c provider_client.c provider_emit.c provider_glue.c
@@ -171,8 +176,8 @@ vmbus_module(storwire DIR devices/block OUTSIDE
 # The block device's provider: controller, protocol, and a SCSI disk on a store.
 # SEES base: words that channels share; storwire: the layout of messages.
 vmbus_module(block DIR devices/block HOSTED
-	USES base wire ring hypercall channel mem backend capture bus store storwire
-	SEES base storwire
+	USES base wire ring hypercall channel mem backend capture bus store storwire lazy
+	SEES base storwire lazy
 	PUBLIC block.h
 	HEADERS scsi.h scsi_cmd.h vsp.h
 	SOURCES block.c disk.c nexus.c port.c srb.c state.c view.c vsp.c
@@ -202,16 +207,16 @@ vmbus_module(frame DIR ports OUTSIDE
 # Where the frames of NICs go to, and come from.
 # SEES base: words that threads share.
 vmbus_module(port DIR ports HOSTED
-	USES base wire ring frame
-	SEES base
+	USES base wire ring frame lazy
+	SEES base lazy
 	PUBLIC port.h
 	HEADERS inbox.h
 	SOURCES inbox.c pair.c port.c)
 
 # SEES base: the table of addresses, and counters; port: the inbox.
 vmbus_module(switch DIR ports HOSTED
-	USES base wire ring frame port
-	SEES base port
+	USES base wire ring frame port lazy
+	SEES base port lazy
 	PUBLIC switch.h
 	HEADERS switch.h
 	SOURCES switch.c switch_plug.c switch_send.c switch_table.c)
@@ -253,8 +258,8 @@ vmbus_module(slirp DIR ports HOSTED
 # The network device's provider.  SEES base: words that threads share; netwire: the layout of
 # messages; port: the inbox.
 vmbus_module(net DIR devices/net HOSTED
-	USES base wire ring hypercall channel mem backend capture bus frame port netwire
-	SEES base netwire port
+	USES base wire ring hypercall channel mem backend capture bus frame port netwire lazy
+	SEES base netwire port lazy
 	PUBLIC net.h
 	HEADERS control.h rx.h tx.h vsp.h
 	SOURCES buffer.c glue.c link.c net.c nvsp.c offload.c oid.c oid_set.c rndis.c rss.c rx.c rx_frame.c
@@ -274,9 +279,11 @@ vmbus_module(uplink DIR ports HOSTED
 	PUBLIC port_uplink.h
 	SOURCES uplink.c)
 
+# Of the core, what has probes in vmbus::vmbus; in the freestanding library it has none.
+set(VMBUS_PROBED_MODULES ring channel guest)
 # In the freestanding library, and added to it in vmbus::vmbus.
 set(VMBUS_CORE_MODULES base wire ring hypercall channel mem guest echo ic storwire storvsc netwire frame netvsc)
-set(VMBUS_HOSTED_MODULES capture replay bus shm uio echo_vsp ic_vsp store block port switch vnet tap_port packet_port portcap net uplink)
+set(VMBUS_HOSTED_MODULES lazy capture replay bus shm uio echo_vsp ic_vsp store block port switch vnet tap_port packet_port portcap net uplink)
 # Components of their own.
 set(VMBUS_POOL_MODULES pool)
 set(VMBUS_STORE_MODULES uring nbd slirp)

@@ -3,7 +3,8 @@
 #
 # For ./run and ./check: what they need on Debian 12, why, and how it gets there.
 
-# Prints "package reason", one a line, for what the caller wants: build, peers, tests or vm.
+# Prints "package reason", one a line, for what the caller wants: build, package, peers, report,
+# tests or vm.
 packages_for() {
 	case $1 in
 	build) cat <<-'END' ;;
@@ -18,6 +19,7 @@ packages_for() {
 		liburing-dev block store in files and on block devices
 		libnbd-dev block store behind an NBD server
 		libslirp-dev network port without a privilege
+		systemtap-sdt-dev static probes for perf and bpftrace
 	END
 	peers) cat <<-'END' ;;
 		libck-dev peer of the benchmark: ring of Concurrency Kit
@@ -44,7 +46,8 @@ packages_for() {
 		mandoc lint of the manual pages
 		acpica-tools disassembles the ACPI tables of vmbus-vmm
 		abigail-tools comparison of the binary interface
-		valgrind instruction budget (callgrind)
+		valgrind instruction budget (callgrind), memcheck of the suites
+		gcovr lines and branches that the suites run
 		spin models of the sleep handshakes
 		frama-c-base proofs on the C code
 		why3 hands proof goals to the prover
@@ -52,6 +55,14 @@ packages_for() {
 		gcc-aarch64-linux-gnu cross-compiler for arm64
 		libc6-dev-arm64-cross C library for arm64
 		qemu-user runs the arm64 suites
+	END
+	package) cat <<-'END' ;;
+		dpkg-dev builds Debian packages
+		debhelper steps of building them
+		lintian judges them
+	END
+	report) cat <<-'END' ;;
+		python3 writes the page of the report
 	END
 	vm) cat <<-'END' ;;
 		qemu-system-x86 emulates a machine with virtualisation, in which guests boot

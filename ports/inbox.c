@@ -14,6 +14,7 @@
 #include <vmbus/mtx.h>
 
 #include "base/atomic.h"
+#include "lazy/lazy.h"
 #include "port/inbox.h"
 
 #define LINE_BYTES 64u
@@ -55,6 +56,7 @@ struct vmbus__inbox {
 	uint32_t capacity; /* frames that fit, at most */
 	void *buf;
 	void *memory; /* the ring's control page and data */
+	size_t buf_bytes, memory_bytes;
 };
 
 /*
@@ -134,8 +136,10 @@ int vmbus__inbox_create(uint32_t bytes, struct vmbus__inbox **inbox)
 		return VMBUS_E_NOMEM;
 	memset(made, 0, sizeof(*made));
 	made->capacity = bytes / FRAME_RING_BYTES_MIN;
-	made->buf = malloc(vmbus_ring_rx_buf_bytes(bytes));
-	made->memory = aligned_alloc(VMBUS_PAGE_BYTES, VMBUS_PAGE_BYTES + (size_t)bytes);
+	made->buf_bytes = vmbus_ring_rx_buf_bytes(bytes);
+	made->memory_bytes = VMBUS_PAGE_BYTES + (size_t)bytes;
+	made->buf = vmbus__lazy_get(made->buf_bytes);
+	made->memory = vmbus__lazy_get(made->memory_bytes);
 	made->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	err = made->fd < 0 ? VMBUS_E_SYSTEM : 0;
 	if (!made->buf || !made->memory)
@@ -158,8 +162,8 @@ void vmbus__inbox_destroy(struct vmbus__inbox *inbox)
 		return;
 	if (inbox->fd >= 0)
 		(void)close(inbox->fd);
-	free(inbox->memory);
-	free(inbox->buf);
+	vmbus__lazy_put(inbox->memory, inbox->memory_bytes);
+	vmbus__lazy_put(inbox->buf, inbox->buf_bytes);
 	free(inbox);
 	errno = reason;
 }

@@ -12,6 +12,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "lazy/lazy.h"
 #include "switch/switch.h"
 
 #define ROOMS 32u
@@ -90,14 +91,17 @@ static uint32_t deliver(struct vmbus_port_queue *queue, const struct vmbus_frame
 	return n;
 }
 
+/* One with more bytes than its room has is a mistake of the port's: a frame of none, which is bad. */
 static void room_frame(const struct vmbus_port_room *room, struct vmbus_iov *piece,
 		       struct vmbus_frame *frame)
 {
-	*piece = (struct vmbus_iov){ room->span->base, room->bytes };
+	const uint32_t bytes = room->bytes <= ROOM_BYTES ? room->bytes : 0;
+
+	*piece = (struct vmbus_iov){ room->span->base, bytes };
 	*frame = (struct vmbus_frame){
 		.piece = piece,
 		.pieces = 1,
-		.bytes = room->bytes,
+		.bytes = bytes,
 		.flags = room->flags,
 		.csum_start = room->csum_start,
 		.csum_offset = room->csum_offset,
@@ -125,6 +129,7 @@ static uint32_t receive(struct vmbus__switch_plug *plug)
 			plug->room[i].room = ROOM_BYTES;
 		}
 		n = plug->port.ops->receive(&plug->queue, plug->room, ROOMS);
+		n = n < ROOMS ? n : ROOMS;
 		for (i = 0; i < n; i++)
 			room_frame(&plug->room[i], &piece[i], &frame[i]);
 		if (n)
@@ -297,7 +302,7 @@ void vmbus__switch_plug_dropped(const struct vmbus__switch_plug *plug, uint64_t 
 static void free_plug(struct vmbus__switch_plug *plug)
 {
 	if (plug)
-		free(plug->buffer);
+		vmbus__lazy_put(plug->buffer, (size_t)ROOMS * ROOM_BYTES);
 	free(plug);
 }
 
@@ -412,7 +417,7 @@ int vmbus_switch_plug(struct vmbus_switch *sw, const char *name, const struct vm
 		return VMBUS_E_INVAL;
 	plug = calloc(1, sizeof(*plug));
 	if (plug)
-		plug->buffer = malloc((size_t)ROOMS * ROOM_BYTES);
+		plug->buffer = vmbus__lazy_get((size_t)ROOMS * ROOM_BYTES);
 	if (!plug || !plug->buffer) {
 		free_plug(plug);
 		return VMBUS_E_NOMEM;

@@ -399,6 +399,26 @@ static bool device_paused(const struct look *look)
 		   d->from_child.used, look->chan->vsp);
 }
 
+/* It has taken requests, and has answered none of any between the first snapshot and the last. */
+static bool device_busy(const struct look *look)
+{
+	const struct vmbus_chan_diag *const d = &look->chan->d;
+	uint32_t i;
+
+	if (!is_open(look) || !d->under_way)
+		return false;
+	for (i = 0; i < look->n; i++) {
+		const struct snap_chan *const c =
+			snap_same_chan(&look->snaps[i], look->bus, look->chan);
+
+		if (!c || !c->d.under_way || c->d.under_way_since != d->under_way_since)
+			return false;
+	}
+	return overdue(look, d->under_way_since) &&
+	       say(look, "%s has %" PRIu32 " requests of the child's under way, and answers none",
+		   look->chan->vsp, d->under_way);
+}
+
 static bool provider_hung(const struct look *look)
 {
 	const struct vmbus_chan_diag *const d = &look->chan->d;
@@ -475,6 +495,9 @@ static const struct rule chan_rules[] = {
 	  "have the process go on, kill -CONT; or end it, kill -KILL, and start another" },
 	{ "device-paused", device_paused,
 	  "look at what is behind the device: a network port, for instance, that takes no frames" },
+	{ "device-busy", device_busy,
+	  "look at what is behind the device: a disk image on a file system or a server that does "
+	  "not answer, for instance" },
 	{ "provider-hung", provider_hung,
 	  "the device is blocked in a callback, or its thread or process does not run: look at its "
 	  "stack" },

@@ -13,6 +13,7 @@
 #include "snap.h"
 
 #define BAR 8
+#define BUSY_NS 1000000000u /* a device that has answered nothing for so long is shown as busy */
 #define ROWS_DEFAULT 24u
 
 /* A channel's rates in a second; in is from the child. */
@@ -129,6 +130,8 @@ static const char *word_of(const struct vmbus_chan_diag *d)
 		return "no room";
 	if (d->waits & VMBUS_WAIT_PAUSED)
 		return "paused";
+	if (d->under_way && d->now > d->under_way_since + BUSY_NS)
+		return "busy";
 	return vmbus_srv_state_name(d->state);
 }
 

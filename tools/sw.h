@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <poll.h>
 
@@ -53,6 +54,16 @@ int sw_join(int argc, char **argv);
 int sw_ask(int argc, char **argv); /* stat and link */
 /* What a switch calls its NIC of a MAC; false: it does not say, and name may have been written. */
 bool sw_ask_name(const char *socket, const uint8_t mac[6], char name[VMBUS_SWITCH_NAME_BYTES]);
+
+/* ---- sw_json.c: the answer to stat as JSON ---- */
+struct sw_json {
+	FILE *to;
+	uint32_t list, lines; /* which one is open, lines in it */
+};
+void sw_json_begin(struct sw_json *json, FILE *to);
+/* A line of the answer, which is changed; false: it is none.  With the one that begins with "ok" all is
+   said. */
+bool sw_json_line(struct sw_json *json, char *line);
 
 /* ---- sw_plugs.c: ports of the command line, on a switch ---- */
 #define SW_PLUGS_MAX 16u

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -14,19 +15,42 @@
 #define WAIT_SECONDS 10
 #define NAME_SECONDS 1
 
-static int copy_answer(FILE *from)
+/* What is printed is kept until all of it is there: half an object is of no use. */
+static int copy_answer(FILE *from, bool as_json)
 {
-	char line[1100];
-	bool ok = false;
+	char line[1100], *text = NULL;
+	struct sw_json json;
+	size_t bytes = 0;
+	FILE *const to = as_json ? open_memstream(&text, &bytes) : stdout;
+	bool ok = false, sense = true;
+	int status = 0;
 
-	while (fgets(line, sizeof(line), from)) {
+	if (!to)
+		return sw_failed("no memory");
+	if (as_json)
+		sw_json_begin(&json, to);
+	while (!status && fgets(line, sizeof(line), from)) {
 		ok = strncmp(line, "ok", 2) == 0;
 		if (strncmp(line, "error ", 6) == 0) {
 			line[strcspn(line, "\n")] = '\0';
-			return sw_failed("%s", line + 6);
+			status = sw_failed("%s", line + 6);
+		} else if (as_json) {
+			sense = sw_json_line(&json, line) && sense;
+		} else {
+			(void)fputs(line, to);
 		}
-		(void)fputs(line, stdout);
 	}
+	if (as_json) {
+		(void)fclose(to);
+		if (ok && sense && !status)
+			(void)fputs(text, stdout);
+		free(text);
+	}
+	if (status)
+		return status;
+	if (!sense)
+		return sw_failed(
+			"an answer that makes no sense: is it a switch of another version?");
 	return ok ? SW_OK : sw_failed("no answer within %d seconds", WAIT_SECONDS);
 }
 
@@ -51,7 +75,7 @@ static FILE *begin(const char *path, const char *line, int seconds)
 	return from;
 }
 
-static int ask(const char *socket_path, const char *line)
+static int ask(const char *socket_path, const char *line, bool as_json)
 {
 	char path[108] = "";
 	FILE *from;
@@ -63,7 +87,7 @@ static int ask(const char *socket_path, const char *line)
 	if (!from)
 		return sw_failed("%s: no vmbus-switch serves there: %s: %s", socket_path, path,
 				 strerror(errno));
-	status = copy_answer(from);
+	status = copy_answer(from, as_json);
 	(void)fclose(from);
 	return status;
 }
@@ -90,14 +114,16 @@ int sw_ask(int argc, char **argv)
 	char line[120];
 
 	if (strcmp(argv[0], "stat") == 0) {
-		if (argc != 2)
-			return sw_usage("of which switch: vmbus-switch stat SOCKET");
-		return ask(argv[1], "stat\n");
+		const bool as_json = argc == 3 && strcmp(argv[2], "--json") == 0;
+
+		if (argc != 2 && !as_json)
+			return sw_usage("of which switch: vmbus-switch stat SOCKET [--json]");
+		return ask(argv[1], "stat\n", as_json);
 	}
 	if (argc != 4)
 		return sw_usage("link takes a switch's SOCKET, a NIC of it, and up or down");
 	if (strcmp(argv[3], "up") != 0 && strcmp(argv[3], "down") != 0)
 		return sw_usage("link: %s: up or down", argv[3]);
 	(void)snprintf(line, sizeof(line), "link %.100s %s\n", argv[2], argv[3]);
-	return ask(argv[1], line);
+	return ask(argv[1], line, false);
 }

@@ -26,7 +26,7 @@ static const char usage[] =
 	"       vmbus-switch join SOCKET [--tap NAME] [--packet INTERFACE] [--user]\n"
 	"                    [--port PORT[,WORD...]] [--name NAME] [--queue-bytes N]\n"
 	"                    [--no-sandbox] [--quiet]\n"
-	"       vmbus-switch stat SOCKET\n"
+	"       vmbus-switch stat SOCKET [--json]\n"
 	"       vmbus-switch link SOCKET NIC up|down\n"
 	"       vmbus-switch --help | --version\n"
 	"A PORT is tap=NAME, user, switch=SOCKET, packet=INTERFACE or null: vmbus-switch(1)\n";

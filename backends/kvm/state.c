@@ -184,7 +184,7 @@ int vmbus_kvm_save(struct vmbus_kvm *kvm, void *buf, size_t room)
 	if (buf && room >= bytes)
 		err = save(kvm, buf, count);
 	else if (buf || room)
-		err = VMBUS_E_FULL;
+		err = VMBUS_E_RANGE;
 	(void)pthread_mutex_unlock(&kvm->lock);
 	return err ? err : (int)bytes;
 }

@@ -32,7 +32,7 @@ int vmbus_kvm_cpuid(const struct vmbus_kvm *kvm, struct kvm_cpuid_entry2 *entrie
 		kept += entries[from].function < LEAVES_FIRST ||
 			entries[from].function > LEAVES_LAST;
 	if (count > room || room - kept < OURS + STACK_LEAVES)
-		return VMBUS_E_FULL;
+		return VMBUS_E_RANGE;
 	for (from = 0; from < count; from++) {
 		if (entries[from].function >= LEAVES_FIRST && entries[from].function <= LEAVES_LAST)
 			continue;

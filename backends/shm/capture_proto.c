@@ -7,9 +7,7 @@
 
 #include <string.h>
 
-#include "shm/cursor.h"
-
-#define HEADER_BYTES 16u
+#include "shm/header.h"
 
 static const uint32_t type_bytes[VMBUS_CP_END - VMBUS_CP_FIRST] = {
 	[VMBUS_CP_CAPTURE - VMBUS_CP_FIRST] = 96,
@@ -23,28 +21,12 @@ static uint32_t bytes_of(uint32_t type)
 							     : 0;
 }
 
-static int read_header(const uint8_t *bytes, size_t len, uint32_t *type)
-{
-	struct vmbus__cursor c = { .in = bytes };
-	uint32_t version, told;
-
-	if (len < HEADER_BYTES || get32(&c) != VMBUS_SHM_MAGIC)
-		return VMBUS_E_PEER;
-	version = (uint32_t)get(&c, 2);
-	*type = (uint32_t)get(&c, 2);
-	told = get32(&c);
-	if (version != VMBUS_SHM_VERSION)
-		return VMBUS_E_NOTSUP;
-	if (!bytes_of(*type))
-		return VMBUS_E_INVAL;
-	return told != len || len != bytes_of(*type) ? VMBUS_E_RANGE : 0;
-}
-
 uint32_t vmbus__cp_type_of(const uint8_t *bytes, size_t len)
 {
+	struct vmbus__cursor c = { .in = bytes };
 	uint32_t type;
 
-	return read_header(bytes, len, &type) ? 0 : type;
+	return get_header(&c, len, bytes_of, &type) ? 0 : type;
 }
 
 uint32_t vmbus__cp_encode(const struct vmbus__cp_msg *msg, uint8_t out[VMBUS_SHM_MSG_MAX])
@@ -53,11 +35,7 @@ uint32_t vmbus__cp_encode(const struct vmbus__cp_msg *msg, uint8_t out[VMBUS_SHM
 	struct vmbus__cursor c = { .out = out };
 
 	memset(out, 0, bytes);
-	put32(&c, VMBUS_SHM_MAGIC);
-	put(&c, VMBUS_SHM_VERSION, 2);
-	put(&c, msg->type, 2);
-	put32(&c, bytes);
-	put32(&c, 0);
+	put_header(&c, msg->type, bytes);
 	switch (msg->type) {
 	case VMBUS_CP_CAPTURE:
 		put_text(&c, msg->u.capture.name, sizeof(msg->u.capture.name));
@@ -80,11 +58,11 @@ uint32_t vmbus__cp_encode(const struct vmbus__cp_msg *msg, uint8_t out[VMBUS_SHM
 
 int vmbus__cp_decode(const uint8_t *bytes, size_t len, struct vmbus__cp_msg *msg)
 {
-	struct vmbus__cursor c = { .in = bytes + HEADER_BYTES };
+	struct vmbus__cursor c = { .in = bytes };
 	int err;
 
 	memset(msg, 0, sizeof(*msg));
-	err = read_header(bytes, len, &msg->type);
+	err = get_header(&c, len, bytes_of, &msg->type);
 	if (err)
 		return err;
 	switch (msg->type) {

@@ -10,13 +10,11 @@
 
 #include <string.h>
 
-#include "shm/cursor.h"
-
-#define HEADER_BYTES 16u
+#include "shm/header.h"
 
 static const uint32_t type_bytes[VMBUS_DG_END - VMBUS_DG_FIRST] = {
 	[VMBUS_DG_DIAG - VMBUS_DG_FIRST] = 32,	 [VMBUS_DG_RECORDS - VMBUS_DG_FIRST] = 32,
-	[VMBUS_DG_BUS - VMBUS_DG_FIRST] = 472,	 [VMBUS_DG_CHAN - VMBUS_DG_FIRST] = 640,
+	[VMBUS_DG_BUS - VMBUS_DG_FIRST] = 472,	 [VMBUS_DG_CHAN - VMBUS_DG_FIRST] = 648,
 	[VMBUS_DG_PART - VMBUS_DG_FIRST] = 1000,
 };
 
@@ -209,6 +207,8 @@ static void walk_chan(struct vmbus__cursor *c, struct vmbus__dg_msg *msg)
 	wtext(c, msg->vsp, sizeof(msg->vsp));
 	wtext(c, msg->refused, sizeof(msg->refused));
 	w32(c, &d->owner);
+	w32(c, &d->under_way);
+	w64(c, &d->under_way_since);
 }
 
 static void walk_part(struct vmbus__cursor *c, struct vmbus__dg_part *p)
@@ -260,48 +260,26 @@ uint32_t vmbus__dg_encode(const struct vmbus__dg_msg *msg, uint8_t out[VMBUS_SHM
 	copy_text(copy.vsp, msg->chan.info.vsp, sizeof(copy.vsp));
 	copy_text(copy.refused, msg->chan.refused, sizeof(copy.refused));
 	memset(out, 0, VMBUS_SHM_MSG_MAX);
-	put32(&c, VMBUS_SHM_MAGIC);
-	put(&c, VMBUS_SHM_VERSION, 2);
-	put(&c, msg->type, 2);
-	put32(&c, bytes);
-	put32(&c, 0);
+	put_header(&c, msg->type, bytes);
 	walk(&c, &copy);
 	return bytes;
 }
 
-/* Magic, version, type and length of a header; returns the type. */
-static int read_header(const uint8_t *bytes, size_t len, uint32_t *type)
-{
-	struct vmbus__cursor c = { .in = bytes };
-	uint32_t version, told;
-
-	*type = 0;
-	if (len < HEADER_BYTES || get32(&c) != VMBUS_SHM_MAGIC)
-		return VMBUS_E_PEER;
-	version = (uint32_t)get(&c, 2);
-	*type = (uint32_t)get(&c, 2);
-	told = get32(&c);
-	if (version != VMBUS_SHM_VERSION)
-		return VMBUS_E_NOTSUP;
-	if (!vmbus__dg_msg_bytes(*type))
-		return VMBUS_E_INVAL;
-	return told == len && len == vmbus__dg_msg_bytes(*type) ? 0 : VMBUS_E_RANGE;
-}
-
 uint32_t vmbus__dg_type_of(const uint8_t *bytes, size_t len)
 {
+	struct vmbus__cursor c = { .in = bytes };
 	uint32_t type;
 
-	return read_header(bytes, len, &type) ? 0 : type;
+	return get_header(&c, len, vmbus__dg_msg_bytes, &type) ? 0 : type;
 }
 
 int vmbus__dg_decode(const uint8_t *bytes, size_t len, struct vmbus__dg_msg *msg)
 {
-	struct vmbus__cursor c = { .in = bytes + HEADER_BYTES };
+	struct vmbus__cursor c = { .in = bytes };
 	int err;
 
 	memset(msg, 0, sizeof(*msg));
-	err = read_header(bytes, len, &msg->type);
+	err = get_header(&c, len, vmbus__dg_msg_bytes, &msg->type);
 	if (err)
 		return err;
 	walk(&c, msg);

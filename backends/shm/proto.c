@@ -14,10 +14,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "shm/cursor.h"
+#include "shm/header.h"
 #include "shm/sys.h"
-
-#define HEADER_BYTES 16u
 
 static const uint32_t type_bytes[VMBUS_SHM_TYPES] = {
 	[VMBUS_SHM_HELLO] = 112,   [VMBUS_SHM_WELCOME] = 64,  [VMBUS_SHM_REFUSED] = 144,
@@ -129,11 +127,7 @@ uint32_t vmbus__shm_encode(const struct vmbus__shm_msg *msg, uint8_t out[VMBUS_S
 	struct vmbus__cursor c = { .out = out };
 
 	memset(out, 0, VMBUS_SHM_MSG_MAX);
-	put32(&c, VMBUS_SHM_MAGIC);
-	put(&c, VMBUS_SHM_VERSION, 2);
-	put(&c, msg->type, 2);
-	put32(&c, bytes);
-	put32(&c, 0);
+	put_header(&c, msg->type, bytes);
 	switch (msg->type) {
 	case VMBUS_SHM_HELLO:
 		put_hello(&c, &msg->u.hello);
@@ -204,21 +198,12 @@ static void decode_body(struct vmbus__cursor *c, struct vmbus__shm_msg *msg)
 int vmbus__shm_decode(const uint8_t *bytes, size_t len, struct vmbus__shm_msg *msg)
 {
 	struct vmbus__cursor c = { .in = bytes };
-	uint32_t version, told;
+	int err;
 
 	memset(msg, 0, sizeof(*msg));
-	if (len < HEADER_BYTES || get32(&c) != VMBUS_SHM_MAGIC)
-		return VMBUS_E_PEER;
-	version = (uint32_t)get(&c, 2);
-	msg->type = (uint32_t)get(&c, 2);
-	told = get32(&c);
-	(void)get32(&c);
-	if (version != VMBUS_SHM_VERSION)
-		return VMBUS_E_NOTSUP;
-	if (!vmbus__shm_msg_bytes(msg->type))
-		return VMBUS_E_INVAL;
-	if (told != len || len != vmbus__shm_msg_bytes(msg->type))
-		return VMBUS_E_RANGE;
+	err = get_header(&c, len, vmbus__shm_msg_bytes, &msg->type);
+	if (err)
+		return err;
 	decode_body(&c, msg);
 	return c.bad ? VMBUS_E_INVAL : 0;
 }

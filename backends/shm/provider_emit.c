@@ -231,6 +231,8 @@ static int emit_lists(struct vmbus__pvh_session *session, struct vmbus__pvh_chan
 			continue;
 		err = send_list(session, c, list);
 		list->told = !err;
+		if (list->told && list->early)
+			vmbus__pvh_wait_begin(session, &list->wait);
 	}
 	return err;
 }

@@ -172,14 +172,26 @@ static struct vmbus__pvc_list *list_in(struct vmbus__pvc_part *part, uint32_t re
 	return NULL;
 }
 
+/* The child may name it in packets, as soon as the parent hears of it. */
+static void tell_known(struct vmbus__pvc_part *part, const struct vmbus__pvc_chan *c,
+		       const struct vmbus__pvc_list *list)
+{
+	const struct vmbus__pv_msg msg = {
+		.type = VMBUS_PV_GPADL_KNOWN, .bus = part->id, .sub = c->sub, .gpadl = list->id
+	};
+
+	vmbus__pvc_send(part->provider, &msg);
+}
+
 static void on_created(struct vmbus__pvc_part *part, const struct vmbus_ctl *ctl)
 {
 	struct vmbus__pvc_list *const list =
 		list_in(part, ctl->u.created.relid, ctl->u.created.gpadl, VMBUS_PVC_POSTED);
 
-	if (list)
-		list->state =
-			ctl->u.created.status == VMBUS_STATUS_OK ? VMBUS_PVC_READY : VMBUS_PVC_DEAD;
+	if (!list)
+		return;
+	list->state = ctl->u.created.status == VMBUS_STATUS_OK ? VMBUS_PVC_READY : VMBUS_PVC_DEAD;
+	tell_known(part, by_relid(part, ctl->u.created.relid), list);
 }
 
 static void on_torndown(struct vmbus__pvc_part *part, uint32_t id)

@@ -40,11 +40,12 @@ struct vmbus__pvh_wait {
 /* A page list that the child described. */
 struct vmbus__pvh_list {
 	struct vmbus__pvh_list *next;
-	struct vmbus__pvh_wait wait; /* for GPADL_DONE */
+	struct vmbus__pvh_wait wait; /* for GPADL_KNOWN or GPADL_DONE */
 	uint32_t id;
 	uint32_t count;
 	uint32_t ranges;
-	bool told;	/* the provider has it */
+	bool told;	/* the provider was told of it */
+	bool early;	/* the child's answer waits until the provider knows it */
 	bool going;	/* the child tears it down */
 	bool told_gone; /* and the provider was told */
 	uint64_t qwords[];
@@ -268,6 +269,8 @@ void vmbus__pvh_seat_orphan(struct vmbus__pvh_seat *seat, bool keep);
 struct vmbus__pvh_chan *vmbus__pvh_chan_find(struct vmbus__pvh_seat *seat, uint32_t sub);
 void vmbus__pvh_chan_due(struct vmbus__pvh_chan *c);
 void vmbus__pvh_list_free(struct vmbus__pvh_chan *c, struct vmbus__pvh_list *list);
+/* The provider knows the list, or will not need it: the child gets its answer. */
+void vmbus__pvh_list_known(struct vmbus__pvh_chan *c, struct vmbus__pvh_list *list);
 /* Close is done: the bus hears of it, the journal goes. */
 void vmbus__pvh_chan_closed(struct vmbus__pvh_chan *c);
 void vmbus__pvh_chan_opened(struct vmbus__pvh_chan *c, int err);

@@ -11,9 +11,8 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "shm/cursor.h"
+#include "shm/header.h"
 
-#define HEADER_BYTES 16u
 #define FIELDS_MAX 12u
 
 enum kind {
@@ -73,6 +72,7 @@ static const struct field fields[VMBUS_PV_END][FIELDS_MAX + 1] = {
 	[VMBUS_PV_YIELD] = { SKIP, SKIP },
 	[VMBUS_PV_YIELDED] = { SKIP, SKIP },
 	[VMBUS_PV_MEMORY] = { AT(U32, open), SKIP, AT(U64, bytes), AT(TEXT, name) },
+	[VMBUS_PV_GPADL_KNOWN] = { AT(U32, bus), AT(U32, sub), AT(U32, gpadl), SKIP },
 	[VMBUS_PV_MEMORY_IS] = { AT(U32, open), AT(U32, code), AT(U64, bytes) },
 };
 
@@ -142,11 +142,7 @@ uint32_t vmbus__pv_encode(const struct vmbus__pv_msg *msg, uint8_t out[VMBUS_SHM
 
 	if (!bytes)
 		return 0;
-	put32(&c, VMBUS_SHM_MAGIC);
-	put(&c, VMBUS_SHM_VERSION, 2);
-	put(&c, msg->type, 2);
-	put32(&c, bytes);
-	put32(&c, 0);
+	put_header(&c, msg->type, bytes);
 	for (f = fields[msg->type]; f->kind != END; f++)
 		put_field(&c, f, (const uint8_t *)msg + f->at);
 	return bytes;
@@ -184,21 +180,12 @@ int vmbus__pv_decode(const uint8_t *bytes, size_t len, struct vmbus__pv_msg *msg
 {
 	struct vmbus__cursor c = { .in = bytes };
 	const struct field *f;
-	uint32_t version, told;
+	int err;
 
 	memset(msg, 0, sizeof(*msg));
-	if (len < HEADER_BYTES || get32(&c) != VMBUS_SHM_MAGIC)
-		return VMBUS_E_PEER;
-	version = (uint32_t)get(&c, 2);
-	msg->type = (uint32_t)get(&c, 2);
-	told = get32(&c);
-	(void)get32(&c);
-	if (version != VMBUS_SHM_VERSION)
-		return VMBUS_E_NOTSUP;
-	if (!vmbus__pv_msg_bytes(msg->type))
-		return VMBUS_E_INVAL;
-	if (told != len || len != vmbus__pv_msg_bytes(msg->type))
-		return VMBUS_E_RANGE;
+	err = get_header(&c, len, vmbus__pv_msg_bytes, &msg->type);
+	if (err)
+		return err;
 	for (f = fields[msg->type]; f->kind != END; f++)
 		get_field(&c, f, (uint8_t *)msg + f->at);
 	return c.bad ? VMBUS_E_INVAL : 0;

@@ -32,10 +32,11 @@ enum vmbus__pv_type {
 	VMBUS_PV_YIELD = 33,	  /* parent: stop, another one takes over */
 	VMBUS_PV_YIELDED = 34,	  /* provider: I touch nothing any more */
 	VMBUS_PV_MEMORY = 35,	  /* provider: memory of this name, please, or no more */
-	VMBUS_PV_MEMORY_IS = 36	  /* parent: here it is, or why not */
+	VMBUS_PV_MEMORY_IS = 36,  /* parent: here it is, or why not */
+	VMBUS_PV_GPADL_KNOWN = 37 /* provider: the bus of mine has the page list, or refused it */
 };
 #define VMBUS_PV_FIRST 16u
-#define VMBUS_PV_END 37u
+#define VMBUS_PV_END 38u
 #define VMBUS_PV_MEMORY_MAX ((uint64_t)1 << 46) /* bytes of a memory */
 
 /* Flags of PROVIDE. */

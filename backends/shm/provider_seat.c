@@ -66,6 +66,23 @@ void vmbus__pvh_list_free(struct vmbus__pvh_chan *c, struct vmbus__pvh_list *lis
 	free(list);
 }
 
+void vmbus__pvh_list_known(struct vmbus__pvh_chan *c, struct vmbus__pvh_list *list)
+{
+	vmbus__pvh_wait_end(&list->wait);
+	list->early = false;
+	vmbus_chan_gpadl_done(c->chan, list->id);
+}
+
+/* The opening ends: no packet of it names a list that the child waits for. */
+static void lists_known(struct vmbus__pvh_chan *c)
+{
+	struct vmbus__pvh_list *list;
+
+	for (list = c->lists; list; list = list->next)
+		if (list->early)
+			vmbus__pvh_list_known(c, list);
+}
+
 static void drop_journal(struct vmbus__pvh_chan *c)
 {
 	if (c->journal < 0)
@@ -77,6 +94,7 @@ static void drop_journal(struct vmbus__pvh_chan *c)
 static void forget_opening(struct vmbus__pvh_chan *c)
 {
 	vmbus__pvh_wait_end(&c->wait);
+	lists_known(c);
 	drop_journal(c);
 	c->state = VMBUS_PVH_IDLE;
 	c->told_open = c->told_close = c->served = c->was_open = false;
@@ -150,20 +168,20 @@ struct vmbus__pvh_chan *vmbus__pvh_chan_find(struct vmbus__pvh_seat *seat, uint3
 
 /* ---- callbacks of the channels ---- */
 
-static void keep_list(struct vmbus__pvh_chan *c, uint32_t gpadl, const uint64_t *qwords,
-		      uint32_t count, uint32_t ranges)
+static struct vmbus__pvh_list *keep_list(struct vmbus__pvh_chan *c, uint32_t gpadl,
+					 const uint64_t *qwords, uint32_t count, uint32_t ranges)
 {
 	struct vmbus__pvh_list *const list = calloc(1, sizeof(*list) + count * sizeof(*qwords));
 
-	/* Without memory the provider does not know it, and refuses what names it. */
 	if (!list)
-		return;
+		return NULL;
 	list->id = gpadl;
 	list->count = count;
 	list->ranges = ranges;
 	memcpy(list->qwords, qwords, count * sizeof(*qwords));
 	list->next = c->lists;
 	c->lists = list;
+	return list;
 }
 
 static struct vmbus__pvh_list *find_list(const struct vmbus__pvh_chan *c, uint32_t gpadl)
@@ -176,15 +194,26 @@ static struct vmbus__pvh_list *find_list(const struct vmbus__pvh_chan *c, uint32
 	return NULL;
 }
 
-static void on_gpadl(struct vmbus_chan *chan, uint32_t gpadl, const uint64_t *qwords,
-		     uint32_t count, uint32_t ranges)
+/*
+ * Packets in the rings may name it before the provider has read of it, so the child has its answer when
+ * the provider knows it.  What is described before the open needs no such care: it is told before OPEN.
+ */
+static int on_gpadl(struct vmbus_chan *chan, uint32_t gpadl, const uint64_t *qwords, uint32_t count,
+		    uint32_t ranges)
 {
 	struct vmbus__pvh_chan *const c = record_of(chan);
+	struct vmbus__pvh_list *list;
 
-	if (!c || !c->seat->bus)
-		return;
-	keep_list(c, gpadl, qwords, count, ranges);
+	if (!c)
+		return VMBUS_E_NOMEM;
+	if (!c->seat->bus)
+		return 0;
+	list = keep_list(c, gpadl, qwords, count, ranges);
+	if (!list)
+		return VMBUS_E_NOMEM;
+	list->early = c->state == VMBUS_PVH_OPENING || c->state == VMBUS_PVH_OPEN;
 	vmbus__pvh_chan_due(c);
+	return list->early ? VMBUS_E_AGAIN : 0;
 }
 
 static int on_gpadl_gone(struct vmbus_chan *chan, uint32_t gpadl)
@@ -207,6 +236,7 @@ static int on_gpadl_gone(struct vmbus_chan *chan, uint32_t gpadl)
 /* The rings' page list, if the bus did not tell it before. */
 static int know_rings(struct vmbus__pvh_chan *c, const struct vmbus_chan_rings *rings)
 {
+	const struct vmbus__pvh_list *kept;
 	uint64_t *qwords;
 
 	if (find_list(c, rings->gpadl))
@@ -216,9 +246,9 @@ static int know_rings(struct vmbus__pvh_chan *c, const struct vmbus_chan_rings *
 		return VMBUS_E_NOMEM;
 	qwords[0] = (uint64_t)rings->pages * VMBUS_PAGE_BYTES;
 	memcpy(qwords + 1, rings->frames, rings->pages * sizeof(*qwords));
-	keep_list(c, rings->gpadl, qwords, rings->pages + 1u, 1);
+	kept = keep_list(c, rings->gpadl, qwords, rings->pages + 1u, 1);
 	free(qwords);
-	return find_list(c, rings->gpadl) ? 0 : VMBUS_E_NOMEM;
+	return kept ? 0 : VMBUS_E_NOMEM;
 }
 
 static int make_journal(struct vmbus__pvh_chan *c)
@@ -294,6 +324,7 @@ static int on_close(struct vmbus_chan *chan)
 		return 0;
 	}
 	vmbus__pvh_wait_end(&c->wait);
+	lists_known(c);
 	c->state = VMBUS_PVH_CLOSING;
 	vmbus__pvh_chan_due(c);
 	return VMBUS_E_AGAIN;

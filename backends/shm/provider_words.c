@@ -134,6 +134,18 @@ static const char *take_done(struct vmbus__pvh_seat *seat, const struct vmbus__p
 	return NULL; /* it went otherwise meanwhile */
 }
 
+static const char *take_known(struct vmbus__pvh_seat *seat, const struct vmbus__pv_msg *msg)
+{
+	struct vmbus__pvh_chan *c;
+	struct vmbus__pvh_list *list;
+
+	for (c = seat->chans; c; c = c->next)
+		for (list = c->lists; list && c->sub == msg->sub; list = list->next)
+			if (list->id == msg->gpadl && list->told && list->early)
+				vmbus__pvh_list_known(c, list);
+	return NULL; /* nothing waited for it, or it went otherwise meanwhile */
+}
+
 static const char *take_subs(struct vmbus__pvh_seat *seat, const struct vmbus__pv_msg *msg)
 {
 	struct vmbus__pvh_chan *const c = vmbus__pvh_chan_find(seat, 0);
@@ -166,6 +178,8 @@ static const char *take_of_bus(struct vmbus__pvh_session *session, struct vmbus_
 		return NULL;
 	case VMBUS_PV_GPADL_DONE:
 		return take_done(seat, msg);
+	case VMBUS_PV_GPADL_KNOWN:
+		return take_known(seat, msg);
 	case VMBUS_PV_SUBS:
 		return take_subs(seat, msg);
 	default:
@@ -184,6 +198,7 @@ static const char *take(struct vmbus__pvh_session *session, const struct vmbus__
 	switch (msg->type) {
 	case VMBUS_PV_BUS_READY:
 	case VMBUS_PV_GPADL_DONE:
+	case VMBUS_PV_GPADL_KNOWN:
 	case VMBUS_PV_OPENED:
 	case VMBUS_PV_CLOSED:
 	case VMBUS_PV_SIGNAL:

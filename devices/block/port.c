@@ -11,6 +11,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "lazy/lazy.h"
+
 /* How long a channel that is closed waits for stores before it asks them to end what is under way: a write
    that is given up may land late.  Less than a provider has for its answer; then again and again. */
 #define PATIENCE_S 2
@@ -27,7 +29,7 @@ static uint32_t tasks_of(const struct vmbus_block *block)
 static int make_tasks(struct vmbus__port *port)
 {
 	port->fresh = tasks_of(port->block);
-	port->tasks = calloc(port->fresh, sizeof(*port->tasks)); /* pages come as they are used */
+	port->tasks = vmbus__lazy_get(port->fresh * sizeof(*port->tasks));
 	return port->tasks ? 0 : VMBUS_E_NOMEM;
 }
 
@@ -43,7 +45,8 @@ static int make_wides(struct vmbus__port *port)
 	uint32_t i;
 
 	port->wides = calloc(count, sizeof(*port->wides));
-	port->wide_memory = calloc(count, room * PIECE_BYTES);
+	port->wide_bytes = count * room * PIECE_BYTES;
+	port->wide_memory = vmbus__lazy_get(port->wide_bytes);
 	if (!port->wides || !port->wide_memory)
 		return VMBUS_E_NOMEM;
 	at = port->wide_memory;
@@ -108,9 +111,9 @@ void vmbus__port_free(struct vmbus__port *port)
 		(void)close(port->epoll_fd);
 	if (port->timer_fd >= 0)
 		(void)close(port->timer_fd);
-	free(port->wide_memory);
+	vmbus__lazy_put(port->wide_memory, port->wide_bytes);
 	free(port->wides);
-	free(port->tasks);
+	vmbus__lazy_put(port->tasks, tasks_of(port->block) * sizeof(*port->tasks));
 	free(port);
 }
 

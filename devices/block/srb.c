@@ -11,6 +11,8 @@
 
 #include <string.h>
 
+#include "base/probe.h"
+
 static struct vmbus__task *task_of(struct vmbus__scsi_task *scsi)
 {
 	return (struct vmbus__task *)(void *)((uint8_t *)scsi - offsetof(struct vmbus__task, scsi));
@@ -94,6 +96,8 @@ static void answer(struct vmbus__task *task)
 							 [21] = VMBUS__SRB_SENSE_BYTES };
 	const struct vmbus__scsi_task *const scsi = &task->scsi;
 
+	VMBUS_PROBE5(block_end, task->port->chan, task->id, scsi->srb_status, scsi->scsi_status,
+		     scsi->moved);
 	if (VMBUS_LIKELY(scsi->srb_status == VMBUS__SRB_SUCCESS && !scsi->scsi_status)) {
 		memcpy(task->reply, good, sizeof(good));
 		vmbus__stor_put(task->reply + 24, 4, scsi->moved);
@@ -285,6 +289,8 @@ void vmbus__srb_execute(struct vmbus__port *port, const struct vmbus_packet *pkt
 
 	vmbus__stor_srb_get(&srb, pkt->payload, pkt->len);
 	memcpy(scsi->cdb, srb.data, sizeof(scsi->cdb));
+	VMBUS_PROBE6(block_start, port->chan, task->id, scsi->cdb[0], srb.target, srb.lun,
+		     srb.bytes);
 	scsi->target = srb.target;
 	scsi->lun = srb.lun;
 	scsi->data = NULL;

@@ -42,6 +42,7 @@ static void end_callback(struct vmbus__port *port)
 		vmbus_chan_charge(port->chan,
 				  (uint32_t)((port->work - VMBUS__WORK_FREE) / VMBUS_UNIT_BYTES));
 	port->work = 0;
+	vmbus_chan_under_way(port->chan, port->under_way);
 }
 
 /* A message that is no request. */

@@ -168,6 +168,7 @@ struct vmbus__port {
 	uint32_t fresh; /* tasks that were never used */
 	struct vmbus__wide *wide, *wides;
 	void *wide_memory;
+	size_t wide_bytes;
 	struct vmbus__queue replies; /* wait for room */
 	struct vmbus__queue held;    /* wait for the primary channel to be ready */
 	struct vmbus__task *batch[VMBUS__BATCH_MAX];

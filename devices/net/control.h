@@ -15,7 +15,6 @@
 #define VMBUS__NET_ETHERNET 14u	    /* bytes of a header */
 #define VMBUS__NET_MTU 1500u	    /* the least, and what is taken when a guest does not say */
 #define VMBUS__NET_LINK_MS 2000u    /* between two changes of the link that a guest is told of */
-#define VMBUS__NET_HOLD_MS 1000u    /* that a page list may take to become known */
 #define VMBUS__NET_LSO_BYTES 62780u /* of a large frame that a guest may send */
 #define VMBUS__NET_RSS_VERSION VMBUS__NVSP_5 /* from which on there are sub-channels */
 
@@ -57,10 +56,6 @@ struct vmbus__net_control {
 	uint64_t caps;
 	uint32_t receive_gpadl, receive_section, receive_count;
 	uint32_t send_gpadl, send_count;
-	/* One that names a page list of which we do not know yet; type 0: none. */
-	struct vmbus__net_asked held;
-	bool looking; /* for it, again */
-	uint64_t held_until_ms;
 	uint64_t told_ms; /* when the guest was told of the link, or asked */
 	uint64_t told_bits;
 	uint8_t encapsulation[28];	    /* as it was set; type 0: never */

@@ -15,8 +15,6 @@
 #define NOT_USED UINT32_MAX
 #define MESSAGE_BYTES VMBUS__NVSP_BYTES
 #define LEAST_BYTES 4u
-#define LATER 0u /* in the place of a status */
-#define LOOK_MS 1u
 
 bool vmbus__net_is_version(uint32_t version)
 {
@@ -140,37 +138,6 @@ static void ndis_config(struct vmbus__net_chan *ch, const struct vmbus__net_aske
 
 /* ---- buffers ---- */
 
-static bool is_known(struct vmbus__net_chan *ch, uint32_t gpadl)
-{
-	struct vmbus_piece piece;
-	struct vmbus_sgl sgl = { .pieces = &piece, .room = 1 };
-	const int err = vmbus_chan_gpadl(ch->chan, gpadl, VMBUS_READ, &sgl);
-
-	if (!err)
-		vmbus_sgl_release(&sgl);
-	return err != VMBUS_E_RANGE;
-}
-
-/*
- * A provider may have the packet before it hears of the page list, which comes another way: so a list
- * that is not known is looked for again.  Returns whether it is; then the message is held.
- */
-static bool is_early(struct vmbus__net_chan *ch, const struct vmbus__net_asked *asked)
-{
-	struct vmbus__net_control *const control = ch->session->control;
-	const uint64_t now = vmbus__net_now_ms();
-
-	if (control->held.type || is_known(ch, get32(asked->msg + VMBUS__NVSP_AT_GPADL)))
-		return false;
-	if (!control->looking)
-		control->held_until_ms = now + VMBUS__NET_HOLD_MS;
-	if (now >= control->held_until_ms)
-		return false;
-	control->held = *asked;
-	vmbus__net_timer(ch, LOOK_MS);
-	return true;
-}
-
 static uint32_t refuse_buffer(struct vmbus__net_chan *ch, const char *which, int err)
 {
 	vmbus__net_log(ch->net, "%s%sthe guest's %s buffer cannot be used: %s", ch->net->name,
@@ -208,8 +175,6 @@ static uint32_t take_receive(struct vmbus__net_chan *ch, const struct vmbus__net
 	if (control->state != VMBUS__NET_SETUP || control->have_receive || asked->bytes < 10u ||
 	    (!control->have_config && vmbus__net_version(ch) >= VMBUS__NVSP_2))
 		return VMBUS__NVSP_FAIL;
-	if (is_early(ch, asked))
-		return LATER;
 	shape = vmbus__net_shape_begin(ch);
 	shape->receive_id = vmbus__net_get16(asked->msg + VMBUS__NVSP_AT_BUFFER_ID);
 	vmbus__net_shape_end(ch);
@@ -229,8 +194,6 @@ static void receive_buffer(struct vmbus__net_chan *ch, const struct vmbus__net_a
 	const bool ok = status == VMBUS__NVSP_OK;
 	uint8_t msg[MESSAGE_BYTES] = { 0 };
 
-	if (status == LATER)
-		return;
 	put32(msg + VMBUS__NVSP_AT_STATUS, status);
 	if (ok) {
 		put32(msg + VMBUS__NVSP_AT_SECTIONS, 1);
@@ -253,8 +216,6 @@ static uint32_t take_send(struct vmbus__net_chan *ch, const struct vmbus__net_as
 	if (control->state != VMBUS__NET_SETUP || control->have_send || asked->bytes < 10u ||
 	    (!control->have_config && vmbus__net_version(ch) >= VMBUS__NVSP_2))
 		return VMBUS__NVSP_FAIL;
-	if (is_early(ch, asked))
-		return LATER;
 	err = vmbus__net_take_send(ch, gpadl, &control->send_count);
 	if (err)
 		return refuse_buffer(ch, "send", err);
@@ -270,28 +231,12 @@ static void send_buffer(struct vmbus__net_chan *ch, const struct vmbus__net_aske
 	const bool ok = status == VMBUS__NVSP_OK;
 	uint8_t msg[MESSAGE_BYTES] = { 0 };
 
-	if (status == LATER)
-		return;
 	put32(msg + VMBUS__NVSP_AT_STATUS, status);
 	if (ok)
 		put32(msg + VMBUS__NVSP_AT_SEND_SECTION, ch->net->opts.section_bytes);
 	reply(ch, asked, msg, VMBUS__NVSP_SEND_BUFFER_DONE);
 	if (ok && control->have_ndis && control->have_receive)
 		begin_rndis(ch);
-}
-
-static void look_again(struct vmbus__net_chan *ch)
-{
-	struct vmbus__net_control *const control = ch->session->control;
-	const struct vmbus__net_asked asked = control->held;
-
-	control->held.type = 0;
-	control->looking = true;
-	if (asked.type == VMBUS__NVSP_RECEIVE_BUFFER)
-		receive_buffer(ch, &asked);
-	else
-		send_buffer(ch, &asked);
-	control->looking = false;
 }
 
 /* The buffers are the guest's again at once, in any state; nothing but the close follows, [NET-DOWN]. */
@@ -488,8 +433,6 @@ void vmbus__net_control_again(struct vmbus__net_chan *ch)
 {
 	struct vmbus__net_control *const control = ch->session->control;
 
-	if (control->held.type)
-		look_again(ch);
 	offer(ch);
 	vmbus__net_send_waiting(ch);
 	if (control->table_due && control->offer_due == 0 && control->state == VMBUS__NET_READY)

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/probe.h"
+
 /* ---- chains ---- */
 
 void vmbus__rx_chain_add(uint32_t *next, struct vmbus__rx_chain *chain, uint32_t section)
@@ -221,6 +223,7 @@ static int send_ranges(struct vmbus__net_chan *ch, uint8_t *ext, uint32_t ranges
 	lent->chain = *chain;
 	lent->out = true;
 	lent->control = type == VMBUS__NVSP_CHANNEL_CONTROL;
+	VMBUS_PROBE3(net_receive_start, ch->chan, msg.id, ranges);
 	vmbus__rx_show_lent(ch, ch->lent + chain->count);
 	return 0;
 }
@@ -325,6 +328,7 @@ void vmbus__net_rx_returned(struct vmbus__net_chan *ch, const struct vmbus_packe
 		vmbus_chan_bad_completion(ch->chan);
 		return;
 	}
+	VMBUS_PROBE3(net_receive_end, ch->chan, pkt->id, lent->chain.count);
 	chain_join(ch->shape.receive->next, lent->control ? &rx->control : &rx->free, &lent->chain);
 	vmbus__rx_show_lent(ch, ch->lent - lent->chain.count);
 	if (lent->control || rx->control_waits)

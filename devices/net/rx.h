@@ -105,6 +105,8 @@ uint32_t vmbus__rx_frame_max(const struct vmbus__net_shape *shape);
 /* rx_steer.c */
 bool vmbus__rx_steers(const struct vmbus__net_chan *ch);
 uint32_t vmbus__rx_steer(struct vmbus__net_chan *ch, const struct vmbus_frame *frame, uint32_t n);
+void vmbus__rx_tell_hash(struct vmbus__net_chan *ch, const void *head, uint32_t head_bytes,
+			 uint32_t bytes, struct vmbus__ppis *ppis);
 
 /* rx_room.c */
 void vmbus__rx_receive(struct vmbus__net_chan *ch);

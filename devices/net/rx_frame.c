@@ -231,6 +231,8 @@ static uint32_t put_ppis(struct vmbus__net_chan *ch, const struct vmbus_frame *f
 	ppis.csum = vmbus__rx_csum_word(frame->flags, frame->csum_offset);
 	if (ppis.csum && ch->shape.rx & VMBUS_FRAME_CSUM)
 		ppis.has |= VMBUS__PPI_HAS_CSUM;
+	vmbus__rx_tell_hash(ch, frame->piece[0].base, (uint32_t)frame->piece[0].len, frame->bytes,
+			    &ppis);
 	return ppis.has ? vmbus__ppi_put(ppi, &ppis) : 0;
 }
 
@@ -410,6 +412,8 @@ uint32_t vmbus__rx_frames(struct vmbus__net_chan *ch, const struct vmbus_frame *
 	const uint32_t most = vmbus__rx_frame_max(&ch->shape);
 	const uint64_t mine = mac_word(ch->shape.mac);
 	const bool directed = ch->shape.filter & DIRECTED;
+	/* With receive-side scaling there is the hash to be told. */
+	const uint32_t plain = ch->shape.rss ? 0 : most;
 	uint32_t i;
 
 	for (i = 0; i < n; i++) {
@@ -420,7 +424,7 @@ uint32_t vmbus__rx_frames(struct vmbus__net_chan *ch, const struct vmbus_frame *
 			vmbus__net_count(ch, VMBUS__NET_FILTERED, 1);
 			continue;
 		}
-		if (VMBUS_LIKELY(!(frame[i].flags & ~VMBUS_FRAME_HASH) && frame[i].bytes <= most))
+		if (VMBUS_LIKELY(!(frame[i].flags & ~VMBUS_FRAME_HASH) && frame[i].bytes <= plain))
 			done = put_plain(ch, &frame[i]);
 		else
 			done = put_other(ch, &frame[i]);

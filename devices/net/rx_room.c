@@ -113,9 +113,24 @@ static bool is_wanted(struct vmbus__net_chan *ch, const struct vmbus_port_room *
 	return false;
 }
 
+/* The frame's begin is in the guest's memory, and read once. */
+static void tell_hash(struct vmbus__net_chan *ch, const struct vmbus_port_room *room,
+		      struct vmbus__ppis *ppis)
+{
+	const uint64_t first = room->span[0].len;
+	uint32_t most = room->bytes < VMBUS_FRAME_HEAD ? room->bytes : VMBUS_FRAME_HEAD;
+	uint8_t head[VMBUS_FRAME_HEAD];
+
+	most = first < most ? (uint32_t)first : most;
+	vmbus__peer_read(head, room->span[0].base, most);
+	vmbus__rx_tell_hash(ch, head, most, room->bytes, ppis);
+}
+
 static void told(struct vmbus__net_chan *ch, const struct vmbus_port_room *room,
 		 struct vmbus__ppis *ppis)
 {
+	if (ch->shape.rss)
+		tell_hash(ch, room, ppis);
 	ppis->csum = vmbus__rx_csum_word(room->flags, room->csum_offset);
 	if (ppis->csum && ch->shape.rx & VMBUS_FRAME_CSUM)
 		ppis->has |= VMBUS__PPI_HAS_CSUM;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Receive-side scaling: which channel a frame goes to, when the port has one queue for all of them.
- * Frames of other channels go to their inboxes; a port with a queue for each channel has chosen by
- * itself.
+ * Receive-side scaling: the hash of a frame by the guest's key, and which channel it goes to, when the
+ * port has one queue for all of them.  Frames of other channels go to their inboxes; a port with a
+ * queue for each channel has chosen by itself.
  *
  * [NET-RSS]
  */
@@ -16,20 +16,6 @@ bool vmbus__rx_steers(const struct vmbus__net_chan *ch)
 	return ch->shape.rss && vmbus__net_is_primary(ch) && ch->single_queue;
 }
 
-static uint32_t target_of(struct vmbus__net_chan *ch, const struct vmbus_frame *frame)
-{
-	const struct vmbus_iov *const first = &frame->piece[0];
-	struct vmbus_frame_headers h;
-	uint32_t hash, number;
-
-	(void)vmbus_frame_look(first->base, (uint32_t)first->len, frame->bytes, &h);
-	if (!vmbus_frame_hash(&ch->rx->key, ch->shape.hash, first->base, &h, &hash))
-		return 0;
-	number = ch->shape.table[hash & ch->shape.table_mask];
-	/* One that is not open is the primary's. */
-	return vmbus__ld32_acquire(&ch->session->seat[number].open) ? number : 0; /* NETSEAT.look */
-}
-
 static void use_key(struct vmbus__net_chan *ch)
 {
 	struct vmbus__net_rx *const rx = ch->rx;
@@ -39,6 +25,38 @@ static void use_key(struct vmbus__net_chan *ch)
 	memcpy(rx->key_bytes, ch->shape.key, sizeof(rx->key_bytes));
 	vmbus_frame_key(&rx->key, rx->key_bytes);
 	rx->keyed = true;
+}
+
+static bool hash_of(const struct vmbus__net_chan *ch, const void *head, uint32_t head_bytes,
+		    uint32_t bytes, uint32_t *hash)
+{
+	struct vmbus_frame_headers h;
+
+	(void)vmbus_frame_look(head, head_bytes, bytes, &h);
+	return vmbus_frame_hash(&ch->rx->key, ch->shape.hash, head, &h, hash);
+}
+
+/* What the guest is told of a frame's hash, if it has set up receive-side scaling; head is private. */
+void vmbus__rx_tell_hash(struct vmbus__net_chan *ch, const void *head, uint32_t head_bytes,
+			 uint32_t bytes, struct vmbus__ppis *ppis)
+{
+	if (!ch->shape.rss)
+		return;
+	use_key(ch);
+	if (hash_of(ch, head, head_bytes, bytes, &ppis->hash))
+		ppis->has |= VMBUS__PPI_HAS_HASH;
+}
+
+static uint32_t target_of(struct vmbus__net_chan *ch, const struct vmbus_frame *frame)
+{
+	const struct vmbus_iov *const first = &frame->piece[0];
+	uint32_t hash, number;
+
+	if (!hash_of(ch, first->base, (uint32_t)first->len, frame->bytes, &hash))
+		return 0;
+	number = ch->shape.table[hash & ch->shape.table_mask];
+	/* One that is not open is the primary's. */
+	return vmbus__ld32_acquire(&ch->session->seat[number].open) ? number : 0; /* NETSEAT.look */
 }
 
 /* Frames that go to the same channel one after the other go together.  All of them are taken: what

@@ -136,8 +136,6 @@ int vmbus__net_save(struct vmbus__net_chan *ch, void *buf, size_t bytes)
 	int n;
 
 	if (vmbus__net_is_primary(ch)) {
-		if (ch->session->control->held.type)
-			return VMBUS_E_AGAIN;
 		if (bytes < HEAD_BYTES)
 			return VMBUS_E_RANGE;
 		save_head(to, ch);

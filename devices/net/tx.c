@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/probe.h"
 #include "base/untrusted.h"
+#include "lazy/lazy.h"
 
 #define AHEAD_BYTES 4096u /* of a packet that are asked for before it is looked at */
 
@@ -37,8 +39,9 @@ int vmbus__net_tx_make(struct vmbus__net_chan *ch)
 	tx->mask = power_of_two(tx->fresh) - 1u;
 	tx->iovs_max = opts->section_bytes / VMBUS_PAGE_BYTES + 2u + VMBUS__TX_LIST;
 	tx->room_bytes = sizeof(struct vmbus__tx_room) + tx->iovs_max * sizeof(struct vmbus_iov);
+	tx->rooms_bytes = tx->fresh * tx->room_bytes;
 	tx->queue = calloc(tx->mask + 1u, sizeof(*tx->queue));
-	tx->rooms = calloc(tx->fresh, tx->room_bytes); /* pages come as they are used */
+	tx->rooms = vmbus__lazy_get(tx->rooms_bytes);
 	tx->private_bytes = aligned_alloc(64, VMBUS__TX_PRIVATE);
 	return tx->queue && tx->rooms && tx->private_bytes ? 0 : VMBUS_E_NOMEM;
 }
@@ -81,7 +84,7 @@ void vmbus__net_tx_free(struct vmbus__net_chan *ch)
 	for (i = 0; i < tx->count; i++)
 		give_room(tx, packet_at(tx, i));
 	free(tx->queue);
-	free(tx->rooms);
+	vmbus__lazy_put(tx->rooms, tx->rooms_bytes);
 	free(tx->private_bytes);
 	free(tx);
 	ch->tx = NULL;
@@ -98,8 +101,8 @@ static void rewind_burst(struct vmbus__net_tx *tx, uint32_t n)
 		struct vmbus__tx_packet *const p = tx->made[i - 1u].packet;
 
 		p->at = tx->made[i - 1u].before;
+		p->messages = tx->made[i - 1u].messages;
 		p->out--;
-		p->messages--;
 		p->all = false;
 	}
 	/* The copies go with the burst, also of packets behind the one that is next then. */
@@ -150,6 +153,7 @@ static void answer(struct vmbus__net_chan *ch)
 		msg[VMBUS__NVSP_AT_STATUS] = p->bad ? VMBUS__NVSP_FAIL : VMBUS__NVSP_OK;
 		if (p->complete && vmbus_chan_complete(ch->chan, p->id, msg, len) == VMBUS_E_FULL)
 			return; /* writable() follows */
+		VMBUS_PROBE3(net_send_end, ch->chan, p->id, p->bad);
 		give_room(tx, p);
 		tx->first++;
 		tx->count--;
@@ -271,7 +275,7 @@ static void fill(struct vmbus__net_chan *ch)
 			ask_ahead(packet_at(tx, tx->next + 1u));
 		if (!p->copy && !p->all)
 			vmbus__tx_copy_packet(tx, p);
-		if (VMBUS_LIKELY(p->copy && !p->all))
+		if (VMBUS_LIKELY(!p->all))
 			vmbus__tx_plain(ch, p);
 		while (!p->all) {
 			const enum vmbus__tx_got got = vmbus__tx_next(ch, p);
@@ -477,5 +481,6 @@ void vmbus__net_tx_packet(struct vmbus__net_chan *ch, const struct vmbus_packet 
 			p->all = true;
 		}
 	}
+	VMBUS_PROBE3(net_send_start, ch->chan, p->id, p->bytes);
 	tx->count++;
 }

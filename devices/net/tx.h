@@ -38,16 +38,18 @@ struct vmbus__tx_packet {
 	uint32_t iovs, bytes;
 	struct vmbus__tx_at at; /* the next message */
 	uint32_t messages;
-	uint16_t out;  /* frames in the burst */
-	bool complete; /* it wants a completion */
-	bool all;      /* every message was looked at */
-	bool bad;      /* and one of them made no sense */
+	uint32_t dropped; /* frames that begin before this offset, and were dropped, are counted */
+	uint16_t out;	  /* frames in the burst */
+	bool complete;	  /* it wants a completion */
+	bool all;	  /* every message was looked at */
+	bool bad;	  /* and one of them made no sense */
 };
 
 /* A frame of the burst that is being made, beside its struct vmbus_frame. */
 struct vmbus__tx_made {
 	struct vmbus__tx_packet *packet;
 	struct vmbus__tx_at before;
+	uint32_t messages; /* of the packet, before it */
 };
 
 struct vmbus__net_tx {
@@ -57,7 +59,7 @@ struct vmbus__net_tx {
 	struct vmbus__tx_packet *queue;
 	struct vmbus__tx_room *free;
 	uint8_t *rooms; /* fresh ones behind each other */
-	size_t room_bytes;
+	size_t room_bytes, rooms_bytes;
 	uint32_t fresh, iovs_max;
 	bool waits;   /* the port has no room */
 	bool cutting; /* the last frame of the burst is cut, and not done */
@@ -80,7 +82,7 @@ enum vmbus__tx_got {
 	VMBUS__TX_NO_ROOM, /* the burst is full */
 	VMBUS__TX_BAD	   /* it makes no sense, nor does what follows */
 };
-/* Those of a packet that is copied whole, up to the first that is not of the commonest kind. */
+/* Those of a packet in one piece, up to the first that is not of the commonest kind. */
 void vmbus__tx_plain(struct vmbus__net_chan *ch, struct vmbus__tx_packet *p);
 enum vmbus__tx_got vmbus__tx_next(struct vmbus__net_chan *ch, struct vmbus__tx_packet *p);
 void vmbus__tx_copy_packet(struct vmbus__net_tx *tx, struct vmbus__tx_packet *p);

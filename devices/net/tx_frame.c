@@ -203,20 +203,27 @@ static uint32_t get_rest(const struct vmbus__tx_packet *p, uint32_t skip, uint32
 	return n;
 }
 
-/* Whether a frame goes out at all: it is counted when it does not. */
-static bool is_wanted(struct vmbus__net_chan *ch, const struct vmbus_frame *frame,
-		      const uint8_t *head)
+/* A frame that does not go out is counted, but once: a burst that the port did not take is made again. */
+static void count_dropped(struct vmbus__net_chan *ch, const struct vmbus__tx_packet *p,
+			  enum vmbus__net_count which)
+{
+	vmbus__net_count(ch, which, p->at.offset >= p->dropped);
+}
+
+/* Whether a frame goes out at all. */
+static bool is_wanted(struct vmbus__net_chan *ch, const struct vmbus__tx_packet *p,
+		      const struct vmbus_frame *frame, const uint8_t *head)
 {
 	const uint32_t tag = head[12] == 0x81 && head[13] == 0 ? TAG_BYTES : 0;
 
 	if (VMBUS_UNLIKELY(!ch->shape.running || !ch->shape.link)) {
-		vmbus__net_count(ch, VMBUS__NET_STOPPED, 1);
+		count_dropped(ch, p, VMBUS__NET_STOPPED);
 		return false;
 	}
 	if (VMBUS_LIKELY(frame->bytes <= ch->shape.mtu + ETHERNET_BYTES + tag ||
 			 frame->flags & (VMBUS_FRAME_TSO4 | VMBUS_FRAME_TSO6)))
 		return true;
-	vmbus__net_count(ch, VMBUS__NET_SENT_BAD, 1);
+	count_dropped(ch, p, VMBUS__NET_SENT_BAD);
 	return false;
 }
 
@@ -233,7 +240,7 @@ static enum vmbus__tx_got make_frame(struct vmbus__net_chan *ch, struct vmbus__t
 
 	if (VMBUS_UNLIKELY(m->data_bytes < ETHERNET_BYTES ||
 			   m->data_bytes > VMBUS_FRAME_BYTES_MAX)) {
-		vmbus__net_count(ch, VMBUS__NET_SENT_BAD, 1);
+		count_dropped(ch, p, VMBUS__NET_SENT_BAD);
 		return VMBUS__TX_NOTHING;
 	}
 	if (m->ppi_bytes && !get_ppis(p, m, &ppis))
@@ -244,10 +251,10 @@ static enum vmbus__tx_got make_frame(struct vmbus__net_chan *ch, struct vmbus__t
 	*frame = (struct vmbus_frame){ .piece = piece, .pieces = pieces, .bytes = m->data_bytes };
 	*piece = (struct vmbus_iov){ .base = head, .len = have };
 	if (VMBUS_UNLIKELY(ppis.has) && !vmbus__tx_offload(ch, frame, &head, &ppis)) {
-		vmbus__net_count(ch, VMBUS__NET_SENT_BAD, 1);
+		count_dropped(ch, p, VMBUS__NET_SENT_BAD);
 		return VMBUS__TX_NOTHING;
 	}
-	if (!is_wanted(ch, frame, head))
+	if (!is_wanted(ch, p, frame, head))
 		return VMBUS__TX_NOTHING;
 	tx->pieces += pieces;
 	return VMBUS__TX_FRAME;
@@ -261,10 +268,10 @@ static bool has_room(const struct vmbus__net_tx *tx, const struct vmbus__tx_pack
 }
 
 /* Ask for a message of that size some messages further on. */
-static void ask_ahead(const struct vmbus__tx_packet *p, const struct message *m)
+static inline void ask_ahead(const struct vmbus__tx_packet *p, uint32_t offset, uint32_t bytes)
 {
-	const uint32_t len = m->bytes < AHEAD_BYTES ? m->bytes : AHEAD_BYTES;
-	const uint64_t from = p->at.offset + (uint64_t)AHEAD * m->bytes;
+	const uint32_t len = bytes < AHEAD_BYTES ? bytes : AHEAD_BYTES;
+	const uint64_t from = offset + (uint64_t)AHEAD * bytes;
 
 	if (from + len <= p->bytes)
 		vmbus__peer_will_read_all((uintptr_t)p->iov[0].base + (uintptr_t)from, len);
@@ -282,13 +289,17 @@ enum vmbus__tx_got vmbus__tx_next(struct vmbus__net_chan *ch, struct vmbus__tx_p
 	    !check_message(p, &m))
 		return VMBUS__TX_BAD;
 	if (p->iovs == 1 && !p->copy)
-		ask_ahead(p, &m);
+		ask_ahead(p, p->at.offset, m.bytes);
 	got = make_frame(ch, p, &m);
 	if (VMBUS_UNLIKELY(got == VMBUS__TX_BAD))
 		return got;
 	if (VMBUS_LIKELY(got == VMBUS__TX_FRAME)) {
-		tx->made[tx->n++] = (struct vmbus__tx_made){ .packet = p, .before = p->at };
+		tx->made[tx->n++] = (struct vmbus__tx_made){ .packet = p,
+							     .before = p->at,
+							     .messages = p->messages };
 		p->out++;
+	} else if (p->at.offset >= p->dropped) {
+		p->dropped = p->at.offset + 1u;
 	}
 	p->messages++;
 	vmbus__tx_skip(p, &p->at, m.bytes);
@@ -296,11 +307,92 @@ enum vmbus__tx_got vmbus__tx_next(struct vmbus__net_chan *ch, struct vmbus__tx_p
 	return got;
 }
 
+/* ---- frames of the commonest kind ---- */
+
+/* Whether a private message, of which left bytes may follow, is a frame of up to most bytes, the header
+   right before it and nothing said of it. */
+static inline bool is_plain(const uint8_t *m, uint32_t left, uint32_t most)
+{
+	const uint32_t bytes = vmbus__net_get32(m + 4);
+	const uint32_t len = vmbus__net_get32(m + VMBUS__RNDIS_AT_DATA_BYTES);
+
+	return vmbus__net_get32(m) == VMBUS__RNDIS_PACKET && bytes <= left &&
+	       vmbus__net_get32(m + VMBUS__RNDIS_AT_DATA_OFFSET) == VMBUS__RNDIS_PPI_OFFSET &&
+	       !vmbus__net_get32(m + VMBUS__RNDIS_AT_PPI_BYTES) &&
+	       bytes >= VMBUS__RNDIS_PACKET_BYTES + ETHERNET_BYTES && len >= ETHERNET_BYTES &&
+	       len <= bytes - VMBUS__RNDIS_PACKET_BYTES && len <= most;
+}
+
+/* Its frame joins the burst: have bytes of it are private, the rest is in the guest's memory. */
+static inline void add_plain(struct vmbus__net_tx *tx, struct vmbus__tx_packet *p, uint8_t *m,
+			     uint32_t offset, uint32_t have)
+{
+	struct vmbus_iov *const piece = &tx->piece[tx->pieces];
+	const uint32_t len = vmbus__net_get32(m + VMBUS__RNDIS_AT_DATA_BYTES);
+	const bool all = len <= have;
+
+	piece[0] = (struct vmbus_iov){ .base = m + VMBUS__RNDIS_PACKET_BYTES,
+				       .len = all ? len : have };
+	if (!all)
+		piece[1] = (struct vmbus_iov){
+			.base = (const uint8_t *)p->iov[0].base + offset +
+				VMBUS__RNDIS_PACKET_BYTES + have,
+			.len = len - have,
+		};
+	tx->frame[tx->n] =
+		(struct vmbus_frame){ .piece = piece, .pieces = all ? 1 : 2, .bytes = len };
+	tx->made[tx->n++] = (struct vmbus__tx_made){ .packet = p,
+						     .before = { .offset = offset, .into = offset },
+						     .messages = p->messages++ };
+	p->out++;
+	tx->pieces += all ? 1 : 2;
+}
+
+/* Of a packet that is copied whole.  Returns where the first other message begins. */
+static uint32_t plain_small(struct vmbus__net_tx *tx, struct vmbus__tx_packet *p, uint32_t room,
+			    uint32_t most)
+{
+	uint32_t offset = p->at.offset;
+
+	for (; room && p->bytes - offset >= VMBUS__RNDIS_PACKET_BYTES; room--) {
+		uint8_t *const m = p->copy + (offset - p->copied);
+
+		if (!is_plain(m, p->bytes - offset, most))
+			break;
+		add_plain(tx, p, m, offset, most);
+		offset += vmbus__net_get32(m + 4);
+	}
+	return offset;
+}
+
+/* Of a packet in one piece whose messages are large: the begin of each is copied. */
+static uint32_t plain_large(struct vmbus__net_tx *tx, struct vmbus__tx_packet *p, uint32_t room,
+			    uint32_t most)
+{
+	const uint8_t *const base = p->iov[0].base;
+	uint32_t offset = p->at.offset;
+
+	for (; room && p->bytes - offset >= CHUNK && has_room(tx, p); room--) {
+		uint8_t *const m = tx->private_bytes + tx->used;
+		uint32_t bytes;
+
+		vmbus__peer_read(m, base + offset, CHUNK);
+		if (!is_plain(m, p->bytes - offset, most))
+			break;
+		tx->used += CHUNK;
+		bytes = vmbus__net_get32(m + 4);
+		ask_ahead(p, offset, bytes);
+		add_plain(tx, p, m, offset, CHUNK - VMBUS__RNDIS_PACKET_BYTES);
+		offset += bytes;
+	}
+	return offset;
+}
+
 void vmbus__tx_plain(struct vmbus__net_chan *ch, struct vmbus__tx_packet *p)
 {
 	struct vmbus__net_tx *const tx = ch->tx;
-	const uint32_t most = ch->shape.mtu + ETHERNET_BYTES, begin = tx->n;
-	uint32_t room = VMBUS_PORT_BURST - tx->n, offset = p->at.offset;
+	const uint32_t most = ch->shape.mtu + ETHERNET_BYTES;
+	uint32_t room = VMBUS_PORT_BURST - tx->n, offset;
 
 	if (room > VMBUS__TX_PIECES - tx->pieces)
 		room = VMBUS__TX_PIECES - tx->pieces;
@@ -308,29 +400,7 @@ void vmbus__tx_plain(struct vmbus__net_chan *ch, struct vmbus__tx_packet *p)
 		room = MESSAGES_MAX - p->messages;
 	if (!ch->shape.running || !ch->shape.link || p->iovs != 1u)
 		return;
-	for (; room && p->bytes - offset >= VMBUS__RNDIS_PACKET_BYTES; room--) {
-		uint8_t *const m = p->copy + (offset - p->copied);
-		struct vmbus_iov *const piece = &tx->piece[tx->pieces];
-		const uint32_t bytes = vmbus__net_get32(m + 4);
-		const uint32_t len = vmbus__net_get32(m + VMBUS__RNDIS_AT_DATA_BYTES);
-
-		if (vmbus__net_get32(m) != VMBUS__RNDIS_PACKET || bytes > p->bytes - offset ||
-		    vmbus__net_get32(m + VMBUS__RNDIS_AT_DATA_OFFSET) != VMBUS__RNDIS_PPI_OFFSET ||
-		    vmbus__net_get32(m + VMBUS__RNDIS_AT_PPI_BYTES) ||
-		    bytes < VMBUS__RNDIS_PACKET_BYTES + ETHERNET_BYTES || len < ETHERNET_BYTES ||
-		    len > bytes - VMBUS__RNDIS_PACKET_BYTES || len > most)
-			break;
-		*piece = (struct vmbus_iov){ .base = m + VMBUS__RNDIS_PACKET_BYTES, .len = len };
-		tx->frame[tx->n] =
-			(struct vmbus_frame){ .piece = piece, .pieces = 1, .bytes = len };
-		tx->made[tx->n++] =
-			(struct vmbus__tx_made){ .packet = p,
-						 .before = { .offset = offset, .into = offset } };
-		tx->pieces++;
-		offset += bytes;
-	}
-	p->messages += tx->n - begin;
-	p->out = (uint16_t)(p->out + (tx->n - begin));
+	offset = p->copy ? plain_small(tx, p, room, most) : plain_large(tx, p, room, most);
 	p->at.offset = p->at.into = offset;
 	p->all = offset == p->bytes;
 }

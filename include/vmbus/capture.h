@@ -106,6 +106,7 @@ struct vmbus_tap_counts {
 	uint32_t snap;
 	bool ended; /* nothing more will come */
 	uint8_t reserved[3];
+	uint64_t reserved2[2];
 };
 
 /*

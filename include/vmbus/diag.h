@@ -65,14 +65,15 @@ struct vmbus_chan_diag {
 	uint8_t reserved1[2];
 	struct vmbus_ring_words from_child; /* all 0 while closed */
 	struct vmbus_ring_words to_child;
-	uint64_t signals;    /* from the child; bound ones may be counted once for several */
-	uint64_t signal_at;  /* the last of them; only with a recorder */
-	uint64_t raised;     /* to the child */
-	uint64_t raised_at;  /* the last of them; only with a recorder */
-	const char *refused; /* why the last refusal, "" for none */
-	uint32_t owner;	     /* foreign: process of its provider, if it is known; 0: none */
-	uint32_t reserved3;
-	uint64_t reserved2[8];
+	uint64_t signals;	  /* from the child; bound ones may be counted once for several */
+	uint64_t signal_at;	  /* the last of them; only with a recorder */
+	uint64_t raised;	  /* to the child */
+	uint64_t raised_at;	  /* the last of them; only with a recorder */
+	const char *refused;	  /* why the last refusal, "" for none */
+	uint32_t owner;		  /* foreign: process of its provider, if it is known; 0: none */
+	uint32_t under_way;	  /* requests that the device has, vmbus_chan_under_way() */
+	uint64_t under_way_since; /* the last of them was answered, or the first one came */
+	uint64_t reserved2[7];
 };
 
 /* A bus, as it is now. */
@@ -177,6 +178,7 @@ struct vmbus_record_info {
 	uint32_t told; /* events given to the callback */
 	uint32_t torn; /* left out: being written, or damaged */
 	char name[64]; /* of the bus, made printable */
+	uint64_t reserved[4];
 };
 
 /* An event to write. */
@@ -238,7 +240,7 @@ VMBUS_API int vmbus_record_read(const void *mem, size_t bytes, struct vmbus_reco
 VMBUS_API size_t vmbus_record_format(const struct vmbus_record_event *event, char *buf,
 				     size_t bytes);
 
-/* The name of a kind of event, for instance "opened"; "note" from NOTE on; "?" for 0. */
+/* The name of a kind of event, for instance "opened"; "note" from NOTE on; "?" for 0.  Threads: any. */
 VMBUS_API const char *vmbus_record_kind_name(uint32_t kind);
 
 #ifdef __cplusplus

@@ -69,7 +69,8 @@ VMBUS_API int vmbus_chan_bind(struct vmbus_chan *chan, int fd);
 VMBUS_API void vmbus_chan_signal(struct vmbus_chan *chan);
 
 /*
- * gpadl_gone() said AGAIN: now nobody uses the page list.
+ * gpadl() said AGAIN: now who serves the channel knows the page list, or will not need it.  Or
+ * gpadl_gone() said AGAIN: now nobody uses it.
  *
  * Effect: the child hears of it.  None for a list that is not waited for.
  * Threads: the one that dispatches the bus.

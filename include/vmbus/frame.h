@@ -109,7 +109,8 @@ struct vmbus_frame_cut {
  * frame  kept, with its pieces, while it is cut.
  *
  * Errors: INVAL  it has no TSO flag, or is no TCP over the IP version that the flag tells
- *	   RANGE  mss is 0; header_bytes are not those of the headers, or no payload follows them
+ *	   RANGE  mss is below VMBUS_FRAME_MSS_MIN; header_bytes are not those of the headers, or more
+ *		  than VMBUS_FRAME_HEAD; no payload follows them; a segment longer than IP allows
  * Effect: none on error.
  * Threads: one for a cut.
  */

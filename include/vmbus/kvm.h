@@ -176,7 +176,7 @@ VMBUS_API int vmbus_kvm_mem_remove(struct vmbus_kvm *kvm, struct vmbus_region *r
  * entries  room for that many; count of them are set, as KVM_GET_SUPPORTED_CPUID gave them.
  *
  * Returns the new count.
- * Errors: FULL  more room is needed: 16 entries beyond count are always enough
+ * Errors: RANGE  more room is needed: 16 entries beyond count are always enough
  * Effect: none on error.
  * Threads: any.
  * Source: [HV-CPUID] in vmbus_wire(7).
@@ -246,7 +246,7 @@ VMBUS_API int vmbus_kvm_reset(struct vmbus_kvm *kvm);
  * buf	  NULL with room 0: only tell how much is needed.
  *
  * Returns the bytes of the state.
- * Errors: FULL    room is less than that
+ * Errors: RANGE   room is less than that
  *	   SYSTEM  KVM refused; errno tells why
  * Effect: none but on buf.
  * Threads: no vCPU runs, and the bus is not dispatched.

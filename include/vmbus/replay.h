@@ -29,7 +29,8 @@ struct vmbus_replay_opts {
 	 * each batch, and where an answer is missing.  NULL: it does everything within its callbacks.
 	 */
 	void (*settle)(void *ctx, struct vmbus_bus *bus);
-	/* One difference, what ends the replay, or that the class is another; the same for the same file.  NULL: only counted. */
+	/* One difference, what ends the replay, or that the class is another; the same for the same
+	   file.  NULL: only counted. */
 	void (*line)(void *line_ctx, const char *text);
 	void *line_ctx;
 	uint64_t reserved[4];
@@ -45,6 +46,7 @@ struct vmbus_replay_result {
 	uint64_t differences;
 	bool complete; /* the capture was replayed to its end, wherever it began */
 	uint8_t reserved[7];
+	uint64_t reserved2[4];
 };
 
 /*

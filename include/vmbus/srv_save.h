@@ -3,6 +3,8 @@
  * The parent's half of the channel protocol, saved and restored, and what an embedder asks it then.
  *
  * The form byte by byte: vmbus_save(7).  Nothing here needs a C library.
+ *
+ * Threads: as in <vmbus/srv.h>, one at a time per machine; so for every call below.
  */
 #ifndef VMBUS_SRV_SAVE_H
 #define VMBUS_SRV_SAVE_H

@@ -81,25 +81,23 @@ struct vmbus_vsp {
 	 */
 	int (*restore)(struct vmbus_chan *chan, const void *buf, size_t bytes);
 	uint32_t save_bytes_max; /* of save(); 0: 64 KiB */
-	/*
-	 * RESUMABLE: requests kept at once [64], bytes of payload and page ranges of each [1024],
-	 * bytes of own words [0].
-	 */
+	/* RESUMABLE: requests kept at once [64], bytes of payload and page ranges of each [1024],
+	   bytes of own words [0]. */
 	uint32_t pending_max;
 	uint32_t pending_bytes;
 	uint32_t own_bytes;
 	/* FOREIGN: the target VP of the channel, or the way to wake it, has changed.  May be NULL. */
 	void (*modified)(struct vmbus_chan *chan);
 	/*
-	 * FOREIGN: a page list was accepted, also before the open: ranges as vmbus_sgl_from_ranges()
-	 * takes them, which stay until it is gone, or the channel is removed.  May be NULL.
+	 * FOREIGN: a page list that can be used, also before the open: ranges as vmbus_sgl_from_ranges()
+	 * takes them, which stay until it is gone, or the channel is removed.  0, or an error, and the
+	 * child is told that it was refused.  AGAIN: who serves the channel does not know it yet; the
+	 * child's answer waits for vmbus_chan_gpadl_done().  May be NULL.
 	 */
-	void (*gpadl)(struct vmbus_chan *chan, uint32_t gpadl, const uint64_t *qwords,
-		      uint32_t count, uint32_t ranges);
-	/*
-	 * FOREIGN: it is torn down, that of the rings after the close.  0, or AGAIN: it is in use, and
-	 * vmbus_chan_gpadl_done() follows.  Not called when the bus ends.  May be NULL.
-	 */
+	int (*gpadl)(struct vmbus_chan *chan, uint32_t gpadl, const uint64_t *qwords,
+		     uint32_t count, uint32_t ranges);
+	/* FOREIGN: it is torn down, that of the rings after the close.  0, or AGAIN: it is in use, and
+	   vmbus_chan_gpadl_done() follows.  Not called when the bus ends.  May be NULL. */
 	int (*gpadl_gone)(struct vmbus_chan *chan, uint32_t gpadl);
 	/* FOREIGN: a signal came by the bus; NULL: it writes the descriptor of vmbus_chan_bind(). */
 	void (*signalled)(struct vmbus_chan *chan);
@@ -131,6 +129,7 @@ struct vmbus_chan_info {
 	struct vmbus_ring_stats recv;
 	uint64_t opens;
 	uint64_t bad_completions; /* unknown, zero or repeated transaction ids */
+	uint64_t reserved2[4];
 };
 
 /*

@@ -77,6 +77,18 @@ VMBUS_API uint32_t vmbus_chan_send_max(const struct vmbus_chan *chan);
  */
 VMBUS_API void vmbus_chan_pause(struct vmbus_chan *chan, bool pause);
 
+/*
+ * Tell those who look for what is stuck how many of the child's requests the device has under way,
+ * vmbus_bus_diag_next(): at the end of a callback in which the number may have changed, or anything was
+ * answered.
+ *
+ * requests  that were taken and are not answered; 0 when an opening begins.
+ *
+ * Effect: none but on what is told.
+ * Threads: the one that dispatches the channel, from within open() on.
+ */
+VMBUS_API void vmbus_chan_under_way(struct vmbus_chan *chan, uint32_t requests);
+
 #ifdef __cplusplus
 }
 #endif

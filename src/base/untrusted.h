@@ -77,9 +77,15 @@ static inline void vmbus__peer_will_read(uintptr_t place)
    until a line that the peer has is here, so these are asked for all at once. */
 static inline void vmbus__peer_will_write_all(uintptr_t place, size_t len)
 {
-	size_t i;
+	size_t i = 0;
 
-	for (i = 0; i < len; i += 64)
+	for (; i + 192 < len; i += 256) { /* a loop for each line costs as much as the copy */
+		vmbus__peer_will_write(place + i);
+		vmbus__peer_will_write(place + i + 64);
+		vmbus__peer_will_write(place + i + 128);
+		vmbus__peer_will_write(place + i + 192);
+	}
+	for (; i < len; i += 64)
 		vmbus__peer_will_write(place + i);
 }
 
@@ -89,9 +95,15 @@ static inline void vmbus__peer_will_read_all(uintptr_t place, size_t len)
 	(void)place;
 	(void)len;
 #else
-	size_t i;
+	size_t i = 0;
 
-	for (i = 0; i < len; i += 64)
+	for (; i + 192 < len; i += 256) {
+		__builtin_prefetch((const void *)(place + i), 0, 2);
+		__builtin_prefetch((const void *)(place + i + 64), 0, 2);
+		__builtin_prefetch((const void *)(place + i + 128), 0, 2);
+		__builtin_prefetch((const void *)(place + i + 192), 0, 2);
+	}
+	for (; i < len; i += 64)
 		__builtin_prefetch((const void *)(place + i), 0, 2);
 #endif
 }

@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lazy/lazy.h"
+
 #define MIRRORS_DEFAULT 4096u
 #define MESSAGES_AT_ONCE 8u /* before the channels have their turn again */
 #define POSTS_MAX_DEFAULT VMBUS__INBOX
@@ -88,7 +90,8 @@ static int make_machine(struct vmbus_bus *bus)
 	if (!bytes)
 		return VMBUS_E_RANGE;
 	bus->chans_max = limits->chans_max ? limits->chans_max : VMBUS_RELID_MAX;
-	bus->srv_storage = aligned_alloc(64, (bytes + 63u) / 64u * 64u);
+	bus->srv_bytes = bytes;
+	bus->srv_storage = vmbus__lazy_get(bytes);
 	if (!bus->srv_storage)
 		return VMBUS_E_NOMEM;
 	return vmbus_srv_init(bus->srv_storage, bytes, limits, &bus->srv);
@@ -137,7 +140,7 @@ void vmbus__bus_free(struct vmbus_bus *bus)
 		close(bus->timer_fd);
 	if (bus->srv)
 		vmbus_srv_fini(bus->srv);
-	free(bus->srv_storage);
+	vmbus__lazy_put(bus->srv_storage, bus->srv_bytes);
 	vmbus__lists_free(bus);
 	vmbus__inbox_fini(bus);
 	free((void *)(uintptr_t)vmbus__mem(bus));

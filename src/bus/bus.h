@@ -70,6 +70,8 @@ struct vmbus__list {
 	uint32_t ranges;
 	uint32_t id;
 	bool ring_users;	     /* the open channel's rings are this list */
+	bool early;		     /* gpadl() said AGAIN: the child has no answer yet */
+	bool answer_due;	     /* gpadl_done() came for it */
 	bool foreign_user;	     /* gpadl_gone() said AGAIN */
 	bool going;		     /* GPADL_DOWN came, views are still held */
 	struct vmbus_region counter; /* counts views by its pins; no memory */
@@ -134,12 +136,13 @@ struct vmbus_chan {
 	bool tlnpi;	  /* constant */
 	bool foreign;	  /* constant: rings are served elsewhere */
 	enum vmbus__stage stage;
-	int open_said;	      /* SAID: the error */
-	int watch_fd;	      /* of vmbus_chan_watch(), or -1 */
-	uint32_t watch_pause; /* own_fd: spins from one look at it to the next */
-	uint32_t watch_spins; /* and since the last */
-	uint32_t idle;	      /* turns that brought nothing, in a row */
-	uint64_t debt;	      /* own_fd: units that no budget has paid for yet */
+	int open_said;		 /* SAID: the error */
+	int watch_fd;		 /* of vmbus_chan_watch(), or -1 */
+	uint32_t watch_pause;	 /* own_fd: spins from one look at it to the next */
+	uint32_t watch_spins;	 /* and since the last */
+	uint32_t idle;		 /* turns that brought nothing, in a row */
+	uint64_t debt;		 /* own_fd: units that no budget has paid for yet */
+	uint64_t under_way_sent; /* packets to the child when the device told its number last */
 	struct vmbus_ring_rx rx;
 	struct vmbus_ring_tx tx;
 	struct vmbus__journal *journal; /* NULL: none */
@@ -168,6 +171,8 @@ struct vmbus_chan {
 	vmbus__a64 accepted_at; /* the child was first seen to use the rings, 0: not yet */
 	vmbus__a64 raised;	/* flags for the child, and the last time, for snapshots */
 	vmbus__a64 raised_at;
+	vmbus__a32 under_way; /* requests of the device's, for snapshots, and since when */
+	vmbus__a64 under_way_at;
 	struct vmbus_region sgls; /* counts lists that the device holds, by its pins */
 
 	/* The bus thread; open_err and the rings' mem are handed over by the commands. */
@@ -227,6 +232,7 @@ struct vmbus_bus {
 	char name[64];
 	struct vmbus_srv *srv;
 	void *srv_storage;
+	size_t srv_bytes;
 	int epoll_fd;
 	int timer_fd;
 	struct vmbus__kick kick;

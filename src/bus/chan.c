@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/probe.h"
 #include "base/untrusted.h"
 
 #define DIRECT_MIN 8u /* messages that are worth a publication of their own */
@@ -65,6 +66,7 @@ void vmbus__chan_note(struct vmbus_chan *chan, const struct vmbus_fault *fault, 
 	} else {
 		(void)snprintf(chan->why, sizeof(chan->why), "%s", why ? why : "");
 	}
+	VMBUS_PROBE3(chan_fault, chan, chan->relid, &chan->why[0]);
 }
 
 /* The device's limit is none of the ring's, so it has words of its own. */

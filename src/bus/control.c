@@ -329,12 +329,15 @@ static void act_gpadl(struct vmbus_bus *bus, const struct vmbus_srv_action *a)
 	struct vmbus_chan *chan = chan_of(bus, a->chan);
 	const int err = chan ? vmbus__list_ready(bus, chan, a) : VMBUS_E_STATE;
 
-	vmbus__note_gpadl(chan, a, err);
+	vmbus__note_gpadl(chan, a, err == VMBUS_E_AGAIN ? 0 : err);
+	if (err == VMBUS_E_AGAIN)
+		return;
 	if (err) {
 		bus->lists_refused++;
-		vmbus__log(bus, VMBUS_LOG_ERROR,
-			   "channel %u: page list %u refused: a page is no memory of the child's",
-			   a->relid, a->gpadl);
+		vmbus__log(bus, VMBUS_LOG_ERROR, "channel %u: page list %u refused: %s", a->relid,
+			   a->gpadl,
+			   err == VMBUS_E_PEER ? "a page is no memory of the child's"
+					       : vmbus_err_name(err));
 	}
 	(void)vmbus_srv_gpadl_ready(bus->srv, a->list, err ? VMBUS_STATUS_FAILED : VMBUS_STATUS_OK);
 }

@@ -161,7 +161,11 @@ static void fill(struct vmbus_chan *chan, const struct vmbus_srv_info *machine,
 		.raised = vmbus__ld64_relaxed(&chan->raised),	    /* COUNT.read */
 		.raised_at = vmbus__ld64_relaxed(&chan->raised_at), /* COUNT.read */
 		.refused = chan->times.refused,
+		.under_way = vmbus__ld32_relaxed(&chan->under_way),	     /* COUNT.read */
+		.under_way_since = vmbus__ld64_relaxed(&chan->under_way_at), /* COUNT.read */
 	};
+	if (!diag->under_way)
+		diag->under_way_since = 0;
 	vmbus_chan_info(chan, &diag->info);
 	diag->info.state = vmbus_srv_state_name(machine->state);
 	diag->info.relid = machine->relid ? machine->relid : chan->relid;

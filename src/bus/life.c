@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/probe.h"
+
 #define BUF_BYTES                                                                                  \
 	(16384u + 128u) /* what the reader copies at a time; grows to the largest packet */
 
@@ -110,6 +112,7 @@ static void end_device(struct vmbus_chan *chan, uint64_t ans)
 {
 	int err = 0;
 
+	VMBUS_PROBE3(chan_close, chan, chan->relid, chan->failed);
 	vmbus__restore_free(chan);
 	chan->live = false;
 	chan->stage = VMBUS__SHUT;
@@ -209,6 +212,8 @@ static void open_chan(struct vmbus_chan *chan)
 	chan->batch = 0;
 	chan->need = 0;
 	chan->paused = false;
+	chan->under_way_sent = 0;
+	vmbus__st32_relaxed(&chan->under_way, 0); /* COUNT.show */
 	chan->debt = 0;
 	chan->armed = false;
 	chan->failed = false;
@@ -219,6 +224,7 @@ static void open_chan(struct vmbus_chan *chan)
 		err = init_rings(chan);
 	if (!err) {
 		chan->live = !chan->foreign;
+		VMBUS_PROBE5(chan_open, chan, chan->relid, chan->vsp->name, &chan->rx, &chan->tx);
 		if (chan->tap)
 			vmbus__tap_opened(chan, false);
 		err = open_device(chan);

@@ -201,15 +201,46 @@ static bool is_memory(struct vmbus_bus *bus, const struct vmbus__list *list)
 	return good;
 }
 
+/* Tell the owner of a FOREIGN channel of a page list; without the lock, for it may call back. */
+static int tell_list(struct vmbus__list *list)
+{
+	struct vmbus_chan *chan = list->chan;
+	int err;
+
+	if (!chan->foreign || !chan->vsp->gpadl)
+		return 0;
+	list->early = true; /* so that done within the callback finds it */
+	err = chan->vsp->gpadl(chan, list->id, list->qwords, list->count, list->ranges);
+	if (err == VMBUS_E_AGAIN && list->answer_due)
+		err = 0;
+	list->early = err == VMBUS_E_AGAIN;
+	list->answer_due = false;
+	return err;
+}
+
+/* One that its owner refused, and that nobody else has heard of. */
+static void forget_list(struct vmbus_bus *bus, struct vmbus__list *list)
+{
+	struct vmbus__list **at = &bus->lists[list->chan->slot];
+
+	pthread_mutex_lock(&bus->lists_lock);
+	while (*at != list)
+		at = &(*at)->next;
+	*at = list->next;
+	pthread_mutex_unlock(&bus->lists_lock);
+	free(list);
+}
+
 /*
  * A page list is complete: take note of it, or refuse it.
  *
- * Returns 0 or an error; the caller answers the machine.
+ * Returns 0 or an error, and the caller answers the machine; AGAIN: that is done later.
  */
 int vmbus__list_ready(struct vmbus_bus *bus, struct vmbus_chan *chan,
 		      const struct vmbus_srv_action *action)
 {
 	struct vmbus__list *list = calloc(1, sizeof(*list));
+	int err;
 
 	if (!list)
 		return VMBUS_E_NOMEM;
@@ -225,9 +256,12 @@ int vmbus__list_ready(struct vmbus_bus *bus, struct vmbus_chan *chan,
 	list->next = bus->lists[chan->slot];
 	bus->lists[chan->slot] = list;
 	pthread_mutex_unlock(&bus->lists_lock);
-	if (chan->foreign && chan->vsp->gpadl)
-		chan->vsp->gpadl(chan, list->id, list->qwords, list->count, list->ranges);
-	return 0;
+	err = tell_list(list);
+	if (err == VMBUS_E_AGAIN)
+		bus->waiting++;
+	else if (err)
+		forget_list(bus, list);
+	return err;
 }
 
 /* Take a list out when nobody has a view of it any more.  With the lock held. */
@@ -284,7 +318,7 @@ void vmbus__list_down(struct vmbus_bus *bus, const struct vmbus_srv_action *acti
 	pthread_mutex_unlock(&bus->lists_lock);
 }
 
-/* Nobody else uses a list that is going. */
+/* Who serves the channel knows a list, or nobody else uses one that is going. */
 void vmbus_chan_gpadl_done(struct vmbus_chan *chan, uint32_t gpadl)
 {
 	struct vmbus__list *list;
@@ -292,7 +326,9 @@ void vmbus_chan_gpadl_done(struct vmbus_chan *chan, uint32_t gpadl)
 
 	pthread_mutex_lock(&chan->bus->lists_lock);
 	for (list = chan->bus->lists[chan->slot]; list && !found; list = list->next)
-		if (list->chan == chan && list->id == gpadl && list->foreign_user) {
+		if (list->chan == chan && list->id == gpadl &&
+		    (list->foreign_user || (list->early && !list->answer_due))) {
+			list->answer_due = list->early;
 			list->foreign_user = false;
 			found = true;
 		}
@@ -319,7 +355,15 @@ void vmbus__list_use(struct vmbus_chan *chan, bool use)
 	vmbus__charge(chan->bus, looks / VMBUS__LOOKS_PER_UNIT);
 }
 
-/* Look again at the lists that wait for their views to go. */
+/* The child's answer to a list that waited for its owner.  With the lock held. */
+static void answer_late(struct vmbus_bus *bus, struct vmbus__list *list)
+{
+	list->early = list->answer_due = false;
+	bus->waiting--;
+	(void)vmbus_srv_gpadl_ready(bus->srv, list->ref, VMBUS_STATUS_OK);
+}
+
+/* Look again at the lists that wait for their owners, or for their views to go. */
 void vmbus__lists_poll(struct vmbus_bus *bus)
 {
 	uint32_t slot;
@@ -328,11 +372,14 @@ void vmbus__lists_poll(struct vmbus_bus *bus)
 	for (slot = 0; slot < bus->chans_max; slot++) {
 		struct vmbus__list **at = &bus->lists[slot];
 
-		while (*at)
+		while (*at) {
+			if ((*at)->early && (*at)->answer_due)
+				answer_late(bus, *at);
 			if ((*at)->going && drop_unused(bus, at))
 				bus->waiting--;
 			else
 				at = &(*at)->next;
+		}
 	}
 	pthread_mutex_unlock(&bus->lists_lock);
 }

@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <vmbus/watch.h>
+
+#include "base/probe.h"
 
 #define OFFER_RELID_AT 184u /* [CTL-OFFER] */
 #define OTHERS_RELID_AT 8u
@@ -232,6 +235,7 @@ void vmbus__note_opened(struct vmbus_chan *chan, int err)
 						.text = err ? chan->why : NULL };
 	struct vmbus_ring_words words;
 
+	VMBUS_PROBE3(chan_opened, chan, chan->relid, err);
 	chan->times.steps[err ? VMBUS_STEP_REFUSED : VMBUS_STEP_OPENED] = now;
 	chan->times.refused[0] = 0;
 	if (err)
@@ -306,6 +310,19 @@ void vmbus__note_bound(struct vmbus_bus *bus, uint32_t slot)
 
 	if (chan)
 		vmbus__note_signal(chan);
+}
+
+void vmbus_chan_under_way(struct vmbus_chan *chan, uint32_t requests)
+{
+	const uint32_t before = vmbus__ld32_relaxed(&chan->under_way); /* COUNT.read */
+	const uint64_t sent = chan->tx.stats_p.packets;
+
+	if (requests == before && sent == chan->under_way_sent)
+		return;
+	if (!before || requests < before || sent != chan->under_way_sent)
+		vmbus__st64_relaxed(&chan->under_way_at, coarse()); /* COUNT.show */
+	chan->under_way_sent = sent;
+	vmbus__st32_relaxed(&chan->under_way, requests); /* COUNT.show */
 }
 
 void vmbus__note_dry(struct vmbus_chan *chan)

@@ -280,7 +280,7 @@ static int restore_lists(struct restoring *r)
 		if (!chan)
 			continue;
 		err = vmbus__list_ready(bus, chan, &action);
-		if (!err)
+		if (!err || err == VMBUS_E_AGAIN) /* the child has its answer */
 			continue;
 		r->relid = chan->relid;
 		return wrong(r, err == VMBUS_E_NOMEM ? err : VMBUS_E_INVAL,

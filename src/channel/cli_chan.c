@@ -6,6 +6,7 @@
  * A request is answered once: a new one of the same kind is refused while the answer to the last one
  * is awaited, or was not taken yet.
  */
+#include "base/probe.h"
 #include "channel/cli_machine.h"
 
 #define RING_PAGES_MIN 2u /* a control page and one of data, [RING-SIZE] */
@@ -187,6 +188,7 @@ int vmbus_cli_open(struct vmbus_cli *cli, struct vmbus_cli_ref ref,
 	chan->ring_id = list->id;
 	chan->state = to;
 	make_open(chan, open, list->id, &ctl);
+	VMBUS_PROBE3(child_open, cli, chan->offer.relid, list->id);
 	return vmbus__cli_push(cli, VMBUS__POST_OPEN, ref.slot, chan->open_id, &ctl);
 }
 

@@ -6,6 +6,7 @@
  *
  * What was not asked for, comes twice, or names what does not exist, is counted and has no effect.
  */
+#include "base/probe.h"
 #include "channel/cli_machine.h"
 
 #define CONN_ID_MAX 0xFFFFFFu /* connection ids are 24 bits wide, [CTL-CONNID] */
@@ -103,6 +104,8 @@ static int on_offer(struct vmbus_cli *cli, const struct vmbus_ctl *ctl)
 	(void)vmbus__cli_event(cli, chan, VMBUS__CLI_EV_OFFER, 0);
 	cli->relids[offer->relid] = (uint16_t)(chan - cli->chans + 1);
 	answer_tl(cli, offer);
+	VMBUS_PROBE5(child_offer, cli, offer->relid, offer->sub_index, &offer->class_id,
+		     &offer->instance_id);
 	vmbus__cli_tell_chan(cli, chan, VMBUS__CHAN_OFFERED);
 	return 0;
 }
@@ -133,6 +136,7 @@ static int on_open_result(struct vmbus_cli *cli, const struct vmbus_ctl *ctl)
 		return 0;
 	if (!chan->open_sent || chan->open_id != ctl->u.result.open_id)
 		return out_of_order(cli);
+	VMBUS_PROBE3(child_open_result, cli, ctl->u.result.relid, status);
 	return event(cli, chan, status ? VMBUS__CLI_EV_OPEN_FAILED : VMBUS__CLI_EV_OPENED, status);
 }
 

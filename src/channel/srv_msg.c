@@ -5,6 +5,7 @@
  * Keeps: every OPEN, MODIFY and CLOSE_RESERVED gets an answer, also when the channel does not exist.
  * Knows nothing of states but through the table.
  */
+#include "base/probe.h"
 #include "channel/srv.h"
 
 #define CONN_ID_LIMIT 0x1000000u /* connection ids have 24 bits, [CTL-CONNID] */
@@ -63,6 +64,7 @@ static void on_open(struct vmbus_srv *srv, const struct vmbus_ctl *ctl)
 	const uint32_t slot = vmbus__srv_chan_by_relid(srv, arg.open->relid);
 	const char *broken;
 
+	VMBUS_PROBE3(open, srv, arg.open->relid, arg.open->gpadl);
 	if (slot == NIL || !vmbus__srv_child_has(&srv->chans[slot])) {
 		note(srv, &srv->stats.unknown_chan, ctl, arg.open->relid,
 		     "open: the channel is not offered");

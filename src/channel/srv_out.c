@@ -6,6 +6,7 @@
  * Keeps: a node is in its list at most once; the order within a list is the order in which things
  * became due.  Knows nothing of tables and events.
  */
+#include "base/probe.h"
 #include "channel/srv.h"
 
 #include <vmbus/srv_save.h>
@@ -334,6 +335,22 @@ int vmbus__srv_message(const struct vmbus_srv *srv, enum srv_kind kind, uint32_t
 	return len;
 }
 
+/* Messages that are watched for. */
+static void probe_message(const struct vmbus_srv *srv, enum srv_kind kind, uint32_t index)
+{
+	if (kind == K_OFFER) {
+		const struct vmbus_offer *const offer = &srv->chans[index].offer;
+
+		VMBUS_PROBE5(offer, srv, index + 1, offer->sub_index, &offer->class_id,
+			     &offer->instance_id);
+	} else if (kind == K_RESULT) {
+		VMBUS_PROBE3(open_result, srv, index + 1, srv->chans[index].open_status);
+	} else if (kind == K_ENTRY && srv->entries[index].type == VMBUS_CTL_OPEN_RESULT) {
+		VMBUS_PROBE3(open_result, srv, srv->entries[index].relid,
+			     srv->entries[index].status);
+	}
+}
+
 static void message(struct vmbus_srv *srv, enum srv_kind kind, uint32_t index,
 		    struct vmbus_srv_action *action)
 {
@@ -342,6 +359,7 @@ static void message(struct vmbus_srv *srv, enum srv_kind kind, uint32_t index,
 	VMBUS_REQUIRE(len > 0);
 	(void)len;
 	srv->stats.sent++;
+	probe_message(srv, kind, index);
 }
 
 /* Which side a kind is due to, and how many objects have it. */

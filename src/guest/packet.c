@@ -7,6 +7,7 @@
  * Invariant: a channel that is not being run is either armed (the parent will signal), or waits on
  * the list of channels to run, or is run by its user.
  */
+#include "base/probe.h"
 #include "guest/state.h"
 
 /* A sender that waits asks for this part of the ring at least, so that few wake-ups do. */
@@ -248,9 +249,12 @@ int vmbus_vsc_request(struct vmbus_vsc *vsc, const struct vmbus_msg *msg, void *
 		return VMBUS_E_FULL;
 	}
 	err = put_or_wait(vsc, &ours, 1);
-	if (err < 0)
+	if (err < 0) {
 		vmbus__req_undo(&vsc->path, ours.id);
-	return err < 0 ? err : 0;
+		return err;
+	}
+	VMBUS_PROBE3(request_start, vsc, ours.id, cookie);
+	return 0;
 }
 
 int vmbus_vsc_complete(struct vmbus_vsc *vsc, uint64_t id, const void *data, uint32_t len)
@@ -310,6 +314,7 @@ static void completion(struct vmbus_vsc *vsc, const struct vmbus_packet *pkt)
 		vsc->path.bad_completions++;
 		return;
 	}
+	VMBUS_PROBE3(request_end, vsc, pkt->id, cookie);
 	if (vsc->opts.completed)
 		vsc->opts.completed(vsc, cookie, pkt);
 }

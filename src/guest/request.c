@@ -4,6 +4,7 @@
  * number: it is never 0, and neither another channel's id nor that of an earlier use of the entry
  * fits.  Free entries are chained, so nothing is searched.
  */
+#include "base/probe.h"
 #include "guest/state.h"
 
 #define INDEX_BITS 16u
@@ -81,6 +82,8 @@ void vmbus__req_end_all(struct vmbus_vsc *vsc)
 		if (path->reqs[i].next_free != VMBUS__USED)
 			continue;
 		cookie = path->reqs[i].cookie;
+		VMBUS_PROBE3(request_end, vsc, make_id(path->reqs[i].gen, vsc->ref.slot, i),
+			     cookie);
 		put(path, i);
 		if (vsc->opts.completed)
 			vsc->opts.completed(vsc, cookie, NULL);

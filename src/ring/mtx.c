@@ -12,6 +12,7 @@
  */
 #include <vmbus/mtx.h>
 
+#include "base/probe.h"
 #include "ring/ctl.h"
 #include "ring/emit.h"
 #include "ring/index.h"
@@ -79,6 +80,7 @@ static int fault(struct vmbus_ring_mtx *mtx, uint32_t field, uint64_t value, uin
 	mtx->fault_p.value = value;
 	mtx->fault_p.limit = limit;
 	vmbus__st32_release(broken, 2); /* BROKEN.tell */
+	VMBUS_PROBE5(tx_fault, mtx, field, (uint32_t)value, value, limit);
 	return VMBUS_E_PEER;
 }
 
@@ -287,9 +289,11 @@ static void publish_done(struct vmbus_ring_mtx *mtx)
 	bump(&mtx->stats_p.batches, 1);
 	if (vmbus__tx_signal_due(mask, out, before) && mtx->signal_p) {
 		bump(&mtx->stats_p.signals, 1);
+		VMBUS_PROBE3(tx_signal, mtx, before, index);
 		mtx->signal_p(mtx->signal_ctx_p);
 	} else {
 		bump(&mtx->stats_p.signals_suppressed, 1);
+		VMBUS_PROBE3(tx_suppressed, mtx, before, index);
 	}
 }
 
@@ -339,11 +343,12 @@ int vmbus_ring_mtx_put(struct vmbus_ring_mtx *mtx, const struct vmbus_msg *msg, 
 	if (n == 0)
 		return 0;
 	err = take_claim(mtx, &claim, msg, n);
-	if (err) {
-		if (err == VMBUS_E_FULL)
-			vmbus__add64_relaxed(vmbus__as_a64(&mtx->full_p), 1); /* STATS.tx */
-		return err;
+	if (err == VMBUS_E_FULL) {
+		vmbus__add64_relaxed(vmbus__as_a64(&mtx->full_p), 1); /* STATS.tx */
+		VMBUS_PROBE1(tx_full, mtx);
 	}
+	if (err)
+		return err;
 	number = high(claim.head);
 	write_all(&mtx->mem_p, low(claim.head), msg, claim.packets);
 	end = vmbus__ring_advance(mtx->mem_p.size_p, low(claim.head), claim.bytes);

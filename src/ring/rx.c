@@ -11,6 +11,7 @@
 #include <vmbus/ring.h>
 
 #include "base/contract.h"
+#include "base/probe.h"
 #include "ring/copy.h"
 #include "ring/ctl.h"
 #include "ring/index.h"
@@ -63,6 +64,7 @@ static int fault(struct vmbus_ring_rx *rx, uint32_t field, uint32_t where, uint6
 	rx->fault_p.value = value;
 	rx->fault_p.limit = limit;
 	rx->stats_p.faults++;
+	VMBUS_PROBE5(rx_fault, rx, field, where, value, limit);
 	return VMBUS_E_PEER;
 }
 
@@ -196,9 +198,11 @@ static int publish(struct vmbus_ring_rx *rx)
 				 before, rx->committed_p) &&
 	    rx->signal_p) {
 		rx->stats_p.signals++;
+		VMBUS_PROBE3(rx_signal, rx, before, rx->committed_p);
 		rx->signal_p(rx->signal_ctx_p);
 	} else {
 		rx->stats_p.signals_suppressed++;
+		VMBUS_PROBE3(rx_suppressed, rx, before, rx->committed_p);
 	}
 	return 0;
 }
@@ -351,6 +355,13 @@ static int check(struct vmbus_ring_rx *rx, uint64_t d, uint32_t avail, uint32_t 
 	if (field == VMBUS_FAULT_NONE)
 		return 0;
 	return first ? fault(rx, field, where, value, limit) : VMBUS_E_PEER;
+}
+
+/* The same out of line, for a loop that does without it as a rule. */
+static VMBUS_NOINLINE int check_apart(struct vmbus_ring_rx *rx, uint64_t d, uint32_t avail,
+				      uint32_t where, bool first)
+{
+	return check(rx, d, avail, where, first);
 }
 
 /* What a call has taken so far; the receiver itself changes at its end. */
@@ -587,7 +598,7 @@ static int decode_in_place(struct vmbus_ring_rx *rx, struct vmbus_packet *pkt, u
 			pkt->ext = rx->buf_p; /* of no bytes, and not the peer's all the same */
 			err = 0;
 		} else {
-			err = check(rx, d, avail, run.where, !run.packets);
+			err = check_apart(rx, d, avail, run.where, !run.packets);
 			if (!err)
 				err = describe_in_place(rx, pkt, &arena, d, id, run.where);
 		}

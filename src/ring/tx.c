@@ -10,6 +10,7 @@
 #include <vmbus/ring.h>
 
 #include "base/contract.h"
+#include "base/probe.h"
 #include "ring/ctl.h"
 #include "ring/emit.h"
 #include "ring/index.h"
@@ -37,6 +38,7 @@ static int fault(struct vmbus_ring_tx *tx, uint32_t field, uint32_t where, uint6
 	tx->fault_p.value = value;
 	tx->fault_p.limit = limit;
 	tx->stats_p.faults++;
+	VMBUS_PROBE5(tx_fault, tx, field, where, value, limit);
 	return VMBUS_E_PEER;
 }
 
@@ -127,7 +129,7 @@ static VMBUS_NOINLINE void send_signal(struct vmbus_ring_tx *tx)
 }
 
 /* Publish everything up to next_p and decide about one signal; returns packets. */
-static inline int publish_now(struct vmbus_ring_tx *tx, uint32_t packets)
+static VMBUS_INLINE int publish_now(struct vmbus_ring_tx *tx, uint32_t packets)
 {
 	struct vmbus_ring_ctl *const ctl = tx->mem_p.ctl_p;
 	const bool dirty = vmbus__mem_dirty_wanted(&tx->mem_p);
@@ -150,8 +152,12 @@ static inline int publish_now(struct vmbus_ring_tx *tx, uint32_t packets)
 		vmbus__fence_acquire();		      /* MASK.tx */
 		out = vmbus__ld32_relaxed(&ctl->out); /* WAKE.tx */
 	}
-	if (VMBUS_UNLIKELY(vmbus__tx_signal_due(mask, out, before)) && tx->signal_p)
+	if (VMBUS_UNLIKELY(vmbus__tx_signal_due(mask, out, before)) && tx->signal_p) {
+		VMBUS_PROBE3(tx_signal, tx, before, next);
 		send_signal(tx);
+	} else {
+		VMBUS_PROBE3(tx_suppressed, tx, before, next);
+	}
 	return (int)packets;
 }
 
@@ -161,11 +167,17 @@ static VMBUS_NOINLINE int publish_noted(struct vmbus_ring_tx *tx, uint32_t packe
 	return publish_now(tx, packets);
 }
 
-static inline int publish(struct vmbus_ring_tx *tx, uint32_t packets)
+static VMBUS_INLINE int publish(struct vmbus_ring_tx *tx, uint32_t packets)
 {
 	if (VMBUS_UNLIKELY(tx->note_p != NULL))
 		return publish_noted(tx, packets);
 	return publish_now(tx, packets);
+}
+
+static void count_full(struct vmbus_ring_tx *tx)
+{
+	tx->stats_p.full++;
+	VMBUS_PROBE1(tx_full, tx);
 }
 
 /*
@@ -293,7 +305,7 @@ static VMBUS_NOINLINE int put_rest(struct vmbus_ring_tx *tx, const struct vmbus_
 	if (VMBUS_LIKELY(m != msg))
 		return publish(tx, (uint32_t)(m - msg));
 	if (err == VMBUS_E_FULL)
-		tx->stats_p.full++;
+		count_full(tx);
 	return err;
 }
 
@@ -362,7 +374,7 @@ int vmbus_ring_tx_reserve(struct vmbus_ring_tx *tx, const struct vmbus_msg *msg,
 	err = admit(tx, msg, &looked, &bytes);
 	if (err) {
 		if (err == VMBUS_E_FULL)
-			tx->stats_p.full++;
+			count_full(tx);
 		return err;
 	}
 	if (vmbus__msg_is_simple(msg) && vmbus__mem_linear(mem, tx->next_p, bytes) && spans) {

@@ -25,7 +25,7 @@ static bool there(const char *program)
 #define NEEDS_PLUGIN()                                                                             \
 	do {                                                                                       \
 		NEEDS_BLK();                                                                       \
-		if (access(built("nbdkit-vmbus-plugin.so"), R_OK))                                 \
+		if (access(built("tools/nbdkit-vmbus-plugin.so"), R_OK))                           \
 			VMBUS_TEST_SKIP("the plugin was not built");                               \
 		NEEDS("nbdkit");                                                                   \
 	} while (0)
@@ -36,7 +36,7 @@ static pid_t start_nbdkit(const char *more)
 	pid_t pid;
 
 	(void)snprintf(command, sizeof(command), "nbdkit -f -U n -P pid %s socket=p %s",
-		       built("nbdkit-vmbus-plugin.so"), more);
+		       built("tools/nbdkit-vmbus-plugin.so"), more);
 	pid = start(command, NULL);
 	wait_for_file("pid");
 	return pid;
@@ -79,28 +79,34 @@ START_TEST(nbdkit_vmbus__says_what_is_wrong)
 	NEEDS_PLUGIN();
 	begin();
 	parent = start_parent("mem=1M", NULL);
-	must_eq(shell("nbdkit -f -U n %s disk=0 2>&1", built("nbdkit-vmbus-plugin.so")), 1);
+	must_eq(shell("nbdkit -f -U n %s disk=0 2>&1", built("tools/nbdkit-vmbus-plugin.so")), 1);
 	must_say("socket=PATH is missing");
-	must_eq(shell("nbdkit -f -U n %s socket=p disk=x 2>&1", built("nbdkit-vmbus-plugin.so")),
+	must_eq(shell("nbdkit -f -U n %s socket=p disk=x 2>&1",
+		      built("tools/nbdkit-vmbus-plugin.so")),
 		1);
 	must_say("disk=x: it is a LUN");
-	must_eq(shell("nbdkit -f -U n %s socket=p queues=17 2>&1", built("nbdkit-vmbus-plugin.so")),
+	must_eq(shell("nbdkit -f -U n %s socket=p queues=17 2>&1",
+		      built("tools/nbdkit-vmbus-plugin.so")),
 		1);
 	must_say("queues=17: it is 1 to 16");
-	must_eq(shell("nbdkit -f -U n %s socket=p frob=1 2>&1", built("nbdkit-vmbus-plugin.so")),
+	must_eq(shell("nbdkit -f -U n %s socket=p frob=1 2>&1",
+		      built("tools/nbdkit-vmbus-plugin.so")),
 		1);
 	must_say("no such parameter: frob");
-	must_eq(shell("nbdkit -f -U n %s socket=p disk=9 2>&1", built("nbdkit-vmbus-plugin.so")),
+	must_eq(shell("nbdkit -f -U n %s socket=p disk=9 2>&1",
+		      built("tools/nbdkit-vmbus-plugin.so")),
 		1);
 	must_say("there is no disk at target 0, LUN 9 of 1 controller");
-	must_eq(shell("nbdkit -f -U n %s socket=p serial=S 2>&1", built("nbdkit-vmbus-plugin.so")),
+	must_eq(shell("nbdkit -f -U n %s socket=p serial=S 2>&1",
+		      built("tools/nbdkit-vmbus-plugin.so")),
 		1);
 	must_say("LUN 0 with the serial S");
-	must_eq(shell("nbdkit -f -U n %s socket=q 2>&1", built("nbdkit-vmbus-plugin.so")), 1);
+	must_eq(shell("nbdkit -f -U n %s socket=q 2>&1", built("tools/nbdkit-vmbus-plugin.so")), 1);
 	must_say("q: No such file");
 	/* Into the background: it says so before, and leaves no socket. */
-	must_eq(shell("nbdkit -U n %s socket=q 2>&1", built("nbdkit-vmbus-plugin.so")), 1);
-	must_eq(shell("nbdkit -U n %s socket=p disk=9 2>&1", built("nbdkit-vmbus-plugin.so")), 1);
+	must_eq(shell("nbdkit -U n %s socket=q 2>&1", built("tools/nbdkit-vmbus-plugin.so")), 1);
+	must_eq(shell("nbdkit -U n %s socket=p disk=9 2>&1", built("tools/nbdkit-vmbus-plugin.so")),
+		1);
 	must(!is_there("n"));
 	must_eq(stop(parent), 0);
 	finish();

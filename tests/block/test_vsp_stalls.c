@@ -2,9 +2,24 @@
 /* Channels that end while a store stalls: their own are given up after a while, and nobody else waits. */
 #include "vspbox.h"
 
+#include <vmbus/diag.h>
+
 #define MS 1000000u
 #define PATIENCE_NS (UINT64_C(2000) * MS)
 #define LATE_NS (UINT64_C(4000) * MS)
+
+/* Those who look see requests under way, of which none ends. */
+static void looks_busy(struct box *b)
+{
+	struct vmbus_chan_diag diag;
+	uint32_t at = 0, under_way = 0;
+
+	while (vmbus_bus_diag_next(b->f.bus, &at, &diag) == 1) {
+		under_way += diag.under_way;
+		must_eq(diag.under_way > 0, diag.under_way_since > 0);
+	}
+	must_eq(under_way, 4);
+}
 
 /* A guest's write to LUN 1, which stalls, on the last channel. */
 static void stall(struct box *b)
@@ -26,6 +41,7 @@ static void stall(struct box *b)
 	(void)box_command(b, 0, &repeat, 0);
 	fake_run(&b->f);
 	must(vmbus_region_pins(&b->f.region) > 0);
+	looks_busy(b);
 }
 
 /* Both channels are closed, one after the other, as guests do; the other disk goes on. */

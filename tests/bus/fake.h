@@ -403,17 +403,25 @@ static inline void fake_gpadl(struct fake *f, uint32_t relid, uint32_t gpadl, co
 	}
 }
 
-/* Describe n pages from first on, and wait for the answer; returns its status. */
-static inline uint32_t fake_share(struct fake *f, uint32_t relid, uint32_t gpadl, size_t first,
-				  uint32_t n)
+/* Describe n pages from first on. */
+static inline void fake_post_share(struct fake *f, uint32_t relid, uint32_t gpadl, size_t first,
+				   uint32_t n)
 {
 	uint64_t pfns[8192];
-	struct vmbus_ctl ctl;
 	uint32_t i;
 
 	for (i = 0; i < n; i++)
 		pfns[i] = first + i;
 	fake_gpadl(f, relid, gpadl, pfns, n);
+}
+
+/* The same, and wait for the answer; returns its status. */
+static inline uint32_t fake_share(struct fake *f, uint32_t relid, uint32_t gpadl, size_t first,
+				  uint32_t n)
+{
+	struct vmbus_ctl ctl;
+
+	fake_post_share(f, relid, gpadl, first, n);
 	fake_expect(f, VMBUS_CTL_GPADL_CREATED, &ctl);
 	must_eq(ctl.u.created.relid, relid);
 	must_eq(ctl.u.created.gpadl, gpadl);

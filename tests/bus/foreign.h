@@ -14,7 +14,8 @@ struct dev {
 	struct vmbus_chan *chan;
 	int open_err, close_err, gone_err;
 	uint32_t opens, closes, packets, modified, gpadls, gone, signalled, offered, removed;
-	uint32_t last_list, last_gone, done_in_gone, done_other;
+	uint32_t last_list, last_gone, done_in_gpadl, done_in_gone, done_other;
+	int gpadl_err;
 	const uint64_t *qwords;
 	uint32_t count, ranges;
 	struct vmbus_chan_rings rings; /* as they are in open() */
@@ -60,8 +61,8 @@ static inline void dev_modified(struct vmbus_chan *chan)
 	must_eq(vmbus_chan_rings(chan, &d->rings), 0);
 }
 
-static inline void dev_gpadl(struct vmbus_chan *chan, uint32_t gpadl, const uint64_t *qwords,
-			     uint32_t count, uint32_t ranges)
+static inline int dev_gpadl(struct vmbus_chan *chan, uint32_t gpadl, const uint64_t *qwords,
+			    uint32_t count, uint32_t ranges)
 {
 	struct dev *d = vmbus_chan_ctx(chan);
 
@@ -70,6 +71,9 @@ static inline void dev_gpadl(struct vmbus_chan *chan, uint32_t gpadl, const uint
 	d->qwords = qwords;
 	d->count = count;
 	d->ranges = ranges;
+	if (d->done_in_gpadl)
+		vmbus_chan_gpadl_done(chan, gpadl);
+	return d->gpadl_err;
 }
 
 static inline int dev_gone(struct vmbus_chan *chan, uint32_t gpadl)

@@ -2,62 +2,12 @@
 /*
  * Every allocation of the bus fails once: each call says so or the child is told, nothing is lost,
  * and all goes on when there is memory again.  Descriptors run out too.
- *
- * This program has its own malloc() in front of the C library's, which sanitizers do not allow.
  */
 #include "fake.h"
 
 #include <sys/resource.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define NO_OWN_MALLOC 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define NO_OWN_MALLOC 1
-#endif
-#endif
-
-static long fail_in = -1; /* so many allocations succeed; -1: all */
-static unsigned long failures;
-
-#if !defined(NO_OWN_MALLOC)
-void *__libc_malloc(size_t bytes);
-void *__libc_calloc(size_t n, size_t bytes);
-void *__libc_memalign(size_t align, size_t bytes);
-
-static bool fails(void)
-{
-	if (fail_in < 0 || fail_in-- > 0)
-		return false;
-	failures++;
-	return true;
-}
-
-void *malloc(size_t bytes)
-{
-	return fails() ? NULL : __libc_malloc(bytes);
-}
-
-void *calloc(size_t n, size_t bytes)
-{
-	return fails() ? NULL : __libc_calloc(n, bytes);
-}
-
-void *aligned_alloc(size_t align, size_t bytes)
-{
-	return fails() ? NULL : __libc_memalign(align, bytes);
-}
-#endif
-
-/* Run a step with its nth allocation failing, for every n, until it needs none more. */
-#define EACH(n)                                                                                    \
-	for ((n) = 0, failures = 0; (n) == 0 || failures; (n)++)                                   \
-		if (failures = 0, fail_in = (n), true)
-
-static void end_of_step(void)
-{
-	fail_in = -1;
-}
+#include "scarce.h"
 
 struct box {
 	struct fake f;
@@ -104,9 +54,7 @@ START_TEST(bus_open__every_allocation_fails_once)
 	uint64_t id = 1;
 	uint32_t n;
 
-#if defined(NO_OWN_MALLOC)
-	VMBUS_TEST_SKIP("a sanitizer has its own malloc()");
-#endif
+	SCARCE_OR_SKIP();
 	make(&b);
 	fake_rings(&b.f, &b.c, 3, 3);
 	b.c.gpadl = 5;
@@ -146,9 +94,7 @@ START_TEST(bus_mem__every_allocation_fails_once)
 	uint32_t n;
 	int err;
 
-#if defined(NO_OWN_MALLOC)
-	VMBUS_TEST_SKIP("a sanitizer has its own malloc()");
-#endif
+	SCARCE_OR_SKIP();
 	fake_init(&f, 16);
 	extra = (struct vmbus_region){ .gpa = (uint64_t)1 << 30,
 				       .bytes = FAKE_PAGE,
@@ -180,9 +126,7 @@ START_TEST(chan__no_memory_for_a_large_packet)
 	struct fake_chan c;
 	uint8_t *data;
 
-#if defined(NO_OWN_MALLOC)
-	VMBUS_TEST_SKIP("a sanitizer has its own malloc()");
-#endif
+	SCARCE_OR_SKIP();
 	data = calloc(1, 100000);
 	fake_init(&f, 256);
 	must_eq(vmbus_bus_offer(f.bus, &fake_echo_vsp, &echo, NULL, NULL), 0);

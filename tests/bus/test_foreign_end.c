@@ -63,6 +63,78 @@ START_TEST(chan_gpadl_done__lets_go_of_a_list)
 }
 END_TEST
 
+/* The child has no answer before who serves the channel knows the list. */
+START_TEST(vsp_gpadl__keeps_the_answer_back)
+{
+	struct vmbus_ctl ctl;
+	struct box b;
+
+	box_init(&b);
+	b.d.gpadl_err = VMBUS_E_AGAIN;
+	fake_post_share(&b.f, b.c.relid, 41, 10, 3);
+	fake_expect_none(&b.f);
+	must_eq(b.d.gpadls, 1);
+	vmbus_chan_gpadl_done(b.chan, 40);
+	fake_expect_none(&b.f);
+	vmbus_chan_gpadl_done(b.chan, 41);
+	vmbus_chan_gpadl_done(b.chan, 41);
+	fake_expect(&b.f, VMBUS_CTL_GPADL_CREATED, &ctl);
+	must_eq(ctl.u.created.gpadl, 41);
+	must_eq(ctl.u.created.status, 0);
+	vmbus_chan_gpadl_done(b.chan, 41);
+	fake_expect_none(&b.f);
+	b.d.done_in_gpadl = 1;
+	must_eq(fake_share(&b.f, b.c.relid, 42, 10, 3), 0);
+	fake_post_teardown(&b.f, b.c.relid, 41);
+	fake_expect(&b.f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
+	must_eq(b.d.last_gone, 41);
+	box_fini(&b);
+}
+END_TEST
+
+/* Torn down before the answer: it comes first, and then the list goes. */
+START_TEST(vsp_gpadl__torn_down_before_the_answer)
+{
+	struct vmbus_ctl ctl;
+	struct box b;
+
+	box_init(&b);
+	b.d.gpadl_err = VMBUS_E_AGAIN;
+	fake_post_share(&b.f, b.c.relid, 41, 10, 3);
+	fake_post_teardown(&b.f, b.c.relid, 41);
+	fake_expect_none(&b.f);
+	must_eq(b.d.gone, 0);
+	vmbus_chan_gpadl_done(b.chan, 41);
+	fake_expect(&b.f, VMBUS_CTL_GPADL_CREATED, &ctl);
+	must_eq(ctl.u.created.status, 0);
+	fake_expect(&b.f, VMBUS_CTL_GPADL_TORNDOWN, &ctl);
+	must_eq(b.d.gone, 1);
+	/* The child goes, and nobody ever answers. */
+	fake_post_share(&b.f, b.c.relid, 42, 10, 3);
+	fake_run(&b.f);
+	vmbus_bus_reset(b.f.bus);
+	fake_run(&b.f);
+	must_eq(b.d.gpadls, 2);
+	box_fini(&b);
+}
+END_TEST
+
+START_TEST(vsp_gpadl__refuses)
+{
+	struct box b;
+
+	box_init(&b);
+	b.d.gpadl_err = VMBUS_E_NOMEM;
+	must_eq(fake_share(&b.f, b.c.relid, 41, 10, 3), VMBUS_STATUS_FAILED);
+	must_eq(b.d.gpadls, 1);
+	b.d.gpadl_err = 0;
+	must_eq(fake_share(&b.f, b.c.relid, 41, 10, 3), 0);
+	must_eq(b.d.gone, 0);
+	box_fini(&b);
+	must_eq(b.d.gone, 0);
+}
+END_TEST
+
 /* A callback that lets go of another list, which lies before it in the bus's own. */
 START_TEST(chan_gpadl_done__of_another_list_in_gpadl_gone)
 {
@@ -262,6 +334,9 @@ static void tests(Suite *suite)
 
 	tcase_add_test(tc, vsp_gpadl__before_while_and_after);
 	tcase_add_test(tc, chan_gpadl_done__lets_go_of_a_list);
+	tcase_add_test(tc, vsp_gpadl__keeps_the_answer_back);
+	tcase_add_test(tc, vsp_gpadl__torn_down_before_the_answer);
+	tcase_add_test(tc, vsp_gpadl__refuses);
 	tcase_add_test(tc, chan_gpadl_done__of_another_list_in_gpadl_gone);
 	tcase_add_test(tc, vsp_gpadl_gone__of_the_rings);
 	tcase_add_test(tc, chan_fail__of_a_foreign_channel);

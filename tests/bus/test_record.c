@@ -391,6 +391,47 @@ START_TEST(record_format__says_what_happened)
 }
 END_TEST
 
+/* Every kind with numbers of its own says what they are; any numbers are let through. */
+START_TEST(record_format__of_every_kind)
+{
+	static const struct {
+		uint32_t kind;
+		uint64_t a, b;
+		const char *text;
+	} kinds[] = {
+		{ VMBUS_RECORD_IN, VMBUS_CTL_OPEN, 0, "message from the child: open" },
+		{ VMBUS_RECORD_IN, VMBUS_CTL_OPEN, (uint64_t)VMBUS_E_PEER, ": open, PEER" },
+		{ VMBUS_RECORD_REFUSED, VMBUS_CTL_OPEN, 9, ": open, value 9" },
+		{ VMBUS_RECORD_CONNECTED, 0x50003, 6, ", version 5.3, features 0x6" },
+		{ VMBUS_RECORD_GPADL, 5, 0, " 5: accepted" },
+		{ VMBUS_RECORD_GPADL, 5, (uint64_t)VMBUS_E_NOMEM, " 5: NOMEM" },
+		{ VMBUS_RECORD_GPADL_DOWN, 5, 1, " 5" },
+		{ VMBUS_RECORD_OPEN, 5, 3, ": page list 5, second ring at page 3" },
+		{ VMBUS_RECORD_OPENED, (uint64_t)VMBUS_E_PERM, 0, ": PERM" },
+		{ VMBUS_RECORD_OPENED, 0, 0, "" },
+		{ VMBUS_RECORD_MODIFY, 3, 0, "interrupts move to VP 3" },
+		{ VMBUS_RECORD_NOTE, 1, 2, ": 1, 2" },
+		{ UINT32_MAX, UINT64_MAX, 0, ": 18446744073709551615, 0" },
+		{ VMBUS_RECORD_NOTE, 0, 0, "" },
+	};
+	char line[256];
+	size_t n;
+	uint32_t i;
+
+	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		const struct vmbus_record_event event = { .kind = kinds[i].kind,
+							  .a = kinds[i].a,
+							  .b = kinds[i].b };
+
+		n = vmbus_record_format(&event, line, sizeof(line));
+		must_eq(n, strlen(line));
+		must(n >= strlen(kinds[i].text));
+		must(strstr(line, kinds[i].text) != NULL);
+		ck_assert_str_eq(line + n - strlen(kinds[i].text), kinds[i].text);
+	}
+}
+END_TEST
+
 START_TEST(record_kind_name__every_kind_has_one)
 {
 	uint32_t kind;
@@ -417,6 +458,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, record_read__errors);
 	tcase_add_test(tc, record_read__hostile_bytes);
 	tcase_add_test(tc, record_format__says_what_happened);
+	tcase_add_test(tc, record_format__of_every_kind);
 	tcase_add_test(tc, record_kind_name__every_kind_has_one);
 }
 

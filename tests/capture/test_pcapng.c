@@ -441,6 +441,83 @@ START_TEST(capture_reader__names_what_is_wrong)
 }
 END_TEST
 
+/* A block of zeros but for its length and what the caller says. */
+static void add_block(struct file *f, uint32_t type, uint32_t bytes, uint32_t word)
+{
+	uint8_t block[64] = { 0 };
+
+	must(bytes >= 12 && bytes <= sizeof(block));
+	put32(block, type);
+	put32(block + 8, word);
+	put32(block + 4, bytes);
+	put32(block + bytes - 4, bytes);
+	must_eq(file_write(f, block, bytes), 0);
+}
+
+static void add_section(struct file *f)
+{
+	const size_t at = f->len;
+
+	add_block(f, 0x0A0D0D0A, 28, 0x1A2B3C4D);
+	f->bytes[at + 12] = 1; /* version 1.0 */
+}
+
+static void expect_wrong(struct file *f, const char *why)
+{
+	struct vmbus_capture_record rec;
+	struct vmbus_capture_reader *r = file_reader(f);
+
+	must_eq(vmbus_capture_reader_next(r, &rec), VMBUS_E_PEER);
+	if (!strstr(vmbus_capture_reader_why(r), why))
+		ck_abort_msg("%s", vmbus_capture_reader_why(r));
+	vmbus_capture_reader_destroy(r);
+	free(f->bytes);
+	*f = (struct file){ 0 };
+}
+
+/* Blocks too short for what every block of their type has. */
+START_TEST(capture_reader__names_short_blocks)
+{
+	struct file f = { 0 };
+
+	add_block(&f, 0x0A0D0D0A, 24, 0x1A2B3C4D);
+	expect_wrong(&f, "a section header of 24 bytes");
+	add_section(&f);
+	add_block(&f, 1, 16, VMBUS_CAPTURE_LINKTYPE);
+	expect_wrong(&f, "an interface of 16 bytes");
+	add_section(&f);
+	add_block(&f, 1, 20, VMBUS_CAPTURE_LINKTYPE);
+	add_block(&f, 6, 28, 0);
+	expect_wrong(&f, "a packet of 28 bytes");
+}
+END_TEST
+
+/* As many interfaces as a reader remembers, ours and others', and one more. */
+START_TEST(capture_reader__names_too_many_interfaces)
+{
+	const uint32_t most = 2 * VMBUS_CAPTURE_CHANNELS_MAX;
+	struct file f = { 0 };
+	uint32_t i;
+
+	add_section(&f);
+	for (i = 0; i <= most; i++)
+		add_block(&f, 1, 20, 1);
+	expect_wrong(&f, "more than 8192 interfaces");
+	add_section(&f);
+	for (i = 0; i <= VMBUS_CAPTURE_CHANNELS_MAX; i++)
+		add_block(&f, 1, 20, VMBUS_CAPTURE_LINKTYPE);
+	expect_wrong(&f, "more than 4096 channels");
+	/* A second section has interfaces of its own, the file's channels go on. */
+	add_section(&f);
+	for (i = 0; i < most; i++)
+		add_block(&f, 1, 20, 1);
+	add_section(&f);
+	add_block(&f, 1, 20, 1);
+	add_block(&f, 6, 32, 1);
+	expect_wrong(&f, "of interface 1, there are 1");
+}
+END_TEST
+
 /* Cut anywhere: records up to there, then the end or an error, never anything else. */
 START_TEST(capture_reader__a_file_cut_anywhere)
 {
@@ -546,6 +623,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, capture_reader__reads_the_other_byte_order);
 	tcase_add_test(tc, capture_reader__passes_over_what_is_not_ours);
 	tcase_add_test(tc, capture_reader__names_what_is_wrong);
+	tcase_add_test(tc, capture_reader__names_short_blocks);
+	tcase_add_test(tc, capture_reader__names_too_many_interfaces);
 	tcase_add_test(tc, capture_reader__a_file_cut_anywhere);
 	tcase_add_test(tc, capture_reader__errors_of_the_caller);
 	tcase_add_test(tc, capture_reader__units_of_time);

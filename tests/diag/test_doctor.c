@@ -306,6 +306,46 @@ START_TEST(doctor__device_paused)
 }
 END_TEST
 
+static unsigned int held;
+
+static void holding_packets(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n)
+{
+	(void)pkt;
+	held += n;
+	vmbus_chan_under_way(chan, held);
+}
+
+static const struct vmbus_vsp holding_vsp = {
+	.struct_bytes = sizeof(holding_vsp),
+	.name = "holding",
+	.class_id = ECHO_CLASS,
+	.packets = holding_packets,
+};
+
+/* It reads, and answers nothing. */
+START_TEST(doctor__device_busy)
+{
+	struct vmbus_chan_diag diag;
+	struct host host;
+	pid_t pid;
+
+	NEED_TOOL();
+	held = 0;
+	host_init(&host);
+	offered_vsp = &holding_vsp;
+	host.opts.attached = attached_one;
+	host_listen(&host);
+	pid = kid_start(&host, KID_SENDS);
+	host_until(&host, look(&host, 0, &diag) && diag.under_way == 20);
+	must(diag.under_way_since > 0 && diag.under_way_since <= diag.now);
+	must_eq(diag.from_child.used, 0);
+	serve_for(&host, SECOND_NS / 4);
+	expect_found(&host, "device-busy", 1);
+	kid_kill(&host, pid);
+	host_close(&host);
+}
+END_TEST
+
 /* 6: under load, and with an idle child beside. */
 START_TEST(doctor__healthy)
 {
@@ -573,6 +613,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, doctor__knock_of_the_parent_lost);
 	tcase_add_loop_test(tc, doctor__provider_hung, 0, 2);
 	tcase_add_test(tc, doctor__device_paused);
+	tcase_add_test(tc, doctor__device_busy);
 	tcase_add_test(tc, doctor__healthy);
 	tcase_add_test(tc, doctor__no_contact);
 	tcase_add_test(tc, doctor__close_unanswered);

@@ -421,6 +421,9 @@ START_TEST(dg_encode__every_member)
 	msg.chan.need = 13;
 	msg.chan.raised_at = 14;
 	msg.chan.to_child.used = 15;
+	msg.chan.owner = 16;
+	msg.chan.under_way = 17;
+	msg.chan.under_way_since = 18;
 	msg.chan.to_child_ok = msg.chan.own_fd = true;
 	msg.chan.state = VMBUS_SRV_OPENED;
 	for (i = 0; i < VMBUS_STEPS; i++)
@@ -437,6 +440,9 @@ START_TEST(dg_encode__every_member)
 	must_eq(back.chan.need, 13);
 	must_eq(back.chan.raised_at, 14);
 	must_eq(back.chan.to_child.used, 15);
+	must_eq(back.chan.owner, 16);
+	must_eq(back.chan.under_way, 17);
+	must_eq(back.chan.under_way_since, 18);
 	must(back.chan.to_child_ok && back.chan.own_fd && !back.chan.foreign);
 	for (i = 0; i < VMBUS_STEPS; i++)
 		must_eq(back.chan.steps[i], 100 + i);

@@ -12,7 +12,7 @@
 #undef ck_abort_msg
 #define ck_abort_msg(...) __builtin_trap()
 
-#include "devices/ic.h"
+#include "ic/ic.h"
 #include "fuzz/input.h"
 
 #define OPS_MAX 64u

@@ -134,6 +134,40 @@ START_TEST(vsc_open__a_thousand_times_without_growth)
 }
 END_TEST
 
+/* The statuses that parents are known to refuse with are told by name, others by their number. */
+START_TEST(vsc_open__tells_why_it_was_refused)
+{
+	static const struct {
+		uint32_t status;
+		const char *text;
+	} statuses[] = {
+		{ 0x80000005u, "status 0x80000005 (buffer overflow)" },
+		{ 0x8000FFFFu, "status 0x8000ffff (catastrophic failure)" },
+		{ 0xC0000001u, "status 0xc0000001 (unsuccessful)" },
+		{ 0xC000000Du, "status 0xc000000d (invalid parameter)" },
+		{ 0xC000009Au, "status 0xc000009a (insufficient resources)" },
+		{ 0xC000FFFFu, "status 0xc000ffff" },
+	};
+	struct pair s;
+	uint32_t i;
+
+	pair_init(&s);
+	for (i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
+		s.chan->open_status = statuses[i].status;
+		must_eq(client_begin(&s.c), 0);
+		must_eq(vmbus_vsc_wait(s.c.vsc, VMBUS_VSC_OPEN, PARENT_SECOND), VMBUS_E_PEER);
+		if (!strstr(s.p->last_line, statuses[i].text))
+			ck_abort_msg("%s: %s", statuses[i].text, s.p->last_line);
+		must_eq(vmbus_vsc_wait(s.c.vsc, VMBUS_VSC_OFFERED, PARENT_SECOND), 0);
+	}
+	must(strchr(s.p->last_line, '(') == NULL);
+	s.chan->open_status = 0;
+	client_open(&s.c);
+	client_close(&s.c);
+	parent_free(s.p, 0);
+}
+END_TEST
+
 START_TEST(vsc_open__may_be_refused)
 {
 	struct pair s;
@@ -699,6 +733,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vsc_open__refuses_what_cannot_be);
 	tcase_add_test(tc, vsc_open__takes_every_size);
 	tcase_add_test(tc, vsc_open__a_thousand_times_without_growth);
+	tcase_add_test(tc, vsc_open__tells_why_it_was_refused);
 	tcase_add_test(tc, vsc_open__may_be_refused);
 	tcase_add_test(tc, vsc_open__lacks_memory_at_every_call);
 	tcase_add_loop_test(tc, vsc_open__without_mirrors, 0, 2);

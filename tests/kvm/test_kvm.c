@@ -320,8 +320,8 @@ START_TEST(kvm_cpuid__replaces_leaves_of_others)
 	int count, n;
 
 	part_begin(&p, _i);
-	must_eq(vmbus_kvm_cpuid(p.kvm, entries, 5, 18), VMBUS_E_FULL);
-	must_eq(vmbus_kvm_cpuid(p.kvm, entries, 5, 4), VMBUS_E_FULL);
+	must_eq(vmbus_kvm_cpuid(p.kvm, entries, 5, 18), VMBUS_E_RANGE);
+	must_eq(vmbus_kvm_cpuid(p.kvm, entries, 5, 4), VMBUS_E_RANGE);
 	must_eq(entries[1].ebx, 1);
 	count = vmbus_kvm_cpuid(p.kvm, entries, 5, 5 + 16);
 	must_eq(count, 19);

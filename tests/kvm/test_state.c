@@ -21,8 +21,8 @@ static void save_state(void)
 {
 	state_bytes = vmbus_kvm_save(p.kvm, NULL, 0);
 	must(state_bytes > 0 && state_bytes <= (int)STATE_MAX);
-	must_eq(vmbus_kvm_save(p.kvm, state, (size_t)state_bytes - 1), VMBUS_E_FULL);
-	must_eq(vmbus_kvm_save(p.kvm, NULL, 1), VMBUS_E_FULL);
+	must_eq(vmbus_kvm_save(p.kvm, state, (size_t)state_bytes - 1), VMBUS_E_RANGE);
+	must_eq(vmbus_kvm_save(p.kvm, NULL, 1), VMBUS_E_RANGE);
 	must_eq(vmbus_kvm_save(p.kvm, state, STATE_MAX), state_bytes);
 }
 

@@ -294,34 +294,6 @@ START_TEST(nvsp_buffers__refuse_what_cannot_be)
 }
 END_TEST
 
-/* A provider may hear of a page list after the packet that names it. */
-START_TEST(nvsp_buffers__wait_for_a_page_list)
-{
-	uint8_t msg[40] = { 101 };
-	struct netbox b;
-
-	nb_prepare(&b);
-	nb_begin(&b);
-	nb_open(&b);
-	nb_steps(&b, 0, 3);
-	b.rx_gpadl = b.f.next_gpadl++;
-	nb_put(msg + 4, 4, b.rx_gpadl);
-	nb_put(msg + 8, 2, NB_ID);
-	must_eq(fake_send(&b.c[0], 77, msg, sizeof(msg)), 1);
-	must_eq(nb_run(&b, 0), 0);
-	/* Another one that is not known has no place to wait. */
-	must_eq(nb_buffer(&b, 104, 0xDEAD), 2);
-	must_eq(fake_share(&b.f, b.c[0].relid, b.rx_gpadl, b.rx, NB_RX_PAGES), 0);
-	nb_wait(&b, 0, b.completions);
-	must_eq(b.done_id, 77);
-	must_eq(nb_32(b.done + 4), 1);
-	b.rx_section = nb_32(b.done + 16);
-	b.rx_count = nb_32(b.done + 20);
-	nb_steps(&b, 4, NB_STEPS);
-	nb_end(&b);
-}
-END_TEST
-
 START_TEST(nvsp_buffers__come_after_the_configuration)
 {
 	struct netbox b;
@@ -601,7 +573,6 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, nvsp__answers_what_a_nic_without_vf_says);
 	tcase_add_test(tc, nvsp__completes_what_asks_for_it);
 	tcase_add_test(tc, nvsp_buffers__refuse_what_cannot_be);
-	tcase_add_test(tc, nvsp_buffers__wait_for_a_page_list);
 	tcase_add_test(tc, nvsp_buffers__come_after_the_configuration);
 	tcase_add_test(tc, nvsp_buffers__need_no_send_buffer);
 	tcase_add_loop_test(tc, nvsp_rndis__does_not_come_too_early, 0, 4);

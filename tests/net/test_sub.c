@@ -71,22 +71,42 @@ static uint32_t came_by(void)
 	return by;
 }
 
+/* What the last message says of the hash, beside the frame; 0: nothing. */
+static uint32_t told_hash(void)
+{
+	const struct nb_message *const m = &b.message[(b.messages - 1) % NB_MESSAGES];
+	const uint8_t *const ppi = m->msg + 8 + nb_32(m->msg + 28);
+
+	if (nb_32(m->msg + 32) != 16 || nb_32(ppi) != 16 || nb_32(ppi + 4) != 8)
+		return 0;
+	return nb_32(ppi + 12);
+}
+
+static uint32_t hash_now(uint32_t len)
+{
+	struct vmbus_frame_headers h;
+	struct vmbus_frame_key ready;
+	uint32_t hash = 0;
+
+	vmbus_frame_key(&ready, key);
+	ck_assert_int_eq(vmbus_frame_look(b.port.given, len, len, &h), 0);
+	(void)vmbus_frame_hash(&ready, VMBUS_FRAME_HASH_TCPV4, b.port.given, &h, &hash);
+	return hash;
+}
+
 START_TEST(sub__steers_by_the_hash_with_one_queue)
 {
 	uint32_t i, hash, seen = 0;
-	struct vmbus_frame_headers h;
-	struct vmbus_frame_key ready;
 
 	begin(1);
-	vmbus_frame_key(&ready, key);
 	for (i = 0; i < 64; i++) {
 		const uint32_t len = flow(1000 + i);
 
-		ck_assert_int_eq(vmbus_frame_look(b.port.given, len, len, &h), 0);
-		ck_assert(
-			vmbus_frame_hash(&ready, VMBUS_FRAME_HASH_TCPV4, b.port.given, &h, &hash));
+		hash = hash_now(len);
+		ck_assert_uint_ne(hash, 0);
 		nb_give(&b, 0, 1, len);
 		ck_assert_uint_eq(came_by(), (hash & 127) % 4);
+		ck_assert_uint_eq(told_hash(), hash);
 		seen |= 1u << (hash & 127) % 4;
 	}
 	ck_assert_uint_eq(seen, 15);
@@ -119,7 +139,28 @@ START_TEST(sub__leaves_frames_on_the_channel_of_their_queue)
 
 		nb_give(&b, i % 4, 1, bytes);
 		ck_assert_uint_eq(came_by(), i % 4);
+		ck_assert_uint_eq(told_hash(), hash_now(bytes));
 	}
+	nb_end(&b);
+}
+END_TEST
+
+/* A frame without addresses to hash, and a guest that has set up no scaling: nothing is told. */
+START_TEST(sub__tells_no_hash_where_there_is_none)
+{
+	uint8_t off[40] = { 0x89, 2, 40, 0, 0x10 };
+
+	begin(4);
+	fr_plain(b.port.given, 60, 1);
+	memcpy(b.port.given, fr_guest, 6);
+	nb_give(&b, 0, 1, 60);
+	ck_assert_uint_eq(came_by(), 0);
+	ck_assert_uint_eq(told_hash(), 0);
+	must_eq(nb_set(&b, 0x00010204, off, sizeof(off)), 0);
+	b.taken = b.messages;
+	nb_give(&b, 0, 1, flow(1000));
+	ck_assert_uint_eq(came_by(), 0);
+	ck_assert_uint_eq(told_hash(), 0);
 	nb_end(&b);
 }
 END_TEST
@@ -228,6 +269,7 @@ static void tests(Suite *suite)
 	TCase *tc = vmbus_test_case(suite, "sub", 30);
 
 	tcase_add_test(tc, sub__steers_by_the_hash_with_one_queue);
+	tcase_add_test(tc, sub__tells_no_hash_where_there_is_none);
 	tcase_add_test(tc, sub__steers_no_frame_that_a_port_gets_wrong);
 	tcase_add_test(tc, sub__leaves_frames_on_the_channel_of_their_queue);
 	tcase_add_loop_test(tc, sub__sends_by_the_primary_when_it_has_no_queue, 1, 5);

@@ -171,6 +171,37 @@ START_TEST(tx__keeps_packets_apart_while_the_port_takes_few)
 }
 END_TEST
 
+/* Frames that are dropped between those that wait count once, however often the burst is made again, and
+   so do the messages of a packet. */
+START_TEST(tx__counts_a_dropped_frame_once)
+{
+	const uint64_t one = 1;
+	uint32_t i, at = 0, try;
+
+	begin();
+	b.port.take = 0;
+	for (i = 0; i < 24; i++) { /* every other one is too short */
+		fr_plain(frame, 60, i);
+		at += fr_message(fr_at(&b, 0) + at, NULL, 0, frame, i % 2u ? 60 : 13, i < 23);
+	}
+	ck_assert_uint_eq(fr_section(&b, 0, 0, at), 0);
+	for (try = 0; try < 70; try++) {
+		b.port.take = 0;
+		ck_assert_int_eq(write(b.port.queue[0]->fd, &one, 8), 8);
+		(void)nb_run(&b, 0);
+	}
+	ck_assert_uint_eq(b.port.sent, 0);
+	ck_assert_uint_eq(fr_stats(&b).sent_bad, 12);
+	b.port.take = 64;
+	ck_assert_int_eq(write(b.port.queue[0]->fd, &one, 8), 8);
+	(void)nb_run(&b, 0);
+	ck_assert_uint_eq(b.port.sent, 12);
+	ck_assert_uint_eq(fr_stats(&b).sent_frames, 12);
+	ck_assert_uint_eq(fr_stats(&b).sent_bad, 12);
+	nb_end(&b);
+}
+END_TEST
+
 /* Frames that are dropped need room for copies, too: more than there is in one burst. */
 START_TEST(tx__answers_all_packets_whose_frames_are_dropped)
 {
@@ -346,6 +377,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, tx__joins_a_section_and_pages_at_every_byte);
 	tcase_add_test(tc, tx__waits_for_the_port_and_loses_nothing);
 	tcase_add_test(tc, tx__keeps_packets_apart_while_the_port_takes_few);
+	tcase_add_test(tc, tx__counts_a_dropped_frame_once);
 	tcase_add_test(tc, tx__answers_all_packets_whose_frames_are_dropped);
 	tcase_add_test(tc, tx__stops_the_guest_at_the_limit_and_goes_on);
 	tcase_add_test(tc, tx__drops_and_counts_when_there_is_no_link);

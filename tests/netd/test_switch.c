@@ -52,6 +52,15 @@ START_TEST(serve__children_reach_each_other)
 	must_eq(counter("\nnic b", "received"), 3);
 	must_eq(counter("\nnic c", "sent"), 1);
 	must_say("ok addresses=3");
+	must_eq(shell("$sw stat s --json | python3 -c 'import json,sys; j = json.load(sys.stdin); "
+		      "p = {x[\"name\"]: x for x in j[\"ports\"]}; "
+		      "n = {x[\"name\"]: x for x in j[\"nics\"]}; "
+		      "print(j[\"schema\"], p[\"a\"][\"kind\"], p[\"a\"][\"in\"], "
+		      "p[\"b\"][\"out\"], n[\"c\"][\"sent\"], n[\"a\"][\"mac\"], "
+		      "len(j[\"addresses\"]), j[\"addresses_known\"])'"),
+		0);
+	must_say("vmbus-switch-stat/1 nic 2 3 1 ");
+	must_say(" 3 3\n");
 	end_close(&a);
 	end_close(&b);
 	end_close(&c);
@@ -316,7 +325,7 @@ START_TEST(join__says_what_the_switch_calls_it)
 	begin();
 	pid = start_switch("");
 	end_open(&a, "same");
-	joined = start("$sw join s --port null --name same" SANDBOX);
+	joined = start("$sw join s --port null --name same" SANDBOX, NULL);
 	must_eq(shell("for i in $(seq 1000); do grep -q 'joined s' errors && break; sleep 0.01; "
 		      "done; grep 'joined s as same-2$' errors"),
 		0);
@@ -386,7 +395,7 @@ START_TEST(uplink__says_what_is_wrong)
 	if (access(built("tools/vmbus-blk"), X_OK))
 		return;
 	begin(); /* a parent without a NIC */
-	pid = start("$blk parent --quiet -s p");
+	pid = start("$blk parent --quiet -s p", NULL);
 	wait_for_file("p");
 	opts.path = in_place("p");
 	must_eq(vmbus_port_uplink(&opts, &port), VMBUS_E_RANGE);
@@ -412,7 +421,7 @@ START_TEST(serve__provides_a_nic_to_others)
 	if (access(built("tools/vmbus-blk"), X_OK))
 		VMBUS_TEST_SKIP("vmbus-blk was not built");
 	begin();
-	parent = start("$blk parent --quiet -s p");
+	parent = start("$blk parent --quiet -s p", NULL);
 	wait_for_file("p");
 	pid = start_switch("--attach p --name there");
 	end_open(&a, "a");
@@ -469,6 +478,8 @@ static const struct {
 	{ "join nowhere --port null --queue-bytes 200000", "a power of two, 131072 to", 2 },
 	{ "serve s --queue-bytes 65536", "a power of two, 131072 to", 2 },
 	{ "stat", "of which switch", 2 },
+	{ "stat s --frob", "of which switch", 2 },
+	{ "stat nowhere --json", "nowhere: no vmbus-switch serves there: nowhere.ctl: No such", 1 },
 	{ "stat nowhere", "nowhere: no vmbus-switch serves there: nowhere.ctl: No such file", 1 },
 	{ "link nowhere a up", "nowhere: no vmbus-switch serves there: nowhere.ctl: ", 1 },
 	{ "link nowhere a", "link takes a switch's SOCKET", 2 },
@@ -519,7 +530,7 @@ START_TEST(join__ends_with_its_switch)
 	NEEDS_SWITCH();
 	begin();
 	pid = start_switch("");
-	joined = start("$sw join s --port null --name there" SANDBOX);
+	joined = start("$sw join s --port null --name there" SANDBOX, NULL);
 	must_eq(shell("for i in $(seq 1000); do grep -q joined errors && break; sleep 0.01; done; "
 		      "grep joined errors"),
 		0);

@@ -87,7 +87,7 @@ static pid_t joined(uint32_t i, const char *words)
 	(void)snprintf(command, sizeof(command),
 		       "nsenter -t %d -n $sw join s --name j%u --port tap=j%u%s" SANDBOX,
 		       (int)spaces[i], i, i, words);
-	pid = start(command);
+	pid = start(command, NULL);
 	must_eq(shell("for i in $(seq 1000); do nsenter -t %d -n ip link show j%u >/dev/null 2>&1 "
 		      "&& "
 		      "break; sleep 0.01; done; nsenter -t %d -n sh -c 'ip link set lo up && "

@@ -22,6 +22,7 @@ struct cable {
 	struct vmbus_frame *coming; /* that receive() or ready() gives, `left` of them */
 	uint32_t left;
 	bool pushes;
+	bool lies; /* receive() tells of more rooms than there are, and of more bytes than they have */
 	struct vmbus_port_config config;
 };
 
@@ -108,7 +109,9 @@ static uint32_t cable_receive(struct vmbus_port_queue *queue, struct vmbus_port_
 	c->left -= n;
 	if (c->left == 0)
 		drain(c);
-	return n;
+	if (c->lies && n)
+		room[0].bytes = UINT32_MAX;
+	return n + c->lies;
 }
 
 static void cable_ready(struct vmbus_port_queue *queue)
@@ -377,6 +380,34 @@ START_TEST(switch_dispatch__carries_frames_of_a_port_that_fills_rooms)
 }
 END_TEST
 
+START_TEST(switch_dispatch__believes_no_port_that_tells_of_more_than_there_is)
+{
+	struct vmbus_frame frame[32];
+	struct vmbus_iov iov[32];
+	static uint8_t bytes[32][60];
+	const uint64_t one = 1;
+	uint32_t i;
+
+	make(0, 0, false);
+	for (i = 0; i < 32; i++) /* as many as there are rooms */
+		frame[i] = between(bytes[i], &iov[i], 2, 1, i);
+	nic_send(&nic, 1, 255, 7);
+	ck_assert_int_eq(dispatch_all(), 1);
+	cable.coming = frame;
+	cable.left = 32;
+	cable.lies = true;
+	ck_assert_int_eq(write(cable.fd, &one, sizeof(one)), sizeof(one));
+	ck_assert_int_eq(vmbus_switch_dispatch(sw, 32), 32);
+	cable.lies = false;
+	(void)dispatch_all();
+	ck_assert_uint_eq(nic_take(&nic), 31);
+	for (i = 1; i < 32; i++)
+		ck_assert_uint_eq(nic_number(&nic, i - 1), i);
+	ck_assert_uint_eq(cable_stats().bad, 1);
+	unmake();
+}
+END_TEST
+
 START_TEST(switch_dispatch__carries_frames_of_a_port_that_delivers)
 {
 	carry_both_ways(true);
@@ -640,6 +671,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, switch_stats__have_what_the_port_drops_itself);
 	tc = vmbus_test_case(suite, "dispatch", 10);
 	tcase_add_test(tc, switch_dispatch__carries_frames_of_a_port_that_fills_rooms);
+	tcase_add_test(tc, switch_dispatch__believes_no_port_that_tells_of_more_than_there_is);
 	tcase_add_test(tc, switch_dispatch__carries_frames_of_a_port_that_delivers);
 	tcase_add_test(tc, switch_dispatch__keeps_to_its_budget);
 	tcase_add_test(tc, switch_dispatch__waits_for_a_port_that_takes_no_more);

@@ -37,6 +37,99 @@ START_TEST(provider_host__plays_a_whole_life)
 }
 END_TEST
 
+static void say_known(struct stage *s, uint32_t gpadl)
+{
+	const struct vmbus__pv_msg msg = { .type = VMBUS_PV_GPADL_KNOWN,
+					   .bus = s->bus,
+					   .gpadl = gpadl };
+
+	script_send(s->sock, &msg);
+	run(s);
+}
+
+/* A packet may name it as soon as the child has its answer, so the provider knows it by then. */
+START_TEST(provider_host__answers_a_list_when_it_is_known)
+{
+	struct vmbus_ctl ctl;
+	struct stage s;
+
+	stage_init(&s);
+	steps_to(&s, S_OPENED);
+	fake_expect(&s.f, VMBUS_CTL_OPEN_RESULT, &ctl);
+	fake_post_share(&s.f, s.chan.relid, 41, 10, 3);
+	must_eq(expect(&s, VMBUS_PV_GPADL, 0).gpadl, 41);
+	fake_expect_none(&s.f);
+	say_known(&s, 40); /* of which there is none */
+	say_known(&s, s.chan.gpadl);
+	fake_expect_none(&s.f);
+	say_known(&s, 41);
+	fake_expect(&s.f, VMBUS_CTL_GPADL_CREATED, &ctl);
+	must_eq(ctl.u.created.gpadl, 41);
+	must_eq(ctl.u.created.status, 0);
+	say_known(&s, 41);
+	fake_expect_none(&s.f);
+	must(!script_closed(s.sock));
+	/* The child closes, and has its answer by that. */
+	fake_post_share(&s.f, s.chan.relid, 42, 10, 3);
+	fake_expect_none(&s.f);
+	fake_post_close(&s.f, &s.chan);
+	fake_expect(&s.f, VMBUS_CTL_GPADL_CREATED, &ctl);
+	must_eq(ctl.u.created.gpadl, 42);
+	must_eq(ctl.u.created.status, 0);
+	stage_fini(&s);
+}
+END_TEST
+
+/* The next provider is told of the list and has its word on it; one that says nothing is thrown out. */
+START_TEST(provider_host__answers_a_list_that_the_next_one_knows)
+{
+	struct vmbus_ctl ctl;
+	struct stage s;
+
+	stage_prepare(&s);
+	s.flags = VMBUS_PV_RESUMABLE;
+	stage_start(&s);
+	steps_to(&s, S_OPENED);
+	fake_expect(&s.f, VMBUS_CTL_OPEN_RESULT, &ctl);
+	fake_post_share(&s.f, s.chan.relid, 41, 10, 3);
+	must_eq(expect(&s, VMBUS_PV_GPADL, 0).gpadl, 41);
+	close(s.sock);
+	s.sock = -1;
+	run(&s);
+	fake_expect_none(&s.f);
+	provide(&s);
+	(void)expect(&s, VMBUS_PV_GPADL, 0);
+	(void)expect(&s, VMBUS_PV_GPADL, 0);
+	(void)expect(&s, VMBUS_PV_OPEN, 2);
+	fake_expect_none(&s.f);
+	say_known(&s, 41);
+	fake_expect(&s.f, VMBUS_CTL_GPADL_CREATED, &ctl);
+	must_eq(ctl.u.created.gpadl, 41);
+	stage_fini(&s);
+}
+END_TEST
+
+/* Not resumable: the child is told all the same, and that the channel is gone. */
+START_TEST(provider_host__answers_a_list_that_nobody_will_know)
+{
+	struct vmbus_ctl ctl;
+	struct stage s;
+
+	stage_init(&s);
+	steps_to(&s, S_OPENED);
+	fake_expect(&s.f, VMBUS_CTL_OPEN_RESULT, &ctl);
+	fake_post_share(&s.f, s.chan.relid, 41, 10, 3);
+	must_eq(expect(&s, VMBUS_PV_GPADL, 0).gpadl, 41);
+	close(s.sock);
+	s.sock = -1;
+	run(&s);
+	fake_expect(&s.f, VMBUS_CTL_GPADL_CREATED, &ctl);
+	must_eq(ctl.u.created.gpadl, 41);
+	fake_expect(&s.f, VMBUS_CTL_RESCIND, &ctl);
+	stage_fini(&s);
+}
+END_TEST
+
 START_TEST(provider_host__tells_that_an_open_failed)
 {
 	struct vmbus__pv_msg msg = { .type = VMBUS_PV_OPENED, .err = 3 };
@@ -612,6 +705,9 @@ static void tests(Suite *suite)
 	TCase *tc = vmbus_test_case(suite, "host", 10);
 
 	tcase_add_test(tc, provider_host__plays_a_whole_life);
+	tcase_add_test(tc, provider_host__answers_a_list_when_it_is_known);
+	tcase_add_test(tc, provider_host__answers_a_list_that_the_next_one_knows);
+	tcase_add_test(tc, provider_host__answers_a_list_that_nobody_will_know);
 	tcase_add_test(tc, provider_host__tells_that_an_open_failed);
 	tcase_add_test(tc, provider_host__fails_a_channel_whose_provider_says_so);
 	tcase_add_test(tc, lesson_26_each_prefix_then_a_disconnect);

@@ -18,6 +18,11 @@ def problem(text):
     _problems.append(text)
 
 
+def problems():
+    """How many there are so far."""
+    return len(_problems)
+
+
 def finish(summary):
     """End the check: every problem, or one line that says what was looked at."""
     for text in _problems:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a busybox cannot do for the scenarios, inside and outside of the guest: tell the time in
- * nanoseconds, start another kernel, write to the VMM's port for marks, and write records to a disk
+ * nanoseconds, measure the time stamp counter, start another kernel, write to the VMM's port for marks, and write records to a disk
  * that must be there after a power cut.  Linked statically; it must know nothing about VMBus.
  */
 #define _GNU_SOURCE
@@ -34,6 +34,25 @@ static int now(void)
 	if (clock_gettime(CLOCK_REALTIME, &t) != 0)
 		return fail("clock_gettime");
 	printf("%lld%09ld\n", (long long)t.tv_sec, t.tv_nsec);
+	return 0;
+}
+
+/* Cycles of the time stamp counter in a millisecond; nothing where there is none. */
+static int tsc(void)
+{
+#if defined(__x86_64__)
+	struct timespec from, to;
+	unsigned long long cycles, ns;
+
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	cycles = __builtin_ia32_rdtsc();
+	usleep(500000); /* so that it does not matter who was on the processor between two lines */
+	clock_gettime(CLOCK_MONOTONIC, &to);
+	cycles = __builtin_ia32_rdtsc() - cycles;
+	ns = (unsigned long long)(to.tv_sec - from.tv_sec) * 1000000000 +
+	     (unsigned long long)to.tv_nsec - (unsigned long long)from.tv_nsec;
+	printf("%llu\n", cycles * 1000 / (ns / 1000));
+#endif
 	return 0;
 }
 
@@ -152,6 +171,8 @@ int main(int argc, char **argv)
 {
 	if (argc == 2 && strcmp(argv[1], "now") == 0)
 		return now();
+	if (argc == 2 && strcmp(argv[1], "tsc") == 0)
+		return tsc();
 	if (argc == 3 && strcmp(argv[1], "mark") == 0)
 		return mark(argv[2]);
 	if (argc == 5 && strcmp(argv[1], "kexec") == 0)
@@ -160,7 +181,7 @@ int main(int argc, char **argv)
 		return write_records(argv[2], argv[3]);
 	if (argc == 4 && strcmp(argv[1], "count-records") == 0)
 		return count_records(argv[2], argv[3]);
-	fputs("usage: aid now | aid mark NUMBER | aid kexec KERNEL INITRD CMDLINE\n"
+	fputs("usage: aid now | aid tsc | aid mark NUMBER | aid kexec KERNEL INITRD CMDLINE\n"
 	      "       aid write-records DISK COUNT | aid count-records FILE COUNT\n",
 	      stderr);
 	return 2;

@@ -263,6 +263,23 @@ static void answer_totals(int fd, struct datagram *d, struct sockaddr *to, sockl
 	sendto(fd, line, sizeof(line), 0, to, bytes);
 }
 
+/*
+ * A word back now and then.  A TAP with several queues gives a flow the queue that its other direction
+ * came by, and forgets that after three seconds of silence: then the flow moves to another queue, and
+ * what waits in both is out of order, which is no fault of who reads them.
+ */
+static void answer_flow(int fd, const struct datagram *d, struct sockaddr *to, socklen_t bytes)
+{
+	static int64_t answered[FLOWS];
+	const uint64_t line[5] = { FLOW_MAGIC, d->number, 0, 0, 0 };
+	const int64_t now = now_ns();
+
+	if (now - answered[d->flow] < 200000000)
+		return;
+	answered[d->flow] = now;
+	sendto(fd, line, sizeof(line), 0, to, bytes);
+}
+
 static int udp_socket(const char *port, struct address *any)
 {
 	const int no = 0, big = 8 << 20;
@@ -299,9 +316,10 @@ static int udp_server(char **a)
 			continue;
 		if (u.d.magic == ECHO_MAGIC)
 			sendto(fd, &u, (size_t)n, 0, (struct sockaddr *)&from, bytes);
-		else if (u.d.magic == FLOW_MAGIC && u.d.flow < FLOWS)
+		else if (u.d.magic == FLOW_MAGIC && u.d.flow < FLOWS) {
 			flow_one(&flows[u.d.flow], u.d.number);
-		else if (u.d.magic == ASK_MAGIC)
+			answer_flow(fd, &u.d, (struct sockaddr *)&from, bytes);
+		} else if (u.d.magic == ASK_MAGIC)
 			answer_totals(fd, &u.d, (struct sockaddr *)&from, bytes);
 	}
 }
@@ -459,8 +477,11 @@ static int one_way(char **a)
 		if (fd[i] < 0)
 			return fail("flows");
 	}
-	if (ask_totals(fd[0], 1, totals) != 0)
-		return fail("flows: no answer before");
+	/* Each flow has been answered once before it begins: see answer_flow(). */
+	for (uint64_t i = 0; i < wanted; i++) {
+		if (ask_totals(fd[i], 1, totals) != 0)
+			return fail("flows: no answer before");
+	}
 	d->magic = FLOW_MAGIC;
 	for (uint64_t i = 0; i < count; i++) {
 		d->flow = i % wanted;
@@ -577,6 +598,24 @@ static int tcp_server(char **a)
 	}
 }
 
+/* A stream to it, or -1.  Who listens may begin a little later than we do. */
+static int tcp_to(const struct address *to)
+{
+	const int fd = socket(to->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -1;
+	time_limit(fd, SO_RCVTIMEO, 30000);
+	time_limit(fd, SO_SNDTIMEO, 30000);
+	for (int tries = 0; connect(fd, (const struct sockaddr *)&to->sa, to->bytes) != 0;
+	     tries++) {
+		if (errno != ECONNREFUSED || tries == 50)
+			return -1;
+		usleep(100000);
+	}
+	return fd;
+}
+
 /* transfer ADDRESS PORT up|down MIB */
 static int transfer(char **a)
 {
@@ -590,10 +629,8 @@ static int transfer(char **a)
 
 	if (address_of(a[0], a[1], &to) != 0)
 		return 2;
-	fd = socket(to.family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	time_limit(fd, SO_RCVTIMEO, 30000);
-	time_limit(fd, SO_SNDTIMEO, 30000);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&to.sa, to.bytes) != 0)
+	fd = tcp_to(&to);
+	if (fd < 0)
 		return fail("transfer: connect");
 	if (write_all(fd, &h, sizeof(h)) != 0)
 		return fail("transfer: head");
@@ -615,6 +652,33 @@ static int transfer(char **a)
 	return 0;
 }
 
+/*
+ * fetch ADDRESS PORT: what comes until the other side ends the stream, to stdout.  This side stays open
+ * until then: a busybox's nc that listens takes the peer's half-close for the end, and leaves the rest.
+ */
+static int fetch(char **a)
+{
+	static char bytes[CHUNK];
+	struct address to;
+	ssize_t n;
+	int fd;
+
+	if (address_of(a[0], a[1], &to) != 0)
+		return 2;
+	fd = tcp_to(&to);
+	if (fd < 0) {
+		fprintf(stderr, "netaid: fetch: connect: %s\n", strerror(errno));
+		return 1;
+	}
+	while ((n = recv(fd, bytes, sizeof(bytes), 0)) > 0) {
+		if (fwrite(bytes, 1, (size_t)n, stdout) != (size_t)n)
+			return 1;
+	}
+	if (n < 0)
+		fprintf(stderr, "netaid: fetch: %s\n", strerror(errno));
+	return n < 0 || fflush(stdout) != 0;
+}
+
 static const struct command {
 	const char *name;
 	int arguments;
@@ -627,6 +691,7 @@ static const struct command {
 	{ "flows", 5, one_way, "ADDRESS PORT FLOWS COUNT BYTES" },
 	{ "tcp", 1, tcp_server, "PORT" },
 	{ "transfer", 4, transfer, "ADDRESS PORT up|down MIB" },
+	{ "fetch", 2, fetch, "ADDRESS PORT" },
 };
 
 int main(int argc, char **argv)

@@ -213,4 +213,4 @@ static void tests(Suite *suite)
 
 	tcase_add_loop_test(tc, echo__between_processes, 0, 2);
 }
-VMBUS_TEST_MAIN("devices.echo_shm", tests)
+VMBUS_TEST_MAIN("echo.echo_shm", tests)

@@ -618,4 +618,4 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, ic_create__offers_what_is_asked_for);
 	tcase_add_test(tc, ic_vsp__answer_to_an_earlier_opening);
 }
-VMBUS_TEST_MAIN("devices.ic", tests)
+VMBUS_TEST_MAIN("ic.ic", tests)

@@ -572,4 +572,4 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, echo_vsp__faults_what_cannot_go_back, 0, 2);
 	tcase_add_test(tc, echo_vsp__refuses_too_many_subchannels);
 }
-VMBUS_TEST_MAIN("devices.echo", tests)
+VMBUS_TEST_MAIN("echo.echo", tests)

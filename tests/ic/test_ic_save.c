@@ -157,4 +157,4 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, ic__goes_on_from_a_saved_state);
 	tcase_add_loop_test(tc, ic__goes_on_with_the_negotiation, 0, 3);
 }
-VMBUS_TEST_MAIN("devices.ic_save", tests)
+VMBUS_TEST_MAIN("ic.ic_save", tests)

@@ -294,4 +294,4 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, ic_vsp__any_sequence_of_answers, 0, 8);
 }
 
-VMBUS_TEST_MAIN("devices.ic_hostile", tests)
+VMBUS_TEST_MAIN("ic.ic_hostile", tests)

@@ -496,4 +496,4 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, ic_client_start__is_flooded);
 	tcase_add_test(tc, ic_client_start__refuses);
 }
-VMBUS_TEST_MAIN("devices.ic_client", tests)
+VMBUS_TEST_MAIN("ic.ic_client", tests)

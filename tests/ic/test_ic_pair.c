@@ -328,4 +328,4 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, ic__a_process_that_hangs);
 	tcase_add_test(tc, ic_fd__wakes_nobody_while_nothing_is_ready);
 }
-VMBUS_TEST_MAIN("devices.ic_pair", tests)
+VMBUS_TEST_MAIN("ic.ic_pair", tests)
