@@ -2,6 +2,8 @@
 /* Channels whose rings are served elsewhere: page lists, sub-channels, and how they end. */
 #include "foreign.h"
 
+#include <vmbus/diag.h>
+
 START_TEST(vsp_gpadl__before_while_and_after)
 {
 	struct box b;
@@ -95,6 +97,7 @@ END_TEST
 /* Torn down before the answer: it comes first, and then the list goes. */
 START_TEST(vsp_gpadl__torn_down_before_the_answer)
 {
+	struct vmbus_bus_diag diag;
 	struct vmbus_ctl ctl;
 	struct box b;
 
@@ -109,12 +112,20 @@ START_TEST(vsp_gpadl__torn_down_before_the_answer)
 	must_eq(ctl.u.created.status, 0);
 	fake_expect(&b.f, VMBUS_CTL_GPADL_TORNDOWN, &ctl);
 	must_eq(b.d.gone, 1);
-	/* The child goes, and nobody ever answers. */
+	/* The child goes before the answer. */
 	fake_post_share(&b.f, b.c.relid, 42, 10, 3);
 	fake_run(&b.f);
+	vmbus_bus_diag(b.f.bus, &diag);
+	must(diag.waits & VMBUS_WAIT_LISTS);
 	vmbus_bus_reset(b.f.bus);
 	fake_run(&b.f);
 	must_eq(b.d.gpadls, 2);
+	vmbus_bus_diag(b.f.bus, &diag);
+	must(diag.waits & VMBUS_WAIT_LISTS); /* the device owes its answer all the same */
+	vmbus_chan_gpadl_done(b.chan, 42);
+	fake_run(&b.f);
+	vmbus_bus_diag(b.f.bus, &diag);
+	must_eq(diag.waits & VMBUS_WAIT_LISTS, 0);
 	box_fini(&b);
 }
 END_TEST
