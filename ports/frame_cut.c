@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Cutting a TCP frame that is larger than its link takes into segments, as a network card does: the
- * headers are written anew for each one, the payload stays where it is.
+ * headers are written anew for each one, and the payload stays where it is, but for what belongs to a
+ * frame's head.
  *
  * Headers come from the frame's first piece, which cannot change; payload is read once here, for the
  * checksum, and once more by who sends the segment.
@@ -60,30 +61,55 @@ int vmbus_frame_cut(struct vmbus_frame_cut *cut, const struct vmbus_frame *frame
 	return 0;
 }
 
-/* The pieces of the next bytes of payload, behind the header; how many pieces, or 0: too many. */
-static uint32_t take_payload(struct vmbus_frame_cut *cut, uint32_t bytes)
+/* At most so many bytes of payload that lie together, and goes on behind them; 0: there are none. */
+static uint32_t take_run(struct vmbus_frame_cut *cut, uint32_t most, const uint8_t **run)
 {
 	const struct vmbus_frame *const frame = cut->frame_p;
-	uint32_t used = 1;
 
-	while (bytes && cut->piece_p < frame->pieces) {
+	while (cut->piece_p < frame->pieces) {
 		const struct vmbus_iov *const from = &frame->piece[cut->piece_p];
 		const uint32_t left = (uint32_t)from->len - cut->into_p;
-		const uint32_t n = left < bytes ? left : bytes;
+		const uint32_t n = left < most ? left : most;
 
-		if (n && used > VMBUS_FRAME_CUT_PIECES)
-			return 0;
-		if (n)
-			cut->iov_p[used++] =
-				(struct vmbus_iov){ (const uint8_t *)from->base + cut->into_p, n };
-		bytes -= n;
+		*run = (const uint8_t *)from->base + cut->into_p;
 		cut->into_p += n;
 		if (n == left) {
 			cut->piece_p++;
 			cut->into_p = 0;
 		}
+		if (n)
+			return n;
 	}
-	return bytes ? 0 : used;
+	return 0;
+}
+
+/*
+ * The next bytes of payload behind the header: the first ones join it, up to what a frame's head is, the
+ * others stay where they are.  How many pieces, or 0: too many.
+ */
+static uint32_t take_payload(struct vmbus_frame_cut *cut, uint32_t header, uint32_t bytes)
+{
+	uint32_t have = header, used = 1, n;
+	const uint8_t *run;
+
+	while (bytes && have < VMBUS_FRAME_HEAD) {
+		n = take_run(cut, bytes < VMBUS_FRAME_HEAD - have ? bytes : VMBUS_FRAME_HEAD - have,
+			     &run);
+		if (!n)
+			return 0;
+		__builtin_memcpy(cut->head_p + have, run, n);
+		have += n;
+		bytes -= n;
+	}
+	cut->iov_p[0] = (struct vmbus_iov){ cut->head_p, have };
+	while (bytes) {
+		n = take_run(cut, bytes, &run);
+		if (!n || used > VMBUS_FRAME_CUT_PIECES)
+			return 0;
+		cut->iov_p[used++] = (struct vmbus_iov){ run, n };
+		bytes -= n;
+	}
+	return used;
 }
 
 static void write_ip(struct vmbus_frame_cut *cut, uint32_t bytes)
@@ -145,8 +171,7 @@ int vmbus_frame_cut_next(struct vmbus_frame_cut *cut, struct vmbus_frame *segmen
 	if (left == 0)
 		return 0;
 	__builtin_memcpy(cut->head_p, frame->piece[0].base, header);
-	cut->iov_p[0] = (struct vmbus_iov){ cut->head_p, header };
-	pieces = take_payload(cut, bytes);
+	pieces = take_payload(cut, header, bytes);
 	if (!pieces)
 		return VMBUS_E_FULL;
 	*segment = *frame;

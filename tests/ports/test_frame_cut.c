@@ -340,12 +340,37 @@ START_TEST(frame_cut_next__refuses_too_many_pieces)
 	struct vmbus_frame frame = to_cut(&s, 400, 10), segment = { .bytes = 1 };
 	struct vmbus_frame_cut cut;
 
-	/* The first 138 bytes of payload are in the first piece, so 28 pieces make 400. */
+	/* The first 138 bytes of payload join the header, so 27 pieces make 400; or 53 of 5 bytes. */
 	ck_assert_int_eq(vmbus_frame_cut(&cut, &frame), 0);
 	ck_assert_int_eq(vmbus_frame_cut_next(&cut, &segment), 1);
+	ck_assert_int_eq(vmbus_frame_cut_next(&cut, &segment), 1);
+	frame = to_cut(&s, 400, 5);
+	ck_assert_int_eq(vmbus_frame_cut(&cut, &frame), 0);
 	segment.bytes = 1;
 	ck_assert_int_eq(vmbus_frame_cut_next(&cut, &segment), VMBUS_E_FULL);
 	ck_assert_uint_eq(segment.bytes, 1);
+}
+END_TEST
+
+/* As every frame: what may change under way begins behind its head. */
+START_TEST(frame_cut_next__has_the_head_in_the_first_piece)
+{
+	const struct shape s = { .ip = 4, .protocol = 6, .payload = 1000 };
+	struct vmbus_frame frame = to_cut(&s, 400, 10), segment;
+	struct vmbus_frame_cut cut;
+	uint32_t n = 0;
+
+	ck_assert_int_eq(vmbus_frame_cut(&cut, &frame), 0);
+	while (vmbus_frame_cut_next(&cut, &segment) == 1) {
+		ck_assert_uint_eq(segment.piece[0].len, VMBUS_FRAME_HEAD);
+		n++;
+	}
+	ck_assert_uint_eq(n, 3);
+	frame = to_cut(&s, 100, 10);
+	ck_assert_int_eq(vmbus_frame_cut(&cut, &frame), 0);
+	ck_assert_int_eq(vmbus_frame_cut_next(&cut, &segment), 1);
+	ck_assert_uint_eq(segment.pieces, 1);
+	ck_assert_uint_eq(segment.piece[0].len, segment.bytes);
 }
 END_TEST
 
@@ -366,6 +391,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, frame_cut__refuses_what_is_no_such_frame);
 	tcase_add_test(tc, frame_cut__refuses_no_payload_and_segments_that_ip_cannot_tell);
 	tcase_add_test(tc, frame_cut_next__refuses_too_many_pieces);
+	tcase_add_test(tc, frame_cut_next__has_the_head_in_the_first_piece);
 }
 
 VMBUS_TEST_MAIN("ports.frame_cut", tests)
