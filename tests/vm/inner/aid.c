@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a busybox cannot do for the scenarios, inside and outside of the guest: tell the time in
- * nanoseconds, measure the time stamp counter, start another kernel, write to the VMM's port for marks, and write records to a disk
- * that must be there after a power cut.  Linked statically; it must know nothing about VMBus.
+ * nanoseconds, measure the time stamp counter, start another kernel, write to the VMM's port for
+ * marks, and write records to a disk that must be there after a power cut.  Linked statically; it
+ * must know nothing about VMBus.
  */
 #define _GNU_SOURCE
 #include <errno.h>
