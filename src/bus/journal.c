@@ -202,6 +202,7 @@ static void forget(struct vmbus__journal *j)
 	j->pkts = 0;
 	j->taken = 0;
 	j->pended = 0;
+	j->used = 0;
 	j->free_count = 0;
 	j->done_count = 0;
 	j->gen = 0;
@@ -217,25 +218,14 @@ static void all_free(struct vmbus__journal *j)
 	}
 }
 
-/* A page that nobody has written to is not written now. */
-static void clear_slot(struct vmbus__slot *at)
-{
-	if (vmbus__ld64_acquire(&at->take))	   /* JOURNAL.resume */
-		vmbus__st64_relaxed(&at->take, 0); /* JOURNAL.note */
-	if (vmbus__ld64_acquire(&at->done))	   /* JOURNAL.resume */
-		vmbus__st64_relaxed(&at->done, 0); /* JOURNAL.note */
-}
-
 /* The first commit, at the end of open(), makes it tell of an open channel. */
 static void begin(struct vmbus__journal *j)
 {
 	struct vmbus_chan *const chan = j->chan;
 	const uint32_t read = chan->rx.committed_p;
-	uint32_t i;
 
-	vmbus__st64_release(&j->head->active, 0); /* JOURNAL.note */
-	for (i = 0; i < j->max; i++)
-		clear_slot(vmbus__slot_at(j, i));
+	vmbus__st64_release(&j->head->active, 0);     /* JOURNAL.note */
+	vmbus__st64_release(&j->head->slots_used, 0); /* JOURNAL.note */
 	memset(j->own, 0, j->own_bytes);
 	memset(j->head->record, 0, sizeof(j->head->record));
 	j->head->version = VMBUS__JOURNAL_VERSION;

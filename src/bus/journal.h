@@ -10,7 +10,9 @@
  * after a death the commit has happened if the index has its new value, or did not have to move.
  *
  * A pended request lies in a slot, from the commit `take` on until the commit `done`.  A slot is
- * used again only after the commit that freed it, and then `done` is smaller than `take`.
+ * used again only after the commit that freed it, and then `done` is smaller than `take`.  Slots are
+ * taken from the first one on; those from `slots_used` on were never taken and mean nothing, so that
+ * who goes on reads, and maps, no more than there ever was.
  */
 #ifndef VMBUS_BUS_JOURNAL_H
 #define VMBUS_BUS_JOURNAL_H
@@ -18,7 +20,7 @@
 #include "bus/bus.h"
 
 #define VMBUS__JOURNAL_MAGIC 0x6c6e726a73756276u /* "vbusjrnl" */
-#define VMBUS__JOURNAL_VERSION 1u
+#define VMBUS__JOURNAL_VERSION 2u
 #define VMBUS__JOURNAL_LINE 64u
 #define VMBUS__JOURNAL_GEN_MAX ((uint64_t)1 << 62)
 #define VMBUS__SLOT_NONE 0xffffu
@@ -42,7 +44,8 @@ struct vmbus__journal_head {
 	uint32_t recv_bytes;
 	vmbus__a64 active; /* 0: the channel is closed */
 	vmbus__a64 read;   /* index of the ring from the child: before, and after << 32 */
-	uint64_t reserved[2];
+	vmbus__a64 slots_used;
+	uint64_t reserved;
 	struct vmbus__record record[2]; /* of odd generations the second */
 };
 
@@ -100,6 +103,7 @@ struct vmbus__journal {
 	uint64_t gen;
 	uint32_t next;
 	uint32_t taken; /* slots taken since */
+	uint32_t used;	/* as slots_used says */
 	uint64_t seq;
 	/* Slots. */
 	struct vmbus__entry *entry;

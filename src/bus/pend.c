@@ -224,6 +224,17 @@ int vmbus__journal_commit(struct vmbus_chan *chan)
 
 /* ---- what a device calls ---- */
 
+/* A slot that was never taken: what lies in it is nobody's, and goes before it counts. */
+static void use_one_more(struct vmbus__journal *j, uint32_t slot)
+{
+	struct vmbus__slot *const at = vmbus__slot_at(j, slot);
+
+	vmbus__st64_relaxed(&at->take, 0); /* JOURNAL.note */
+	vmbus__st64_relaxed(&at->done, 0); /* JOURNAL.note */
+	j->used = slot + 1u;
+	vmbus__st64_release(&j->head->slots_used, j->used); /* JOURNAL.note */
+}
+
 int vmbus_chan_pend(struct vmbus_chan *chan, const struct vmbus_packet *pkt)
 {
 	struct vmbus__journal *const j = chan->journal;
@@ -246,6 +257,8 @@ int vmbus_chan_pend(struct vmbus_chan *chan, const struct vmbus_packet *pkt)
 		return VMBUS_E_RANGE;
 	VMBUS_REQUIRE(j->free_count > 0);
 	slot = j->free[--j->free_count];
+	if (VMBUS_UNLIKELY(slot >= j->used))
+		use_one_more(j, slot);
 	to = vmbus__slot_at(j, slot);
 	to->id = pkt->id;
 	to->seq = j->seq++;

@@ -183,13 +183,17 @@ static void sort(struct vmbus__again *again, uint32_t n)
 /* Read what is pended at a commit.  Each number is read once: what was seen here is what counts. */
 static int read_slots(struct vmbus__journal *j, uint64_t gen)
 {
+	const uint64_t used = vmbus__ld64_acquire(&j->head->slots_used); /* JOURNAL.resume */
 	uint32_t i;
 	int err;
 
-	j->again = calloc(j->max, sizeof(*j->again));
+	if (used > j->max)
+		return impossible(j->chan, "number of slots that were used", used);
+	j->used = (uint32_t)used;
+	j->again = calloc((size_t)j->used + 1u, sizeof(*j->again));
 	if (!j->again)
 		return VMBUS_E_NOMEM;
-	for (i = 0; i < j->max; i++) {
+	for (i = 0; i < j->used; i++) {
 		struct vmbus__slot *const at = vmbus__slot_at(j, i);
 		const uint64_t take = vmbus__ld64_acquire(&at->take); /* JOURNAL.resume */
 		const uint64_t done = vmbus__ld64_acquire(&at->done); /* JOURNAL.resume */
@@ -215,16 +219,16 @@ static void settle(struct vmbus__journal *j, uint32_t next)
 	const uint32_t sent = j->chan->tx.committed_p;
 	uint32_t i;
 
-	for (i = 0; i < j->max; i++) {
-		struct vmbus__slot *const at = vmbus__slot_at(j, i);
+	for (i = j->max; i > j->used; i--)
+		j->free[j->free_count++] = (uint16_t)(i - 1u);
+	for (; i > 0; i--) {
+		struct vmbus__slot *const at = vmbus__slot_at(j, i - 1u);
 
-		if (j->entry[i].kept) {
+		if (j->entry[i - 1u].kept) {
 			vmbus__st64_release(&at->done, 0); /* JOURNAL.note */
 		} else {
-			/* A page that nobody has written to is not written now. */
-			if (vmbus__ld64_acquire(&at->take))	   /* JOURNAL.resume */
-				vmbus__st64_release(&at->take, 0); /* JOURNAL.note */
-			j->free[j->free_count++] = (uint16_t)i;
+			vmbus__st64_release(&at->take, 0); /* JOURNAL.note */
+			j->free[j->free_count++] = (uint16_t)(i - 1u);
 		}
 	}
 	for (i = 0; i < j->again_count; i++)

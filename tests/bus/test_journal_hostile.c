@@ -44,7 +44,10 @@ START_TEST(journal__names_what_is_wrong)
 	LIE(h->magic++, "journal: magic is ");
 	LIE(h->magic = 0, "journal: magic is 0");
 	LIE(h->magic++; vmbus__st64_relaxed(&h->active, 0), "journal: magic is ");
-	LIE(h->version = 2, "journal: version is 2, must be 1");
+	LIE(h->version = 1, "journal: version is 1, must be 2");
+	LIE(vmbus__st64_relaxed(&h->slots_used, 7),
+	    "journal: number of slots that were used is 7, which cannot be");
+	LIE(vmbus__st64_relaxed(&h->slots_used, UINT64_MAX), "journal: number of slots");
 	LIE(h->pending_max = 7, "journal: pending_max is 7, must be 6");
 	LIE(h->pending_max = UINT32_MAX, "journal: pending_max is ");
 	LIE(h->pending_bytes++, "journal: pending_bytes is 321, must be 320");
@@ -80,9 +83,39 @@ START_TEST(journal__names_what_is_wrong)
 #undef LIE
 	/* It is left as it was found. */
 	lying = honest;
-	head_of(&lying)->version = 2;
+	head_of(&lying)->version = 1;
 	for (i = 0; i < 2; i++)
 		must(go_on("version") != 0);
+}
+END_TEST
+
+/* What lies in slots that were never taken is no request, neither now nor when the slot is taken. */
+START_TEST(journal__slots_that_were_never_taken)
+{
+	static struct jb b;
+	static struct jb_child child;
+	uint32_t s;
+
+	memset(&child, 0, sizeof(child));
+	make_honest();
+	jb_new(&b, &jb_vsp);
+	b.dev.later = true;
+	(void)jb_send(&b, &child, 2); /* the first is pended, the second answered */
+	(void)vmbus_bus_signal_event(b.f.bus, b.c.conn, 0);
+	fake_run(&b.f);
+	(void)jb_send(&b, &child, 3);
+	jb_save(&b, &lying);
+	must_eq(vmbus_chan_set_journal(b.chan, NULL, 0), 0);
+	jb_free(&b);
+	must_eq(vmbus__ld64_relaxed(&head_of(&lying)->slots_used), 1);
+	for (s = 1; s < JB_PENDING; s++)
+		memcpy(slot_of(&lying, s), slot_of(&lying, 0),
+		       sizeof(struct vmbus__slot) + JB_BYTES);
+	must_eq(go_on_from(&lying, NULL, 0), 0);
+	must_eq(meek.packets, 4);
+	must_eq(go_on_from(&lying, NULL, 1),
+		0); /* the third is pended, and what is left is gone on from */
+	must_eq(meek.packets, 1);
 }
 END_TEST
 
@@ -271,6 +304,7 @@ static void tests(Suite *suite)
 
 	tcase_add_test(tc, journal__honest_one_goes_on);
 	tcase_add_test(tc, journal__names_what_is_wrong);
+	tcase_add_test(tc, journal__slots_that_were_never_taken);
 	tcase_add_test(tc, journal__child_that_writes_our_indices);
 	tcase_add_test(tc, journal__any_byte_damaged);
 	tcase_add_test(tc, journal__noise);
