@@ -347,10 +347,13 @@ NESTED = re.compile(r"pass ((boot-\S+-1|disk-bench|net-bench|provider\S*|uio\S*|
 
 def nested_lines(root, folder):
     """The nested machine is emulated: its figures are counts, or compare with others in it."""
-    path = os.path.join(root, "docs", "results", "vm.txt")
+    folder_of = os.path.join(root, "docs", "results")
+    path = os.path.join(folder_of, "vm-scenarios.txt")
+    if not os.path.exists(path):
+        path = os.path.join(folder_of, "vm.txt")
     lines = ["## In the nested machine", ""]
     if not os.path.exists(path):
-        return lines + ["Nothing is recorded in `docs/results/vm.txt`; `./check --full vm` does.", ""]
+        return lines + ["Nothing is recorded in `docs/results`; `./check --full vm` does.", ""]
     with open(path, encoding="utf-8") as f:
         text = f.read().split("\n")
     head = dict(t.split(": ", 1) for t in text if re.match(r"(date|machine|command): ", t))
@@ -359,8 +362,8 @@ def nested_lines(root, folder):
                                                              head.get("command", "?"),
                                                              head.get("machine", "?")), ""]
     rows = [m.group(1).split(" ", 1) for m in (NESTED.match(t) for t in text) if m]
-    rows = [(name, re.sub(r" \(\d+ s after the machine's start\)", "", what).rstrip("; "))
-            for name, what in rows]
+    rows = [(name, re.sub(r" \(\d+ s after the machine's start\)(, \S+, sources \w+)?$", "", what)
+             .rstrip("; ")) for name, what in rows]
     return lines + nested_kvm(root, folder) + table(["scenario", "result"], [("`%s`" % n, w.replace("|", "/")) for n, w in rows])
 
 

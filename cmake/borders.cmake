@@ -72,8 +72,8 @@ vmbus_module(bus DIR src/bus HOSTED
 	PUBLIC bus.h diag.h foreign.h poll.h save.h tap.h vsp.h watch.h
 	HEADERS note.h record.h bus.h journal.h rcu.h save.h
 	SOURCES bind.c bus.c chan.c conns.c control.c diag.c end.c foreign.c inbox.c info.c journal.c kick.c
-		life.c log.c memory.c note.c offers.c own.c pend.c poll.c record.c record_read.c resume.c restore.c save.c
-		tap.c timer.c watch.c window.c)
+		life.c log.c memory.c note.c offers.c opts.c own.c pend.c poll.c record.c record_read.c resume.c restore.c
+		save.c tap.c timer.c watch.c window.c)
 
 # A captured channel, fed to a VSP again.
 vmbus_module(replay DIR src/replay HOSTED

@@ -37,6 +37,14 @@ if(NOT VMBUS_HOSTED)
 	list(APPEND vmbus_core_flags -fno-stack-protector)
 endif()
 
+# For programs at level 0 whose handlers save no vector registers, or which have none.
+set(vmbus_bare_flags)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+	set(vmbus_bare_flags -mno-red-zone -mgeneral-regs-only -fno-stack-protector)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$") # no red zone there
+	set(vmbus_bare_flags -mgeneral-regs-only -fno-stack-protector)
+endif()
+
 # What every program of the project has: tests, benchmark, examples.
 function(vmbus_program_flags target)
 	target_compile_options(${target} PRIVATE ${VMBUS_WARNINGS} ${vmbus_sanitizers})

@@ -2,7 +2,7 @@
 include(CMakePackageConfigHelpers)
 
 set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/vmbus)
-set(installed vmbus_core)
+set(installed vmbus_core vmbus_core_bare)
 set(public_headers)
 set(installed_modules ${VMBUS_CORE_MODULES} backend)
 if(VMBUS_BARE_MODULES)
@@ -34,10 +34,20 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/vmbusConfigVersion.cmake
 install(FILES ${PROJECT_BINARY_DIR}/vmbusConfig.cmake ${PROJECT_BINARY_DIR}/vmbusConfigVersion.cmake
 	DESTINATION ${config_dir})
 
+# What to read first, and the programs that it is about, beside it.
+if(VMBUS_HOSTED)
+	file(READ docs/tutorial.md tutorial)
+	string(REPLACE "](../examples" "](examples" tutorial "${tutorial}")
+	file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/tutorial.md CONTENT "@tutorial@" @ONLY)
+	set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS docs/tutorial.md)
+	install(FILES ${PROJECT_BINARY_DIR}/tutorial.md docs/embedding.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+	install(DIRECTORY examples/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples FILES_MATCHING PATTERN "*.[ch]")
+endif()
+
 # Each component has its pkg-config file.  Paths are relative to it, so a copy can be moved.
 file(RELATIVE_PATH pc_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 list(TRANSFORM VMBUS_STORE_FOUND PREPEND vmbus- OUTPUT_VARIABLE store_components)
-foreach(component IN ITEMS vmbus-core vmbus-bare vmbus vmbus-pool LISTS store_components)
+foreach(component IN ITEMS vmbus-core vmbus-core-bare vmbus-bare vmbus vmbus-pool LISTS store_components)
 	if(NOT component MATCHES "-(core|bare)$" AND NOT VMBUS_HOSTED)
 		continue()
 	endif()

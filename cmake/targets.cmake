@@ -49,12 +49,32 @@ add_library(vmbus::core ALIAS vmbus_core)
 set_target_properties(vmbus_core PROPERTIES OUTPUT_NAME vmbus_core EXPORT_NAME core LINKER_LANGUAGE C)
 vmbus_library_interface(vmbus_core)
 
+# The same without a red zone and vector registers.  Builds that are instrumented, and machines
+# that need no flags for it, have the objects of the other.
+set(core_bare_objects ${core_objects})
+if(vmbus_bare_flags AND NOT VMBUS_SANITIZE AND NOT VMBUS_SANITIZE_LIB AND NOT VMBUS_FUZZ AND NOT VMBUS_COVERAGE)
+	set(core_bare_objects)
+	foreach(module IN LISTS VMBUS_CORE_MODULES)
+		if(NOT VMBUS_${module}_SOURCES)
+			continue()
+		endif()
+		vmbus_module_objects(vmbus_${module}_bare ${module})
+		# A guest that is interpreted pays for each instruction.
+		target_compile_options(vmbus_${module}_bare PRIVATE ${vmbus_bare_flags} $<$<CONFIG:Debug>:-O2>)
+		list(APPEND core_bare_objects $<TARGET_OBJECTS:vmbus_${module}_bare>)
+	endforeach()
+endif()
+add_library(vmbus_core_bare STATIC ${core_bare_objects})
+add_library(vmbus::core_bare ALIAS vmbus_core_bare)
+set_target_properties(vmbus_core_bare PROPERTIES OUTPUT_NAME vmbus_core_bare EXPORT_NAME core_bare
+	LINKER_LANGUAGE C)
+vmbus_library_interface(vmbus_core_bare)
+
 # The guest side without an operating system: its users run at level 0, with interrupts.
 set(bare_objects)
 foreach(module IN LISTS VMBUS_BARE_MODULES)
 	vmbus_module_objects(vmbus_${module}_objects ${module})
-	target_compile_options(vmbus_${module}_objects PRIVATE -mno-red-zone -mgeneral-regs-only
-		-fno-stack-protector)
+	target_compile_options(vmbus_${module}_objects PRIVATE ${vmbus_bare_flags})
 	list(APPEND bare_objects $<TARGET_OBJECTS:vmbus_${module}_objects>)
 endforeach()
 if(bare_objects)
@@ -62,7 +82,7 @@ if(bare_objects)
 	add_library(vmbus::bare ALIAS vmbus_bare)
 	set_target_properties(vmbus_bare PROPERTIES OUTPUT_NAME vmbus-bare EXPORT_NAME bare
 		LINKER_LANGUAGE C)
-	target_link_libraries(vmbus_bare PUBLIC vmbus_core)
+	target_link_libraries(vmbus_bare PUBLIC vmbus_core_bare)
 	vmbus_library_interface(vmbus_bare)
 endif()
 

@@ -57,7 +57,6 @@ enum {
 
 struct queue {
 	struct io_uring ring;
-	struct vmbus_store_queue *base;
 	uint32_t gathered; /* in the ring, and not begun */
 	uint32_t busy_ns;
 	uint32_t under_way; /* begun */
@@ -520,7 +519,7 @@ static int uring_open(struct vmbus_store_queue *queue)
 
 	if (!q)
 		return VMBUS_E_NOMEM;
-	*q = (struct queue){ .base = queue, .busy_ns = u->busy_ns };
+	*q = (struct queue){ .busy_ns = u->busy_ns };
 	err = make_ring(u->entries, &q->ring);
 	if (err) {
 		free(q);

@@ -29,8 +29,6 @@ uint64_t blk_now_ns(void);
 /* SIGTERM and SIGINT set it from then on. */
 void blk_catch_signals(void);
 bool blk_stopped(void);
-/* A decimal number, all of the text; 0, or -1. */
-int blk_number(const char *text, uint64_t max, uint64_t *value);
 
 /* Each is given what follows its name. */
 int blk_serve(int argc, char **argv);

@@ -79,7 +79,7 @@ static int small(const char *text, uint64_t min, uint64_t max, uint32_t *value)
 {
 	uint64_t n;
 
-	if (blk_number(text, max, &n) || n < min)
+	if (disk_number(text, max, &n, NULL) || n < min)
 		return -1;
 	*value = (uint32_t)n;
 	return 0;
@@ -147,11 +147,11 @@ static int one(struct load_opts *o, int c)
 	case O_REGION:
 		return disk_size(optarg, &o->region);
 	case O_REQUESTS:
-		return blk_number(optarg, UINT64_MAX, &o->requests);
+		return disk_number(optarg, UINT64_MAX, &o->requests, NULL);
 	case O_SECONDS:
 		return duration(optarg, &o->run_ns);
 	case O_SEED:
-		return blk_number(optarg, UINT64_MAX, &o->seed);
+		return disk_number(optarg, UINT64_MAX, &o->seed, NULL);
 	case O_TIMEOUT:
 		return duration(optarg, &o->timeout_ns);
 	default:

@@ -40,7 +40,7 @@ static int seconds(const char *text, uint64_t *ns)
 {
 	uint64_t n;
 
-	if (blk_number(text, SECONDS_MAX, &n) || n == 0)
+	if (disk_number(text, SECONDS_MAX, &n, NULL) || n == 0)
 		return -1;
 	*ns = n * BLK_SECOND;
 	return 0;
@@ -70,7 +70,8 @@ static int parse(int argc, char **argv, struct parent *p)
 			if (err)
 				return err;
 		} else {
-			return blk_usage("what is this: %s", arg);
+			return blk_usage("what is this: %s: no option, or its value is missing",
+					 arg);
 		}
 	}
 	return p->socket ? 0 : blk_usage("where to listen: -s SOCKET is missing");

@@ -67,7 +67,8 @@ static int parse(int argc, char **argv, struct serve *s)
 			if (err)
 				return err;
 		} else {
-			return blk_usage("what is this: %s", arg);
+			return blk_usage("what is this: %s: no option, or its value is missing",
+					 arg);
 		}
 	}
 	if (!s->socket)
@@ -201,8 +202,9 @@ static bool needs_names(const char *uri)
 	if (!host || strncmp(uri, "nbd+unix", 8) == 0 || strncmp(uri, "nbds+unix", 9) == 0)
 		return false;
 	host += 3;
-	if (strchr(host, '@'))
-		host = strchr(host, '@') + 1;
+	n = strcspn(host, "@/?"); /* what is behind the address may have an @, too */
+	if (host[n] == '@')	  /* of a user's name before it */
+		host += n + 1;
 	n = strcspn(host, ":/?");
 	if (host[0] == '[' || n >= sizeof(text))
 		return host[0] != '[';

@@ -143,6 +143,12 @@ static int write_out(void *ctx, const void *bytes, size_t n)
 	return fwrite(bytes, 1, n, s->out) == n ? 0 : VMBUS_E_SYSTEM;
 }
 
+static int file_failed(const struct session *s)
+{
+	fprintf(stderr, "vmbusctl: %s: %s (errno %d)\n", s->wish->file, strerror(errno), errno);
+	return CTL_FAILED;
+}
+
 static int open_file(struct session *s)
 {
 	const char *const path = s->wish->file;
@@ -154,11 +160,8 @@ static int open_file(struct session *s)
 
 	(void)snprintf(application, sizeof(application), "libvmbus %s", vmbus_version_string());
 	s->out = strcmp(path, "-") == 0 ? stdout : fopen(path, "wbe");
-	if (!s->out || vmbus_capture_writer_create(&opts, &s->writer)) {
-		fprintf(stderr, "vmbusctl: %s: %s (errno %d)\n", path, strerror(errno), errno);
-		return CTL_FAILED;
-	}
-	return CTL_OK;
+	return s->out && vmbus_capture_writer_create(&opts, &s->writer) == 0 ? CTL_OK
+									     : file_failed(s);
 }
 
 static void end_target(struct session *s, struct target *t)
@@ -192,11 +195,8 @@ static int take(struct session *s, struct target *t, bool *more)
 		if (got <= 0)
 			break;
 		s->packets += record.kind == VMBUS_CAPTURE_PACKET;
-		if (vmbus_capture_writer_put(s->writer, (uint32_t)(t - s->target), &record)) {
-			fprintf(stderr, "vmbusctl: %s: %s (errno %d)\n", s->wish->file,
-				strerror(errno), errno);
-			return CTL_FAILED;
-		}
+		if (vmbus_capture_writer_put(s->writer, (uint32_t)(t - s->target), &record))
+			return file_failed(s);
 	}
 	*more = *more || got > 0;
 	if (got < 0) {
@@ -237,7 +237,7 @@ static int copy(struct session *s)
 			alive += !s->target[i].ended;
 		}
 		if (!status && !more && fflush(s->out) != 0)
-			status = CTL_FAILED;
+			status = file_failed(s);
 		if (!status && alive && !more && !enough(s))
 			sleep_all(s);
 	}
@@ -267,11 +267,8 @@ static int capture(const struct wish *wish)
 		end_target(s, &s->target[i]);
 	for (i = 0; i < s->targets; i++)
 		vmbus_shm_capture_end(s->target[i].capture);
-	if (s->out && fclose(s->out) && !status) {
-		fprintf(stderr, "vmbusctl: %s: %s (errno %d)\n", wish->file, strerror(errno),
-			errno);
-		status = CTL_FAILED;
-	}
+	if (s->out && fclose(s->out) && !status)
+		status = file_failed(s);
 	if (s->writer)
 		fprintf(stderr, "%llu packets captured, %llu records dropped\n",
 			(unsigned long long)s->packets, (unsigned long long)s->dropped);

@@ -38,8 +38,7 @@ static int wrong(char *why, size_t why_bytes, const char *format, ...)
 	return -1;
 }
 
-/* A decimal number with its limit; what follows it goes to *end, or there may be nothing. */
-static int number(const char *text, uint64_t max, uint64_t *value, const char **end)
+int disk_number(const char *text, uint64_t max, uint64_t *value, const char **end)
 {
 	char *stop;
 
@@ -60,7 +59,7 @@ int disk_size(const char *text, uint64_t *bytes)
 	const char *unit, *at;
 	uint32_t shift = 0;
 
-	if (number(text, VMBUS_STORE_BYTES_MAX, bytes, &unit))
+	if (disk_number(text, VMBUS_STORE_BYTES_MAX, bytes, &unit))
 		return -1;
 	if (*unit) {
 		at = strchr(units, tolower((unsigned char)*unit));
@@ -79,14 +78,14 @@ int disk_address(const char *text, uint8_t *target, uint8_t *lun)
 	uint64_t first, second;
 	const char *rest;
 
-	if (number(text, VMBUS_BLOCK_LUNS_MAX - 1, &first, &rest))
+	if (disk_number(text, VMBUS_BLOCK_LUNS_MAX - 1, &first, &rest))
 		return -1;
 	*target = 0;
 	*lun = (uint8_t)first;
 	if (!*rest)
 		return 0;
 	if (*rest != ':' || first >= VMBUS_BLOCK_TARGETS_MAX ||
-	    number(rest + 1, VMBUS_BLOCK_LUNS_MAX - 1, &second, NULL))
+	    disk_number(rest + 1, VMBUS_BLOCK_LUNS_MAX - 1, &second, NULL))
 		return -1;
 	*target = (uint8_t)first;
 	*lun = (uint8_t)second;
@@ -177,25 +176,25 @@ static int part(struct disk_spec *spec, const char *word, char *why, size_t why_
 			return wrong(why, why_bytes,
 				     "%s: it is a GUID, 8-4-4-4-12 hexadecimal digits", word);
 	} else if (strncmp(word, "sector=", 7) == 0) {
-		if (number(word + 7, 4096, &n, NULL) || (n != 512 && n != 4096))
+		if (disk_number(word + 7, 4096, &n, NULL) || (n != 512 && n != 4096))
 			return wrong(why, why_bytes, "%s: it is 512 or 4096", word);
 		spec->sector = (uint32_t)n;
 	} else if (strncmp(word, "lun=", 4) == 0) {
-		if (number(word + 4, VMBUS_BLOCK_LUNS_MAX - 1, &n, NULL))
+		if (disk_number(word + 4, VMBUS_BLOCK_LUNS_MAX - 1, &n, NULL))
 			return wrong(why, why_bytes, "%s: it is 0 to %u", word,
 				     VMBUS_BLOCK_LUNS_MAX - 1);
 		spec->lun = (int)n;
 	} else if (strncmp(word, "target=", 7) == 0) {
-		if (number(word + 7, VMBUS_BLOCK_TARGETS_MAX - 1, &n, NULL))
+		if (disk_number(word + 7, VMBUS_BLOCK_TARGETS_MAX - 1, &n, NULL))
 			return wrong(why, why_bytes, "%s: it is 0 to %u", word,
 				     VMBUS_BLOCK_TARGETS_MAX - 1);
 		spec->target = (uint8_t)n;
 	} else if (strncmp(word, "queues=", 7) == 0) {
-		if (number(word + 7, DISK_QUEUES_MAX, &n, NULL) || n == 0)
+		if (disk_number(word + 7, DISK_QUEUES_MAX, &n, NULL) || n == 0)
 			return wrong(why, why_bytes, "%s: it is 1 to %u", word, DISK_QUEUES_MAX);
 		spec->queues = (uint32_t)n;
 	} else if (strncmp(word, "spin=", 5) == 0) {
-		if (number(word + 5, DISK_SPIN_US_MAX, &n, NULL))
+		if (disk_number(word + 5, DISK_SPIN_US_MAX, &n, NULL))
 			return wrong(why, why_bytes, "%s: microseconds are 0 to %u", word,
 				     DISK_SPIN_US_MAX);
 		spec->spin_us = (uint32_t)n;
@@ -472,11 +471,12 @@ static int fault_word(struct vmbus_store_faults *faults, const char *word)
 	if (kind_of_end(word, &faults->end)) {
 		faults->bytes = faults->bytes ? faults->bytes : VMBUS_STORE_BYTES_MAX;
 		faults->ops = faults->ops ? faults->ops : 15;
-	} else if (strncmp(word, "from=", 5) == 0 && !number(word + 5, UINT64_MAX, &n, NULL)) {
+	} else if (strncmp(word, "from=", 5) == 0 && !disk_number(word + 5, UINT64_MAX, &n, NULL)) {
 		faults->from = n;
-	} else if (strncmp(word, "bytes=", 6) == 0 && !number(word + 6, UINT64_MAX, &n, NULL)) {
+	} else if (strncmp(word, "bytes=", 6) == 0 &&
+		   !disk_number(word + 6, UINT64_MAX, &n, NULL)) {
 		faults->bytes = n;
-	} else if (strncmp(word, "ops=", 4) == 0 && !number(word + 4, 15, &n, NULL)) {
+	} else if (strncmp(word, "ops=", 4) == 0 && !disk_number(word + 4, 15, &n, NULL)) {
 		faults->ops = (uint32_t)n;
 	} else if (strcmp(word, "stall") == 0) {
 		faults->stall = true;

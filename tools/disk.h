@@ -41,6 +41,9 @@ struct disk_spec {
 /* 0, or -1 and a text that says what is wrong. */
 int disk_parse(struct disk_spec *spec, const char *text, char *why, size_t why_bytes);
 
+/* A decimal number with its limit; what follows it goes to *end, or with NULL there may be nothing. */
+int disk_number(const char *text, uint64_t max, uint64_t *value, const char **end);
+
 /* Bytes with K, M, G, T or nothing behind; 0, or -1. */
 int disk_size(const char *text, uint64_t *bytes);
 

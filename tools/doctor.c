@@ -112,8 +112,9 @@ static void end(const struct report *r, const struct snap *snap, bool complete)
 	if (snap->buses == 0)
 		puts("no child is attached");
 	else
-		printf("nothing found: %u child%s, %u channel%s\n", snap->buses,
-		       snap->buses == 1 ? "" : "ren", snap->chans, snap->chans == 1 ? "" : "s");
+		printf("nothing found: %u child%s, %u channel%s%s\n", snap->buses,
+		       snap->buses == 1 ? "" : "ren", snap->chans, snap->chans == 1 ? "" : "s",
+		       snap->chans ? "" : "; no device is offered: is its provider running?");
 }
 
 /* A parent that does not answer is a finding, and the only one that can be told then. */

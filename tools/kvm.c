@@ -40,6 +40,18 @@ static const struct capability capabilities[] = {
 	{ KVM_CAP_IRQFD, "kvm: irqfd (KVM_CAP_IRQFD)", "interrupts cost a system call each" },
 };
 
+#define INTERPRETER "/sys/module/kvm_pvm" /* one module at a time is behind /dev/kvm */
+
+/* What is behind the interface, which promises the same of all. */
+static void check_module(void)
+{
+	if (access(INTERPRETER, F_OK) == 0)
+		ctl_report(
+			CTL_LIMITED, "kvm: guests on the processor itself", "no: kvm_pvm",
+			"this module interprets what a guest does at level 0, without most vector "
+			"instructions: small guests run, an ordinary kernel takes hours or stops");
+}
+
 void ctl_check_kvm(void)
 {
 	const int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -60,6 +72,7 @@ void ctl_check_kvm(void)
 	(void)snprintf(how, sizeof(how), "interface %d", version);
 	ctl_report(version == KVM_API_VERSION ? CTL_GOOD : CTL_BAD, "kvm: /dev/kvm", how,
 		   version == KVM_API_VERSION ? NULL : "interface 12 is the one that counts");
+	check_module();
 	for (i = 0; i < sizeof(capabilities) / sizeof(capabilities[0]); i++) {
 		const int has = ioctl(fd, KVM_CHECK_EXTENSION, capabilities[i].number);
 

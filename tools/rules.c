@@ -135,10 +135,16 @@ static bool by_device(const struct look *look)
 	return strncmp(look->chan->refused, "the device refused", 18) == 0;
 }
 
+/* Its opening ends with its close, and the text stays until the next one; a new offer is a new life. */
 static bool open_failed(const struct look *look)
 {
-	return was_refused(look) && !is_open(look) && by_device(look) &&
-	       say(look, "%s", look->chan->refused);
+	const uint64_t refused = step(look, VMBUS_STEP_REFUSED);
+
+	if (is_open(look) || !by_device(look) || refused < step(look, VMBUS_STEP_OPEN) ||
+	    refused < step(look, VMBUS_STEP_TOLD))
+		return false;
+	look->out->for_ns = age(look, refused);
+	return say(look, "%s", look->chan->refused);
 }
 
 static bool ring_refused(const struct look *look)
@@ -307,6 +313,38 @@ static bool wants_room(const struct vmbus_chan_diag *d)
 	       room(&d->to_child) <= d->to_child.pending_send;
 }
 
+/* The state of a process as /proc has it, 0 for one that is gone, '?': not known. */
+static char process_state(uint32_t pid)
+{
+	char path[48], line[256] = "";
+	const char *at;
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "/proc/%" PRIu32 "/stat", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return access("/proc/self/stat", R_OK) == 0 ? 0 : '?';
+	(void)!fgets(line, sizeof(line), f);
+	fclose(f);
+	at = strrchr(line, ')'); /* behind the name, which may be anything */
+	return at && at[1] == ' ' ? at[2] : '?';
+}
+
+/* Its process is stopped; a process number that we cannot see is 0. */
+static bool child_stopped(const struct look *look)
+{
+	char state;
+
+	if (look->bus->pid <= 0 || !stuck(look, true))
+		return false;
+	state = process_state((uint32_t)look->bus->pid);
+	if (state != 'T' && state != 't')
+		return false;
+	look->out->for_ns = age(look, look->chan->d.raised_at);
+	return say(look, "%" PRIu32 " bytes wait for the child, whose process is stopped",
+		   look->chan->d.to_child.used);
+}
+
 static bool child_not_reading(const struct look *look)
 {
 	const struct vmbus_chan_diag *const d = &look->chan->d;
@@ -319,23 +357,6 @@ static bool child_not_reading(const struct look *look)
 		   d->to_child.used,
 		   d->to_child.mask ? "wants no signals, as one that reads does" : "was signalled",
 		   wants_room(d) ? "; the device waits for room" : "");
-}
-
-/* The state of a provider's process as /proc has it, 0 for one that is gone, '?': not known. */
-static char owner_state(const struct vmbus_chan_diag *d)
-{
-	char path[48], line[256] = "";
-	const char *at;
-	FILE *f;
-
-	(void)snprintf(path, sizeof(path), "/proc/%" PRIu32 "/stat", d->owner);
-	f = fopen(path, "re");
-	if (!f)
-		return access("/proc/self/stat", R_OK) == 0 ? 0 : '?';
-	(void)!fgets(line, sizeof(line), f);
-	fclose(f);
-	at = strrchr(line, ')'); /* behind the name, which may be anything */
-	return at && at[1] == ' ' ? at[2] : '?';
 }
 
 /* Nobody serves the channel: the parent knows that, or will in a moment. */
@@ -360,7 +381,7 @@ static bool provider_gone(const struct look *look)
 			   "%" PRIu32 " bytes of the child's wait in the ring, and no process is "
 			   "known to serve it",
 			   d->from_child.used);
-	state = owner_state(d);
+	state = process_state(d->owner);
 	return (!state || state == 'Z' || state == 'X') &&
 	       say(look,
 		   "%" PRIu32 " bytes of the child's wait in the ring for process %" PRIu32
@@ -376,7 +397,7 @@ static bool provider_stopped(const struct look *look)
 
 	if (!d->foreign || !d->owner || !stuck(look, false))
 		return false;
-	state = owner_state(d);
+	state = process_state(d->owner);
 	if (state != 'T' && state != 't')
 		return false;
 	look->out->for_ns = age(look, d->signal_at);
@@ -501,9 +522,11 @@ static const struct rule chan_rules[] = {
 	{ "provider-hung", provider_hung,
 	  "the device is blocked in a callback, or its thread or process does not run: look at its "
 	  "stack" },
+	{ "child-not-reading", child_stopped, "have the process go on, kill -CONT, or end it" },
 	{ "wakeup-lost", wakeup_lost,
-	  "a doorbell, interrupt or eventfd was lost between the two: look whether the receiver "
-	  "runs, and at the event flags, the connection id and the binding of the channel" },
+	  "look first whether the receiver runs and dispatches, at its stack; if it sleeps, a "
+	  "doorbell, interrupt or eventfd was lost between the two: look at the event flags, the "
+	  "connection id and the binding of the channel" },
 	{ "child-not-reading", child_not_reading,
 	  "the child's driver, or its process, is hung: look at it" },
 };

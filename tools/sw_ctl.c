@@ -28,6 +28,7 @@ int sw_ctl_path(const char *socket, char path[108])
 int sw_ctl_listen(struct sw_ctl *ctl, const char *path, const struct sw_nics *nics)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	struct stat st;
 	mode_t mask;
 	uint32_t i;
 	int bad;
@@ -40,11 +41,18 @@ int sw_ctl_listen(struct sw_ctl *ctl, const char *path, const struct sw_nics *ni
 	memcpy(at.sun_path, ctl->path, sizeof(ctl->path));
 	ctl->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	mask = umask(0177);
-	(void)unlink(ctl->path); /* of another switch on that socket, which has ended */
+	if (lstat(ctl->path, &st) == 0 && S_ISSOCK(st.st_mode))
+		(void)unlink(ctl->path); /* of another switch on that socket, which has ended */
 	bad = ctl->fd < 0 || bind(ctl->fd, (const struct sockaddr *)&at, sizeof(at)) ||
 	      listen(ctl->fd, SW_CLIENTS_MAX);
 	umask(mask);
-	return bad ? sw_failed("%s: %s", ctl->path, strerror(errno)) : 0;
+	if (!bad)
+		return 0;
+	bad = sw_failed("%s: %s", ctl->path, strerror(errno));
+	if (ctl->fd >= 0)
+		close(ctl->fd);
+	ctl->fd = -1; /* what is there is not ours to take away */
+	return bad;
 }
 
 static void drop(struct sw_client *c)

@@ -50,7 +50,9 @@ static int parse(int argc, char **argv, struct join *j)
 		else if (arg[0] != '-' && !j->socket)
 			j->socket = arg;
 		else
-			return sw_usage("what is this: %s", arg);
+			return sw_usage("what is this: %s%s", arg,
+					arg[0] == '-' ? ": no option, or its value is missing"
+						      : "");
 	}
 	if (!j->socket)
 		return sw_usage("which switch: vmbus-switch join SOCKET --tap NAME");

@@ -92,7 +92,8 @@ static int parse_word(struct serve *s, int argc, char **argv, int *i)
 	} else if (arg[0] != '-' && !s->socket) {
 		s->socket = arg;
 	} else {
-		return sw_usage("what is this: %s", arg);
+		return sw_usage("what is this: %s%s", arg,
+				arg[0] == '-' ? ": no option, or its value is missing" : "");
 	}
 	return 0;
 }

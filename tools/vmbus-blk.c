@@ -6,12 +6,10 @@
 #define _GNU_SOURCE
 #include "blk.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -130,17 +128,6 @@ void blk_catch_signals(void)
 bool blk_stopped(void)
 {
 	return stopped != 0;
-}
-
-int blk_number(const char *text, uint64_t max, uint64_t *value)
-{
-	char *end;
-
-	if (!isdigit((unsigned char)*text))
-		return -1;
-	errno = 0;
-	*value = strtoull(text, &end, 10);
-	return errno || *end || *value > max ? -1 : 0;
 }
 
 int main(int argc, char **argv)

@@ -98,7 +98,9 @@ static int parse(int argc, char **argv, struct options *options)
 		else if (arg[0] != '-' && !options->device)
 			options->device = arg;
 		else
-			return wrong("what is this", arg);
+			return wrong(arg[0] == '-' ? "no option, or its value is missing"
+						   : "one device at a time, and what is this",
+				     arg);
 	}
 	if (!options->device)
 		return wrong("which device", NULL);

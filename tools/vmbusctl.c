@@ -47,27 +47,18 @@ static int wrong_word(const char *word, const char *why)
 	return wrong_usage();
 }
 
-/* Seconds as text, 0.001 to 86400, as nanoseconds; 0: none of those. */
-static uint64_t timeout_of(const char *text)
+/* Seconds of an option, as nanoseconds; 0 and a line when it is none. */
+static uint64_t time_option(const char *text)
 {
 	char *end;
 	double seconds;
 
 	errno = 0;
 	seconds = strtod(text, &end);
-	if (errno || end == text || *end || !(seconds >= 0.001 && seconds <= 86400.0))
-		return 0;
-	return (uint64_t)(seconds * 1e9);
-}
-
-/* A time of an option; 0 and a line when it is none. */
-static uint64_t time_option(const char *text)
-{
-	const uint64_t ns = timeout_of(text);
-
-	if (!ns)
-		fprintf(stderr, "vmbusctl: %s: seconds are 0.001 to 86400\n", text);
-	return ns;
+	if (!errno && end != text && !*end && seconds >= 0.001 && seconds <= 86400.0)
+		return (uint64_t)(seconds * 1e9);
+	fprintf(stderr, "vmbusctl: %s: seconds are 0.001 to 86400\n", text);
+	return 0;
 }
 
 /* A count of an option, 1 to 2^31 - 1; 0 and a line when it is none. */
@@ -85,7 +76,7 @@ static uint32_t count_option(const char *text)
 	return (uint32_t)n;
 }
 
-/* The options that stat, doctor and record share; child only for those that take it. */
+/* The options that list, stat, doctor and record share; child only for those that take it. */
 static bool ask_options(int argc, char **argv, const char *shorts, struct ctl_ask *ask,
 			const char **child)
 {
@@ -173,43 +164,16 @@ static int record(int argc, char **argv)
 
 static int list(int argc, char **argv)
 {
-	static const struct option longs[] = { { "socket", required_argument, NULL, 's' },
-					       { "timeout", required_argument, NULL, 't' },
-					       { "json", no_argument, NULL, 'j' },
-					       { NULL, 0, NULL, 0 } };
-	const char *path = getenv("VMBUS_SOCKET");
-	uint64_t timeout_ns = 5000000000u;
-	bool json = false;
-	int c;
+	struct ctl_ask ask = { .path = getenv("VMBUS_SOCKET"), .timeout_ns = 5000000000u };
+	const char *child;
 
-	while ((c = getopt_long(argc, argv, "s:t:", longs, NULL)) != -1) {
-		switch (c) {
-		case 's':
-			path = optarg;
-			break;
-		case 't':
-			timeout_ns = timeout_of(optarg);
-			if (!timeout_ns) {
-				fprintf(stderr, "vmbusctl: %s: seconds are 0.001 to 86400\n",
-					optarg);
-				return CTL_USAGE;
-			}
-			break;
-		case 'j':
-			json = true;
-			break;
-		default:
-			return wrong_usage();
-		}
-	}
+	if (!ask_options(argc, argv, "s:t:j", &ask, &child))
+		return wrong_usage();
 	if (optind != argc)
 		return wrong_word(argv[optind], "list takes no such word; -s names the socket");
-	if (!path || !*path) {
-		fputs("vmbusctl: no socket: name the parent's with -s, or in VMBUS_SOCKET\n",
-		      stderr);
-		return CTL_USAGE;
-	}
-	return ctl_list(path, json, timeout_ns);
+	if (!ask.path || !*ask.path)
+		return no_socket();
+	return ctl_list(ask.path, ask.json, ask.timeout_ns);
 }
 
 int main(int argc, char **argv)

@@ -51,6 +51,8 @@ static int listen_socket(struct vmm *vmm)
 	if (!vmm->opts.socket)
 		return 0;
 	err = vmbus_shm_listen(&opts, &vmm->server);
+	if (err == VMBUS_E_SYSTEM)
+		return vmm_errno("--socket %s", vmm->opts.socket);
 	if (err)
 		return vmm_error("--socket %s: %s", vmm->opts.socket, vmbus_err_name(err));
 	err = vmbus_shm_server_add_bus(vmm->server, vmm->bus, vmm->opts.cpus,

@@ -351,6 +351,10 @@ static int command_add(struct vmm *vmm, const char *text, int fd, char *answer, 
 		(void)snprintf(answer, bytes, "none is no disk");
 		return -1;
 	}
+	if (spec.kind == DISK_FILE && fd < 0) {
+		(void)snprintf(answer, bytes, "a file comes opened: send it by vmbus-vmm --send");
+		return -1;
+	}
 	if (add(vmm, &spec, spec.kind == DISK_FILE ? fd : -1, answer, bytes))
 		return -1;
 	(void)snprintf(answer, bytes, "lun=%u:%d", spec.target, spec.lun);

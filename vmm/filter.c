@@ -52,7 +52,6 @@ static const int common[] = {
 	SCMP_SYS(membarrier),
 	SCMP_SYS(getpid),
 	SCMP_SYS(gettid),
-	SCMP_SYS(tgkill),
 	SCMP_SYS(getrandom),
 	SCMP_SYS(rseq),
 	SCMP_SYS(set_robust_list),
@@ -309,6 +308,9 @@ int vmm_filter_load(uint32_t roles)
 	if (!ctx)
 		return vmm_error("sandbox: no memory for the filter");
 	err = allow(ctx, common, sizeof(common) / sizeof(common[0]));
+	if (!err) /* threads of ours, and nobody else's */
+		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+				       SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0));
 	if (!err)
 		err = allow_memory(ctx);
 	if (!err)

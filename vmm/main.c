@@ -128,7 +128,10 @@ static void farewell(enum vmm_end end)
 		[VMM_SAVED] = "saved; --restore runs on",
 	};
 
-	if ((size_t)end < sizeof(words) / sizeof(words[0]) && words[end])
+	if (end == VMM_RESET && !vmm.opts.no_reboot)
+		vmm_say("ended, since the guest reset itself, and no --kernel is there to begin "
+			"anew with");
+	else if ((size_t)end < sizeof(words) / sizeof(words[0]) && words[end])
 		vmm_say("%s", words[end]);
 }
 

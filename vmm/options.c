@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 #include "vmm.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -109,28 +108,12 @@ static const struct option longs[] = { { "kernel", required_argument, NULL, O_KE
 				       { "version", no_argument, NULL, O_VERSION },
 				       { NULL, 0, NULL, 0 } };
 
-/* A decimal number with its limits; the rest of the text goes to *end, or there may be none. */
-static int number(const char *text, uint64_t max, uint64_t *value, const char **end)
-{
-	char *stop;
-
-	if (!isdigit((unsigned char)*text))
-		return -1;
-	errno = 0;
-	*value = strtoull(text, &stop, 10);
-	if (errno || *value > max || (!end && *stop))
-		return -1;
-	if (end)
-		*end = stop;
-	return 0;
-}
-
 static int memory_size(const char *text, uint64_t *bytes)
 {
 	const char *unit;
 	uint64_t n, scale = MIB;
 
-	if (number(text, UINT64_C(1) << 40, &n, &unit))
+	if (disk_number(text, UINT64_C(1) << 40, &n, &unit))
 		goto wrong;
 	if (*unit == 'G' || *unit == 'g')
 		scale = GIB;
@@ -149,12 +132,12 @@ static int device_part(struct vmm_device *device, const char *part, const char *
 	uint64_t n;
 
 	if (strncmp(part, "monitor=", 8) == 0) {
-		if (number(part + 8, 1000000, &n, NULL) || n == 0)
+		if (disk_number(part + 8, 1000000, &n, NULL) || n == 0)
 			return vmm_error("--device %s: monitor= takes microseconds, 1 to 1000000",
 					 text);
 		device->monitor_us = (uint32_t)n;
 	} else if (strncmp(part, "count=", 6) == 0) {
-		if (number(part + 6, VMM_CHANNELS_MAX, &n, NULL) || n == 0)
+		if (disk_number(part + 6, VMM_CHANNELS_MAX, &n, NULL) || n == 0)
 			return vmm_error("--device %s: count= takes 1 to %u", text,
 					 VMM_CHANNELS_MAX);
 		device->count = (uint32_t)n;
@@ -260,7 +243,7 @@ static int small(const char *name, const char *text, uint32_t min, uint32_t max,
 {
 	uint64_t n;
 
-	if (number(text, max, &n, NULL) || n < min)
+	if (disk_number(text, max, &n, NULL) || n < min)
 		return vmm_error("--%s %s: it takes a number, %u to %u", name, text, min, max);
 	*value = (uint32_t)n;
 	return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Privileges go when everything is open and before a thread exists: name spaces of our own with an
- * empty root and no network (but with --net user), another user, no new privileges.  What this system does not grant is
- * said and left out; the filter of system calls (filter.c) comes on top.
+ * empty root and no network (but with --net user), another user, no new privileges.  What this
+ * system does not grant is said and left out; the filter of system calls (filter.c) comes on top.
  */
 #define _GNU_SOURCE
 #include "vmm.h"
@@ -19,6 +19,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <linux/capability.h>
 
 #define NOBODY 65534u
 
@@ -132,6 +134,15 @@ static int drop(unsigned int uid, unsigned int gid)
 	return 0;
 }
 
+/* Those of a name space of users: in it we have had all of them since we made it. */
+static int no_capabilities(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	const struct __user_cap_data_struct none[2] = { { 0 }, { 0 } };
+
+	return syscall(SYS_capset, &head, none) ? vmm_errno("sandbox: no capabilities") : 0;
+}
+
 int vmm_sandbox_enter(struct vmm *vmm)
 {
 	const bool root = geteuid() == 0;
@@ -145,7 +156,7 @@ int vmm_sandbox_enter(struct vmm *vmm)
 			give(vmm->opts.providers[i], uid, gid);
 	}
 	name_spaces(root, (vmm_nets_roles(vmm) & VMM_ROLE_SOCKETS) != 0);
-	if (root && drop(uid, gid))
+	if ((root && drop(uid, gid)) || no_capabilities())
 		return -1;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return vmm_errno("sandbox: no_new_privs");

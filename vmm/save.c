@@ -197,7 +197,8 @@ int vmm_save(struct vmm *vmm, int state_fd, int memory_fd)
 		vmm_disks_go(vmm);
 		vmm_nets_go(vmm);
 	}
-	if (err && !asks)
+	/* Of a crash the guest still has something to say. */
+	if (err && !(asks & ~VMM_ASK_CRASH))
 		vmm_vcpus_go(vmm);
 	return err;
 }

@@ -14,7 +14,7 @@ static void say(const char *format, va_list args, const char *more)
 {
 	static const char name[] = "vmbus-vmm: ";
 	char line[1024];
-	size_t used = sizeof(name) - 1;
+	size_t used = sizeof(name) - 1, at;
 	int n;
 
 	memcpy(line, name, sizeof(name));
@@ -26,6 +26,10 @@ static void say(const char *format, va_list args, const char *more)
 		used += n < 0 ? 0 : (size_t)n;
 		used = used < sizeof(line) - 2 ? used : sizeof(line) - 2;
 	}
+	/* Some of it is a guest's words, which are not to command a terminal or look like our lines. */
+	for (at = 0; at < used; at++)
+		if ((unsigned char)line[at] < 0x20 || line[at] == 0x7f)
+			line[at] = '?';
 	line[used++] = '\n';
 	/* Where could one complain that complaining failed? */
 	if (write(STDERR_FILENO, line, used) < 0)

@@ -35,13 +35,16 @@ static void copy(const char *bytes, size_t count, char first[2], uint32_t *colum
 	}
 }
 
-/* Reads to the end, waiting so long (0: for ever); returns 0 when the last line begins with "ok". */
+/*
+ * Reads to the end, waiting so long (0: for ever).  0: the last line begins with "ok"; 1: it does not;
+ * -1: no answer came, or not all of it, as was said.
+ */
 static int answer(int fd, int seconds)
 {
 	const struct timeval wait = { .tv_sec = seconds };
 	char some[4096], first[2] = { 0 };
+	bool any = false, ok = false;
 	uint32_t column = 0;
-	bool ok = false;
 	ssize_t n;
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
@@ -51,25 +54,36 @@ static int answer(int fd, int seconds)
 			continue;
 		if (n <= 0)
 			break;
+		any = true;
 		copy(some, (size_t)n, first, &column, &ok);
 	}
-	fflush(stdout);
+	if (n < 0 && errno == EAGAIN)
+		return vmm_error(
+			"--send: no answer within %d seconds; is vmbus-vmm stopped, or its "
+			"machine very busy?",
+			seconds);
 	if (n < 0)
-		return vmm_errno("no answer within %d seconds", seconds);
-	return ok ? 0 : -1;
+		return vmm_errno("--send: the answer");
+	fflush(stdout);
+	if (!any)
+		return vmm_error("--send: no answer: vmbus-vmm has ended, or has %u other clients; "
+				 "try again",
+				 VMM_CLIENTS_MAX);
+	return ok ? 0 : 1;
 }
 
-/* Files of a saved machine: under other names until it is complete. */
+/* Files of a saved machine: under these names until it is complete. */
+static const char *const new_names[2] = { "state.new", "memory.new" };
+
 static int open_files(const char *folder, int files[2])
 {
-	static const char *const names[2] = { "state.new", "memory.new" };
 	int dir, i;
 
 	if (mkdir(folder, 0700) && errno != EEXIST)
 		return vmm_errno("save %s", folder);
 	dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	for (i = 0; dir >= 0 && i < 2; i++) {
-		files[i] = openat(dir, names[i],
+		files[i] = openat(dir, new_names[i],
 				  O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 		if (files[i] < 0)
 			break;
@@ -87,6 +101,12 @@ static int name_files(const char *folder, int dir)
 	    renameat(dir, "state.new", dir, "state") || fsync(dir))
 		return vmm_errno("save %s", folder);
 	return 0;
+}
+
+static void remove_files(int dir)
+{
+	(void)unlinkat(dir, new_names[0], 0);
+	(void)unlinkat(dir, new_names[1], 0);
 }
 
 static int send_line(int fd, const char *text, const int *files, uint32_t count)
@@ -117,7 +137,11 @@ static int send_save(int fd, const char *folder)
 	if (dir >= 0 && (send_line(fd, "save\n", files, 2) || shutdown(fd, SHUT_WR)))
 		vmm_errno("save %s", folder);
 	else if (dir >= 0)
-		err = answer(fd, 0) || name_files(folder, dir);
+		err = answer(fd, 0);
+	if (err > 0) /* it runs on, and what is in the files is not all of it */
+		remove_files(dir);
+	else if (err == 0)
+		err = name_files(folder, dir);
 	close(files[0]);
 	close(files[1]);
 	close(dir);

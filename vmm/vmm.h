@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * vmbus-vmm: what its files share.  Three kinds of threads: one per vCPU (vcpu.c), the main thread,
- * which is the bus thread too (bus.c), and one per queue of the disks (disk.c) and of the NICs (net.c),
- * which touch nothing here but vmm->disks and the ports of vmm->nets.  All that several touch is behind vmm->lock, or in serial.c, stats.c and disk.c behind
- * locks of their own.
+ * which is the bus thread too (bus.c), and one per queue of the disks (disk.c) and of the NICs
+ * (net.c), which touch nothing here but vmm->disks and the ports of vmm->nets.  All that several
+ * touch is behind vmm->lock, or in serial.c, stats.c and disk.c behind locks of their own.
  */
 #ifndef VMM_H
 #define VMM_H

@@ -414,12 +414,12 @@ int vmbus_kvm_create(const struct vmbus_kvm_opts *opts, struct vmbus_kvm **out)
 	if (!err)
 		err = make_routes(kvm);
 	if (!err)
-		err = vmbus__kvm_memory_init(kvm);
-	if (!err)
-		err = make_bus(kvm);
+		err = make_bus(kvm); /* which says what is wrong with the regions */
 	if (err)
 		goto err_free;
-	err = make_epoll(kvm);
+	err = vmbus__kvm_memory_init(kvm);
+	if (!err)
+		err = make_epoll(kvm);
 	if (!err)
 		err = set_filter(kvm);
 	if (err)
@@ -464,7 +464,8 @@ int vmbus_kvm_fd(const struct vmbus_kvm *kvm)
 
 int vmbus_kvm_dispatch(struct vmbus_kvm *kvm, uint32_t budget)
 {
-	if (!vmbus_bus_in_callback(kvm->bus))
+	/* To find out goes through every slot of the bus: only while a message waits. */
+	if (kvm->listening && !vmbus_bus_in_callback(kvm->bus))
 		vmbus__kvm_hear(kvm);
 	return vmbus_bus_dispatch(kvm->bus, budget);
 }

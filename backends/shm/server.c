@@ -17,7 +17,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "shm/diag_proto.h"
 #include "shm/capture.h"
 #include "shm/diag_proto.h"
 #include "shm/parent.h"
@@ -584,9 +583,6 @@ static void take_opts(struct vmbus_shm_server *server, const struct vmbus_shm_se
 	own->records_bytes_max =
 		own->records_bytes_max ? own->records_bytes_max : (uint64_t)64 << 20;
 	own->captures_max = own->captures_max ? own->captures_max : 16u;
-	own->records_max = own->records_max ? own->records_max : 64u;
-	own->records_bytes_max =
-		own->records_bytes_max ? own->records_bytes_max : (uint64_t)64 << 20;
 	own->attach_rate_max = own->attach_rate_max ? own->attach_rate_max : ATTACH_RATE;
 	server->log.fn = opts->log;
 	server->log.ctx = opts->ctx;

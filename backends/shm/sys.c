@@ -8,6 +8,8 @@
 #endif
 #include "shm/sys.h"
 
+#include "base/atomic.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -28,6 +30,8 @@
 
 #define LINES_PER_SECOND 10u
 #define LINE_BYTES 320
+
+static vmbus__a32 no_pwait2; /* this system has no epoll_pwait2(); once it is so, for ever */
 
 int vmbus__shm_errno(void)
 {
@@ -194,22 +198,32 @@ void vmbus__shm_epoll_del(int epoll_fd, int fd)
 		(void)epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, &unused);
 }
 
+/* What epoll_pwait2() does, which Linux has from 5.11 on, and some sandboxes and tools never. */
+static int pwait2(int epoll_fd, struct epoll_event *events, int room,
+		  const struct timespec *timeout)
+{
+	struct pollfd fd = { .fd = epoll_fd, .events = POLLIN };
+	int n;
+
+	if (!vmbus__ld32_relaxed(&no_pwait2)) { /* NOPWAIT.look */
+		n = epoll_pwait2(epoll_fd, events, room, timeout, NULL);
+		if (n >= 0 || errno != ENOSYS)
+			return n;
+		vmbus__st32_relaxed(&no_pwait2, 1); /* NOPWAIT.learn */
+	}
+	return ppoll(&fd, 1, timeout, NULL) > 0 ? epoll_wait(epoll_fd, events, room, 0) : 0;
+}
+
 int vmbus__shm_epoll_wait(int epoll_fd, struct epoll_event *events, int room, uint64_t timeout_ns)
 {
 	const struct timespec timeout = { .tv_sec = (time_t)(timeout_ns / 1000000000u),
 					  .tv_nsec = (long)(timeout_ns % 1000000000u) };
-	struct pollfd fd = { .fd = epoll_fd, .events = POLLIN };
 	int n;
 
-	if (timeout_ns == 0) {
+	if (timeout_ns == 0)
 		n = epoll_wait(epoll_fd, events, room, 0);
-	} else {
-		n = epoll_pwait2(epoll_fd, events, room, &timeout, NULL);
-		if (n < 0 && errno == ENOSYS) /* before Linux 5.11 */
-			n = ppoll(&fd, 1, &timeout, NULL) > 0
-				    ? epoll_wait(epoll_fd, events, room, 0)
-				    : 0;
-	}
+	else
+		n = pwait2(epoll_fd, events, room, &timeout);
 	if (n < 0)
 		return errno == EINTR ? 0 : vmbus__shm_errno();
 	return n;

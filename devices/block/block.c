@@ -13,7 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SUBS_MAX 64u
 #define DEPTH 256u
 #define DEPTH_MAX 1024u
 #define REQUESTS 1024u
@@ -49,8 +48,20 @@ void vmbus__block_log(struct vmbus_block *block, const char *format, ...)
 
 /* ---- life ---- */
 
-static int take_opts(struct vmbus_block_opts *to, const struct vmbus_block_opts *from)
+/* A field that is refused: the log says which, and what it may be. */
+static bool is_past(struct vmbus_block *block, const char *field, uint32_t value, uint32_t most)
 {
+	if (value <= most)
+		return false;
+	vmbus__block_log(block, "the controller cannot be made: %s is %u, and may be up to %u",
+			 field, value, most);
+	return true;
+}
+
+static int take_opts(struct vmbus_block *block, const struct vmbus_block_opts *from)
+{
+	struct vmbus_block_opts *const to = &block->opts;
+
 	*to = (struct vmbus_block_opts){ .struct_bytes = sizeof(*to) };
 	if (from && from->struct_bytes < sizeof(*from))
 		return VMBUS_E_INVAL;
@@ -62,31 +73,38 @@ static int take_opts(struct vmbus_block_opts *to, const struct vmbus_block_opts 
 		to->requests = REQUESTS;
 	if (!to->transfer_bytes)
 		to->transfer_bytes = TRANSFER;
-	if (to->subchannels > SUBS_MAX || to->depth > DEPTH_MAX ||
-	    to->requests > VMBUS__REQUESTS_MAX || to->transfer_bytes > TRANSFER_MAX ||
-	    to->transfer_bytes % VMBUS_PAGE_BYTES)
+	if (is_past(block, "subchannels", to->subchannels, VMBUS__SUBS_MAX) ||
+	    is_past(block, "depth", to->depth, DEPTH_MAX) ||
+	    is_past(block, "requests", to->requests, VMBUS__REQUESTS_MAX) ||
+	    is_past(block, "transfer_bytes", to->transfer_bytes, TRANSFER_MAX))
 		return VMBUS_E_RANGE;
-	return 0;
+	if (to->transfer_bytes % VMBUS_PAGE_BYTES == 0)
+		return 0;
+	vmbus__block_log(block,
+			 "the controller cannot be made: transfer_bytes is %u, and has to be a "
+			 "multiple of %u",
+			 to->transfer_bytes, VMBUS_PAGE_BYTES);
+	return VMBUS_E_RANGE;
 }
 
 int vmbus_block_create(const struct vmbus_block_opts *opts, struct vmbus_block **made)
 {
-	struct vmbus_block_opts ours;
-	struct vmbus_block *block;
-	const int err = take_opts(&ours, opts);
+	struct vmbus_block *const block = calloc(1, sizeof(*block));
+	int err;
 
-	if (err)
-		return err;
-	block = calloc(1, sizeof(*block));
 	if (!block)
 		return VMBUS_E_NOMEM;
-	block->opts = ours;
-	block->number = 1;
 	if (pthread_mutex_init(&block->lock, NULL)) {
 		free(block);
 		return VMBUS_E_SYSTEM;
 	}
 	(void)pthread_mutex_init(&block->asking, NULL);
+	err = take_opts(block, opts);
+	if (err) {
+		vmbus_block_destroy(block);
+		return err;
+	}
+	block->number = 1;
 	*made = block;
 	return 0;
 }
@@ -107,7 +125,7 @@ void vmbus_block_destroy(struct vmbus_block *block)
 
 /* ---- channels are told ---- */
 
-/* Any thread, while the port is there. */
+/* The thread of the port, or any other with the lock. */
 void vmbus__port_wake(struct vmbus__port *port)
 {
 	const uint64_t one = 1;
@@ -207,14 +225,25 @@ static void put_at(struct vmbus__place *place, struct vmbus__unit *unit)
 
 int vmbus_block_add(struct vmbus_block *block, const struct vmbus_block_disk *disk)
 {
-	struct vmbus__unit *const unit = calloc(1, sizeof(*unit));
 	struct vmbus__place *place;
+	char why[VMBUS__WHY_BYTES];
+	struct vmbus__unit *unit;
 	int err;
 
+	if (disk->struct_bytes < sizeof(*disk)) {
+		vmbus__block_log(block,
+				 "a disk cannot be added: struct_bytes is %zu, and has to be at "
+				 "least %zu",
+				 disk->struct_bytes, sizeof(*disk));
+		return VMBUS_E_INVAL;
+	}
+	unit = calloc(1, sizeof(*unit));
 	if (!unit)
 		return VMBUS_E_NOMEM;
-	err = vmbus__disk_make(&unit->disk, disk, &block->opts);
+	err = vmbus__disk_make(&unit->disk, disk, &block->opts, why);
 	if (err) {
+		vmbus__block_log(block, "disk %u:%u: cannot be added: %s", disk->target, disk->lun,
+				 why);
 		free(unit);
 		return err;
 	}
@@ -304,6 +333,7 @@ int vmbus_block_resized(struct vmbus_block *block, uint8_t target, uint8_t lun)
 	struct vmbus__place *const place = place_of(block, target, lun);
 	struct vmbus__unit *held, *old = NULL;
 	struct vmbus_store_info info;
+	char why[VMBUS__WHY_BYTES] = "there is none";
 	uint64_t bytes = 0;
 	int err;
 
@@ -314,11 +344,12 @@ int vmbus_block_resized(struct vmbus_block *block, uint8_t target, uint8_t lun)
 	if (!held) {
 		pthread_mutex_unlock(&block->asking);
 		free(fresh);
+		vmbus__block_log(block, "disk %u:%u: cannot be resized: %s", target, lun, why);
 		return VMBUS_E_RANGE;
 	}
-	err = vmbus__disk_ask(&held->disk.store, &info);
+	err = vmbus__disk_ask(&held->disk.store, &info, why);
 	if (!err)
-		err = vmbus__disk_size(&held->disk, &info, &bytes);
+		err = vmbus__disk_size(&held->disk, &info, &bytes, why);
 	pthread_mutex_lock(&block->lock);
 	if (!err && place->unit != held)
 		err = VMBUS_E_RANGE; /* removed meanwhile */
@@ -333,6 +364,8 @@ int vmbus_block_resized(struct vmbus_block *block, uint8_t target, uint8_t lun)
 		vmbus__unit_put(block, old);
 	else
 		free(fresh);
+	if (err)
+		vmbus__block_log(block, "disk %u:%u: cannot be resized: %s", target, lun, why);
 	return err;
 }
 

@@ -168,7 +168,7 @@ static uint32_t subs_max(const struct vmbus__port *port)
 	return port->nexus->version < VMBUS__STOR_WIN8 ? 0 : port->block->opts.subchannels;
 }
 
-static bool is_version(uint16_t version)
+bool vmbus__nexus_knows(uint16_t version)
 {
 	return version == VMBUS__STOR_WIN10 || version == VMBUS__STOR_BLUE ||
 	       version == VMBUS__STOR_WIN8 || version == VMBUS__STOR_WIN7 ||
@@ -180,7 +180,7 @@ static uint32_t agree(struct vmbus__nexus *nexus, const uint8_t *msg, uint8_t *r
 	const uint16_t version = vmbus__stor_number_get(msg);
 
 	vmbus__stor_number_put(reply, version);
-	if (!is_version(version))
+	if (!vmbus__nexus_knows(version))
 		return VMBUS__STOR_REVISION_MISMATCH;
 	nexus->version = version;
 	nexus->state = VMBUS__INIT_PROPERTIES;

@@ -15,7 +15,6 @@
 #define HEAD_BYTES 24u
 #define ATTENTION_BYTES 4u
 #define REPLY_BYTES (12u + VMBUS__STOR_BYTES)
-#define SUBS_MAX 64u
 
 /* The words of a primary channel; those of a sub-channel are zero. */
 struct own {
@@ -30,13 +29,6 @@ uint64_t vmbus__state_word(const struct vmbus__nexus *nexus)
 	       (uint64_t)nexus->version << 32 | (uint64_t)nexus->subs << 16;
 }
 
-static bool is_version(uint16_t version)
-{
-	return version == VMBUS__STOR_WIN10 || version == VMBUS__STOR_BLUE ||
-	       version == VMBUS__STOR_WIN8 || version == VMBUS__STOR_WIN7 ||
-	       version == VMBUS__STOR_WIN6;
-}
-
 /* Returns whether it can be.  0 is the word of a channel on which nothing was said. */
 bool vmbus__state_set(struct vmbus__nexus *nexus, uint64_t word)
 {
@@ -47,8 +39,8 @@ bool vmbus__state_set(struct vmbus__nexus *nexus, uint64_t word)
 	if (word == 0)
 		return true;
 	if (word >> 56 != FORM || state > VMBUS__INIT_READY || (word & 0xFFFFu) ||
-	    subs > SUBS_MAX || (subs && state < VMBUS__INIT_END) ||
-	    (state >= VMBUS__INIT_PROPERTIES ? !is_version(version) : version != 0))
+	    subs > VMBUS__SUBS_MAX || (subs && state < VMBUS__INIT_END) ||
+	    (state >= VMBUS__INIT_PROPERTIES ? !vmbus__nexus_knows(version) : version != 0))
 		return false;
 	nexus->state = state;
 	nexus->version = version;

@@ -140,13 +140,22 @@ static void block_packets(struct vmbus_chan *chan, const struct vmbus_packet *pk
 		vmbus__nexus_settle(port);
 }
 
-/* Somebody has written our descriptor: disks came or went, or the primary channel is ready. */
-static void look(struct vmbus__port *port)
+/* With the lock: who says that there is something to see writes the descriptor after that, and a count
+   without its word would keep us awake for ever. */
+static void hear(struct vmbus__port *port)
 {
 	uint64_t count;
 
+	pthread_mutex_lock(&port->block->lock);
 	vmbus__st32_relaxed(&port->look, 0); /* BLOCKLIST.look */
 	(void)!read(port->event_fd, &count, sizeof(count));
+	pthread_mutex_unlock(&port->block->lock);
+}
+
+/* Somebody has written our descriptor: disks came or went, or the primary channel is ready. */
+static void look(struct vmbus__port *port)
+{
+	hear(port);
 	begin_callback(port);
 	if (VMBUS_UNLIKELY(port->tell_after))
 		vmbus__nexus_tell_now(port);
@@ -172,12 +181,8 @@ static void end_port(struct vmbus__port *port)
 /* The channel was closed while stores had requests of it; nothing can be sent. */
 static void go_on_closing(struct vmbus_chan *chan, struct vmbus__port *port)
 {
-	uint64_t count;
-
-	if (vmbus__ld32_relaxed(&port->look)) {	     /* BLOCKLIST.look */
-		vmbus__st32_relaxed(&port->look, 0); /* BLOCKLIST.look */
-		(void)!read(port->event_fd, &count, sizeof(count));
-	}
+	if (vmbus__ld32_relaxed(&port->look)) /* BLOCKLIST.look */
+		hear(port);
 	vmbus__views_ready(port);
 	if (VMBUS_UNLIKELY(port->under_way && vmbus__port_is_time(port)))
 		vmbus__views_cancel(port);

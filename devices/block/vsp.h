@@ -34,6 +34,7 @@
 	(512u << 10)	     /* bytes of work in a callback that cost no more than packets */
 #define VMBUS__NOWHERE 0xFFu /* a task that is not of the present callback */
 #define VMBUS__REQUESTS_MAX 4096u
+#define VMBUS__SUBS_MAX 64u
 
 /* With a journal: the most that is kept of a request, and what its transfer is limited to. */
 #define VMBUS__PAYLOAD_MAX 256u
@@ -192,13 +193,15 @@ void vmbus__unit_put(struct vmbus_block *block, struct vmbus__unit *unit);
 uint64_t vmbus__block_fingerprint(struct vmbus_block *block);
 void vmbus__port_wake(struct vmbus__port *port);
 
-/* disk.c: what an embedder says of a disk.  Returns 0 or an error of vmbus_block_add(). */
+/* disk.c: what an embedder says of a disk, struct_bytes checked.  Returns 0 or an error of
+   vmbus_block_add(), and then why has the reason for a log, in VMBUS__WHY_BYTES. */
+#define VMBUS__WHY_BYTES 128u
 int vmbus__disk_make(struct vmbus__disk *to, const struct vmbus_block_disk *from,
-		     const struct vmbus_block_opts *opts);
+		     const struct vmbus_block_opts *opts, char *why);
 int vmbus__disk_size(const struct vmbus__disk *disk, const struct vmbus_store_info *info,
-		     uint64_t *bytes);
+		     uint64_t *bytes, char *why);
+int vmbus__disk_ask(const struct vmbus_store *store, struct vmbus_store_info *info, char *why);
 uint64_t vmbus__block_mix(uint64_t h, uint64_t v, uint32_t bytes);
-int vmbus__disk_ask(const struct vmbus_store *store, struct vmbus_store_info *info);
 
 /* port.c: tasks and rooms of a channel. */
 int vmbus__port_make(struct vmbus_block *block, struct vmbus_chan *chan, struct vmbus__port **port);
@@ -252,6 +255,8 @@ void vmbus__nexus_tell(struct vmbus__port *port);
 void vmbus__nexus_tell_after(struct vmbus__port *port);
 void vmbus__nexus_tell_now(struct vmbus__port *port);
 void vmbus__nexus_settle(struct vmbus__port *port);
+/* Whether it is a version of the protocol that we speak. */
+bool vmbus__nexus_knows(uint16_t version);
 uint32_t vmbus__nexus_step(struct vmbus__port *port, uint32_t op, const uint8_t *msg,
 			   uint8_t *reply);
 

@@ -20,6 +20,17 @@
 #define AHEAD_BYTES 2048u /* of each */
 #define TCP_SUM 16u
 #define UDP_SUM 6u
+#define HEAD_BYTES 14u /* of Ethernet */
+#define MTU_LEAST 1500u
+
+/*
+ * Bytes of a frame that comes, its VLAN tag not counted: a host that was asked for less than 1500 may
+ * send that, whatever this side sends.
+ */
+static uint32_t frame_most(const struct vmbus_netvsc *nv)
+{
+	return HEAD_BYTES + (nv->mtu > MTU_LEAST ? nv->mtu : MTU_LEAST);
+}
 
 /* ---- lists ---- */
 
@@ -374,14 +385,12 @@ static void begin_frame(struct vmbus_netvsc_burst *burst, const struct found *fo
 
 /* ---- merged frames ---- */
 
-/* It is longer than what a guest sends: it says how it would be cut. */
+/* It is longer than any that comes unmerged: it says how it would be cut. */
 static bool put_merged(const struct vmbus_netvsc *nv, struct vmbus_frame *frame)
 {
 	struct vmbus_frame_headers h;
 	uint32_t headers;
 
-	if (frame->bytes <= nv->frame_max)
-		return true;
 	if (frame->bytes > VMBUS_FRAME_BYTES_MAX || !look(frame, &h) || !h.tcp)
 		return false;
 	headers = (uint32_t)h.payload - h.network;
@@ -457,7 +466,7 @@ __attribute__((noinline)) static bool take_other(struct vmbus_netvsc_chan *chan,
 		good = merges && flags & VMBUS__PPI_ID_FIRST &&
 		       (flags & VMBUS__PPI_ID_LAST || take_fragments(chan, burst, at, frame));
 	put_info(frame, &found->ppis);
-	if (good && frame->bytes > nv->frame_max + VMBUS__NETVSC_TAG_BYTES)
+	if (good && frame->bytes > frame_most(nv) + VMBUS__NETVSC_TAG_BYTES)
 		good = merges && put_merged(nv, frame);
 	if (!good)
 		burst->pieces_p = pieces;
@@ -481,7 +490,7 @@ static void take_packet(struct vmbus_netvsc_chan *chan, struct vmbus_netvsc_burs
 {
 	const struct vmbus_netvsc *const nv = chan->netvsc_p;
 	const uint32_t at = chan->wait_first_p, before = chan->packet_p[at].wait;
-	const uint32_t most = nv->frame_max;
+	const uint32_t most = frame_most(nv);
 	struct found found;
 
 	while (chan->packet_p[at].wait && burst->frames < max &&

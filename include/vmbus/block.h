@@ -28,7 +28,8 @@ struct vmbus_block_opts {
 				     is above it is told TASK SET FULL */
 	uint32_t requests;    /* [1024] at once on one channel, up to 4096: above it BUSY */
 	uint32_t transfer_bytes; /* [1 MiB] of one request, a multiple of 4096, up to 8 MiB */
-	/* A line of text, at most ten a second.  May be NULL. */
+	/* A line of text, at most ten a second; also from create, add and resized: why they refuse.
+	   May be NULL. */
 	void (*log)(void *ctx, const char *line);
 	/* A disk that was removed is used no more; the store may be destroyed.  On any thread.  Its
 	   address is free when this has returned. */

@@ -116,7 +116,7 @@ struct vmbus_offer_opts {
  *	   RANGE   a limit or record_bytes is out of bounds, or a region is not page-aligned
  *	   NOMEM   out of memory
  *	   SYSTEM  no descriptor is left (RLIMIT_NOFILE); a bus has 3
- * Effect: none on error.
+ * Effect: none on error, but a line of opts->log about an option that is wrong.
  * Threads: any.
  */
 VMBUS_API int vmbus_bus_create(const struct vmbus_bus_opts *opts, struct vmbus_bus **bus);
@@ -128,8 +128,8 @@ VMBUS_API int vmbus_bus_create(const struct vmbus_bus_opts *opts, struct vmbus_b
  * close() of a channel without own_fd is called on this thread.  With own_fd its thread is told, and
  * calls close() if it dispatches the channel within 100 ms; else this thread does, and never while
  * the other is in a dispatch: a callback that runs is waited for, however long it takes, as is a
- * close() that says AGAIN.  A dispatch of the channel after that returns STATE and touches nothing,
- * until removed() has returned: removed() must stop the thread, or it was stopped before.
+ * close() that says AGAIN, which the log names after a second.  A dispatch of the channel after that
+ * returns STATE and touches nothing, until removed() has returned, which stops a thread that runs yet.
  *
  * bus	  may be NULL.
  *

@@ -49,7 +49,7 @@ struct vmbus_net_opts {
 
 /* Counters, of a channel or of the NIC, since it was made. */
 struct vmbus_net_stats {
-	uint64_t sent_frames, sent_bytes; /* by the guest, taken by the port; TSO counts as one */
+	uint64_t sent_frames, sent_bytes; /* by the guest, taken or dropped by the port; TSO: one */
 	uint64_t received_frames, received_bytes; /* by the guest */
 	uint64_t sent_packets, received_packets;  /* of the ring that they came in */
 	uint64_t cut;				  /* segments made of TSO frames in software */

@@ -114,9 +114,10 @@ struct vmbus_netvsc_opts {
 	size_t struct_bytes; /* sizeof(struct vmbus_netvsc_opts) */
 	/* 1 + subchannels of them; kept until the end.  Need not be zeroed. */
 	struct vmbus_netvsc_chan *chan;
-	uint32_t subchannels;	/* wanted, up to 63; the host may give fewer */
-	uint32_t flags;		/* VMBUS_NETVSC_* */
-	uint32_t mtu;		/* [1500] asked for, 68 and up; the host may give less */
+	uint32_t subchannels; /* wanted, up to 63; the host may give fewer */
+	uint32_t flags;	      /* VMBUS_NETVSC_* */
+	/* [1500] asked for, 68 and up; the host may give less.  Frames that come may have 1500 even so. */
+	uint32_t mtu;
 	uint32_t filter;	/* [0x0D: directed, all multicast, broadcast] */
 	uint32_t receive_bytes; /* [2 MiB] of the receive buffer, 64 KiB to 31 MiB */
 	uint32_t send_bytes;	/* [1 MiB] of the send buffer, 64 KiB to 31 MiB */
@@ -178,10 +179,10 @@ struct vmbus_netvsc_req {
 /* A NIC, in the caller's storage.  What is above "private" may be read by the primary's thread from
    ready() on, by others if they are told of it; what has no other comment stays as it is. */
 struct vmbus_netvsc {
-	uint32_t version; /* of NVSP: 0x00060001 for 6.1, down to 2 */
+	uint32_t version; /* of NVSP: 0x00060001 for 6.1, down to 2 for 1 */
 	uint32_t offered; /* channels that the host has promised, the primary included */
 	uint32_t mtu;
-	uint32_t frame_max;	/* bytes of a frame without TSO, VLAN tag not counted */
+	uint32_t frame_max;	/* to send: bytes of a frame without TSO, VLAN tag not counted */
 	uint32_t tso_max;	/* of one with TSO; 0: none */
 	uint32_t frames_max;	/* in one packet */
 	uint32_t section_bytes; /* of the send buffer */

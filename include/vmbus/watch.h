@@ -80,7 +80,7 @@ VMBUS_API void vmbus_chan_pause(struct vmbus_chan *chan, bool pause);
 /*
  * Tell those who look for what is stuck how many of the child's requests the device has under way,
  * vmbus_bus_diag_next(): at the end of a callback in which the number may have changed, or anything was
- * answered.
+ * answered.  In a provider it stays in its process: the parent does not hear it.
  *
  * requests  that were taken and are not answered; 0 when an opening begins.
  *

@@ -45,25 +45,6 @@ static void list_put(void *ctx, uint64_t *list, uint32_t qwords)
 	free(list);
 }
 
-/* Either set up, or all of it zero: a limit without struct_bytes was forgotten, not left out. */
-static bool limits_ok(const struct vmbus_srv_opts *limits)
-{
-	static const struct vmbus_srv_opts none;
-
-	if (limits->struct_bytes)
-		return limits->struct_bytes >= sizeof(*limits) && !limits->list_get &&
-		       !limits->list_put;
-	return memcmp(limits, &none, sizeof(none)) == 0;
-}
-
-static bool opts_ok(const struct vmbus_bus_opts *opts)
-{
-	return opts && opts->struct_bytes >= sizeof(*opts) && opts->backend &&
-	       opts->backend->struct_bytes >= sizeof(*opts->backend) && opts->backend->post &&
-	       opts->backend->raise && (!opts->backend->bind || opts->backend->unbind) &&
-	       limits_ok(&opts->limits) && (opts->region_count == 0 || opts->regions);
-}
-
 /* A number that the child cannot guess; 0 where the system has none to give yet. */
 static uint32_t seed(void)
 {
@@ -84,11 +65,7 @@ static int make_machine(struct vmbus_bus *bus)
 		limits->hash_seed = seed();
 	limits->list_get = list_get;
 	limits->list_put = list_put;
-	if (limits->chans_max > VMBUS_RELID_MAX)
-		return VMBUS_E_RANGE;
-	bytes = vmbus_srv_bytes(limits);
-	if (!bytes)
-		return VMBUS_E_RANGE;
+	bytes = vmbus_srv_bytes(limits); /* vmbus__opts_check() had them */
 	bus->chans_max = limits->chans_max ? limits->chans_max : VMBUS_RELID_MAX;
 	bus->srv_bytes = bytes;
 	bus->srv_storage = vmbus__lazy_get(bytes);
@@ -106,6 +83,7 @@ static int make_map(struct vmbus_bus *bus)
 		return VMBUS_E_NOMEM;
 	err = vmbus_mem_init(map, bus->opts.regions, bus->opts.region_count, bus->opts.dirty);
 	if (err) {
+		vmbus__opts_tell_regions(&bus->opts, err);
 		free(map);
 		return err;
 	}
@@ -152,12 +130,10 @@ void vmbus__bus_free(struct vmbus_bus *bus)
 int vmbus_bus_create(const struct vmbus_bus_opts *opts, struct vmbus_bus **made)
 {
 	struct vmbus_bus *bus;
-	int err;
+	int err = made ? vmbus__opts_check(opts) : VMBUS_E_INVAL;
 
-	if (!opts_ok(opts) || !made)
-		return VMBUS_E_INVAL;
-	if (opts->posts_max > VMBUS__INBOX)
-		return VMBUS_E_RANGE;
+	if (err)
+		return err;
 	bus = calloc(1, sizeof(*bus));
 	if (!bus)
 		return VMBUS_E_NOMEM;
@@ -176,9 +152,8 @@ int vmbus_bus_create(const struct vmbus_bus_opts *opts, struct vmbus_bus **made)
 		bus->opts.buf_bytes_max = BUF_BYTES_DEFAULT;
 	if (!bus->opts.log_lines_max)
 		bus->opts.log_lines_max = LOG_LINES_DEFAULT;
-	err = vmbus__record_init(bus);
-	if (!err)
-		err = make_descriptors(bus);
+	vmbus__record_init(bus);
+	err = make_descriptors(bus);
 	if (!err)
 		err = make_map(bus);
 	if (!err)

@@ -282,7 +282,8 @@ struct vmbus_bus {
 	uint32_t timed;	  /* channels with a time of theirs */
 	bool sending;	  /* out is to be posted */
 	bool ending;
-	bool removed; /* every channel was */
+	bool wait_told; /* for whom the end waits */
+	bool removed;	/* every channel was */
 	bool restored;
 	bool allow_capture;
 	struct vmbus_srv_action out;
@@ -406,6 +407,10 @@ void vmbus__chan_show(struct vmbus_chan *chan);
 void vmbus__chan_raise(struct vmbus_chan *chan);
 uint32_t vmbus__chan_idle(struct vmbus_chan *chan);
 void vmbus__restore_free(struct vmbus_chan *chan);
+
+/* opts.c: what a bus is asked to be, and why it is refused. */
+int vmbus__opts_check(const struct vmbus_bus_opts *opts);
+void vmbus__opts_tell_regions(const struct vmbus_bus_opts *opts, int err);
 
 /* bus.c */
 void vmbus__bus_free(struct vmbus_bus *bus);

@@ -209,7 +209,9 @@ static void finish(struct vmbus_chan *chan)
 		vmbus__foreign_dirty(chan);
 	vmbus__rings_unmap(chan);
 	vmbus__list_use(chan, false);
-	vmbus__note_step(chan, VMBUS_STEP_CLOSED, VMBUS_RECORD_CLOSED);
+	/* Of one that did not open it was noted that, and why. */
+	if (chan->local == VMBUS__CLOSING && !chan->open_asked)
+		vmbus__note_step(chan, VMBUS_STEP_CLOSED, VMBUS_RECORD_CLOSED);
 	vmbus__chan_set_local(chan, VMBUS__CLOSED);
 	chan->got = 0;
 	vmbus__chan_no_time(chan, &chan->unstick_at);
@@ -531,6 +533,7 @@ static void opened(struct vmbus_chan *chan)
 /* The device was open, or about to be, and is closed again: the child is told that it failed. */
 static void broke(struct vmbus_chan *chan)
 {
+	vmbus__note_opened(chan, VMBUS_E_PEER);
 	vmbus__log(chan->bus, VMBUS_LOG_ERROR, "channel %u (%s): open failed: %s", chan->relid,
 		   chan->vsp->name, chan->why);
 	vmbus__chan_set_local(chan, VMBUS__CLOSING);

@@ -17,7 +17,8 @@
 #include <time.h>
 
 #define WATCHED_AT_ONCE 64u
-#define COME_NS ((uint64_t)100 * VMBUS__MS) /* for the threads of channels to take their command */
+#define COME_NS ((uint64_t)100 * VMBUS__MS)  /* for the threads of channels to take their command */
+#define TELL_NS ((uint64_t)1000 * VMBUS__MS) /* of waiting, until the log says for whom */
 
 static void wait_ms(void)
 {
@@ -117,8 +118,33 @@ static void act_for_all(struct vmbus_bus *bus)
 	}
 }
 
+/*
+ * Tell once for whom the end waits, if it does so for long: the answer may be this thread's own to
+ * give, and then it never comes.
+ */
+static void tell_whom(struct vmbus_bus *bus, uint64_t since)
+{
+	uint32_t slot;
+
+	if (bus->wait_told || vmbus__now() - since < TELL_NS)
+		return;
+	for (slot = 0; slot < VMBUS__RELIDS && !bus->wait_told; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		/* Within close() itself, on another thread, nothing was said yet. */
+		if (!chan || chan->local != VMBUS__CLOSING || !(chan->got & VMBUS__ANS_CLOSED) ||
+		    !vmbus__ld32_relaxed(&chan->closing)) /* CLOSE.done */
+			continue;
+		bus->wait_told = true;
+		vmbus__log(bus, VMBUS_LOG_ERROR,
+			   "the end waits for channel %u (%s): its close() said AGAIN, and "
+			   "vmbus_chan_close_done() has not come",
+			   chan->relid, chan->vsp->name);
+	}
+}
+
 /* Wait until a channel is closed: for its thread's callback, its device, lists that it holds. */
-static void close_one(struct vmbus_bus *bus, uint32_t slot)
+static void close_one(struct vmbus_bus *bus, uint32_t slot, uint64_t since)
 {
 	struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
 
@@ -130,6 +156,7 @@ static void close_one(struct vmbus_bus *bus, uint32_t slot)
 		vmbus__chan_try_finish(chan);
 		if (vmbus__chan_at(bus, slot) != chan || chan->local == VMBUS__CLOSED)
 			return;
+		tell_whom(bus, since);
 		wait_for_devices(bus);
 	}
 }
@@ -137,7 +164,7 @@ static void close_one(struct vmbus_bus *bus, uint32_t slot)
 /* Close every device.  From now on nothing is dispatched.  Twice is once. */
 void vmbus_bus_close(struct vmbus_bus *bus)
 {
-	uint64_t end;
+	uint64_t end, since;
 	uint32_t slot;
 
 	if (bus->ending)
@@ -153,8 +180,9 @@ void vmbus_bus_close(struct vmbus_bus *bus)
 	for (end = vmbus__now() + COME_NS; any_waits(bus) && vmbus__now() < end; wait_ms())
 		(void)vmbus__answers(bus, UINT32_MAX);
 	bus->ending = true;
+	since = vmbus__now();
 	for (slot = 0; slot < VMBUS__RELIDS; slot++)
-		close_one(bus, slot);
+		close_one(bus, slot, since);
 	vmbus__st64_relaxed(&bus->holder, 0); /* HOLD.enter */
 }
 

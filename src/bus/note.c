@@ -240,7 +240,8 @@ void vmbus__note_opened(struct vmbus_chan *chan, int err)
 	chan->times.refused[0] = 0;
 	if (err)
 		(void)snprintf(chan->times.refused, sizeof(chan->times.refused),
-			       "the device refused: %s: %.80s", vmbus_err_name(err), chan->why);
+			       "the device refused: %s%s%.80s", vmbus_err_name(err),
+			       chan->why[0] ? ": " : "", chan->why);
 	vmbus__st64_relaxed(&chan->accepted_at, 0); /* COUNT.show */
 	if (!err && vmbus__diag_words(chan, 1, &words) == 0)
 		chan->times.read_index = words.read_index; /* the child has not read yet */

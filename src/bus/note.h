@@ -44,7 +44,7 @@ struct vmbus__chan_times {
 	char refused[VMBUS__REFUSED_BYTES];
 };
 
-int vmbus__record_init(struct vmbus_bus *bus);
+void vmbus__record_init(struct vmbus_bus *bus);
 void vmbus__record(struct vmbus_bus *bus, const struct vmbus_record_note *note, uint64_t now);
 
 void vmbus__note_message(struct vmbus_bus *bus, const struct vmbus__message *message, int err);

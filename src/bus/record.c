@@ -46,7 +46,7 @@ static void put_text(void *mem, size_t word, const char *text, size_t bytes)
 	}
 }
 
-int vmbus__record_init(struct vmbus_bus *bus)
+void vmbus__record_init(struct vmbus_bus *bus)
 {
 	struct vmbus__recorder *const rec = &bus->recorder;
 	const struct vmbus_bus_opts *const opts = &bus->opts;
@@ -54,12 +54,7 @@ int vmbus__record_init(struct vmbus_bus *bus)
 
 	bus->times.created = vmbus__now();
 	if (!opts->record)
-		return 0;
-	if ((uintptr_t)opts->record % 64u)
-		return VMBUS_E_INVAL;
-	if (opts->record_bytes < VMBUS_RECORD_BYTES_MIN ||
-	    opts->record_bytes > VMBUS__RECORD_BYTES_MAX)
-		return VMBUS_E_RANGE;
+		return;
 	rec->mem = opts->record;
 	rec->room = (uint32_t)((opts->record_bytes - head) / (VMBUS__RECORD_WORDS * 8u));
 	put_word(rec->mem, VMBUS__RECORD_HEAD_FORM,
@@ -70,7 +65,6 @@ int vmbus__record_init(struct vmbus_bus *bus)
 	put_text(rec->mem, VMBUS__RECORD_HEAD_NAME, bus->name, sizeof(bus->name));
 	vmbus__st64_release(word_at(rec->mem, VMBUS__RECORD_HEAD_MAGIC), /* RECORD.write */
 			    VMBUS__RECORD_MAGIC);
-	return 0;
 }
 
 void vmbus__record(struct vmbus_bus *bus, const struct vmbus_record_note *note, uint64_t now)

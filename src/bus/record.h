@@ -15,6 +15,7 @@
 #define VMBUS__RECORD_VERSION 1u
 #define VMBUS__RECORD_HEAD_WORDS 16u
 #define VMBUS__RECORD_WORDS 16u /* of an entry */
+#define VMBUS__RECORD_ALIGN 64u
 #define VMBUS__RECORD_BYTES_MAX ((size_t)1 << 30)
 
 /* Words of the header; the rest is 0. */

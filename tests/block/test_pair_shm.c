@@ -4,23 +4,14 @@
  * alignments, on one channel and several, dispatched by one thread and by many, on several stores.
  */
 #define _GNU_SOURCE
-#include <poll.h>
-#include <pthread.h>
-#include <sys/eventfd.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <vmbus/block.h>
-#include <vmbus/pool.h>
-#include <vmbus/shm_bus.h>
 #if defined(VMBUS_HAVE_URING)
 #include <vmbus/store_uring.h>
 #endif
 
 #include "integrity.h"
-#include "vmbus_test.h"
+#include "pairshm.h"
 
-#define SECOND 1000000000ull
 #define CHANNELS 3u
 #define DISK_BYTES (UINT64_C(24) << 20)
 #define MEMORY_BYTES (UINT64_C(48) << 20)
@@ -68,13 +59,18 @@ static const struct kind kinds[] = {
 	{ "threads, pool, file", THREADS, true, 512, URING, REQUESTS / 4 },
 };
 
+/* As it was when a child began, in the child. */
+static struct {
+	const struct kind *kind;
+	struct vmbus_block *block;
+	struct pairshm p;
+} parent;
+
 /* ---- the child ---- */
 
 struct thread {
-	pthread_t id;
+	struct pairshm_thread t;
 	uint32_t channel;
-	int wake;
-	bool runs;
 	struct integrity it;
 };
 
@@ -90,14 +86,6 @@ static struct {
 	int probed; /* 1: well, 2: not */
 	int begun, finished, closed;
 } c;
-
-static void poke(uint32_t channel)
-{
-	const uint64_t one = 1;
-
-	if (write(c.thread[channel].wake, &one, 8) != 8)
-		_exit(20);
-}
 
 static void begin_load(struct thread *t)
 {
@@ -154,9 +142,7 @@ static void *run(void *arg)
 {
 	struct thread *const t = arg;
 	struct vmbus_vsc *const vsc = vmbus_storvsc_channel(&c.s, t->channel);
-	struct pollfd fd = { t->wake, POLLIN, 0 };
 	bool begun = false, told = false;
-	uint64_t count;
 	int n;
 
 	for (;;) {
@@ -171,8 +157,8 @@ static void *run(void *arg)
 		n = vmbus_vsc_dispatch(vsc, 64);
 		if (n < 0)
 			return NULL;
-		if (n == 0 && poll(&fd, 1, 10000) > 0 && read(t->wake, &count, 8) != 8)
-			_exit(22);
+		if (n == 0)
+			pairshm_sleep(&t->t);
 	}
 }
 
@@ -183,15 +169,13 @@ static void on_opened(void *ctx, uint32_t channel)
 	(void)ctx;
 	if (c.kind->way != THREADS)
 		return;
-	t->runs = true;
-	if (pthread_create(&t->id, NULL, run, t))
-		_exit(23);
+	pairshm_thread_start(&t->t, run, t);
 }
 
 static void on_wake(void *ctx, uint32_t channel)
 {
 	(void)ctx;
-	poke(channel);
+	pairshm_poke(&c.thread[channel].t);
 }
 
 static int start(void)
@@ -208,7 +192,7 @@ static int start(void)
 		return 2;
 	for (i = 0; i < CHANNELS; i++) {
 		c.thread[i].channel = i;
-		c.thread[i].wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+		c.thread[i].t.wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	}
 	opts.subchannels = c.kind->way == ONE_CHANNEL ? 0 : CHANNELS - 1;
 	opts.depth = 16; /* below DEPTH: the table of requests is full at times */
@@ -244,7 +228,7 @@ static int report(void)
 		if (it->errors || it->wrong)
 			return 6;
 		integrity_free(&c.thread[i].it);
-		close(c.thread[i].wake);
+		close(c.thread[i].t.wake);
 	}
 	printf("%s: %llu requests, %llu MiB, %llu found it busy\n", c.kind->name,
 	       (unsigned long long)requests, (unsigned long long)bytes >> 20,
@@ -253,21 +237,16 @@ static int report(void)
 	return c.s.bad || requests + CHANNELS < c.kind->requests ? 7 : 0;
 }
 
-static int child(const char *path, const struct kind *kind)
+static int child(void)
 {
-	struct vmbus_shm_attach_opts at = { .struct_bytes = sizeof(at), .path = path };
-	struct vmbus_shm_attach *attach;
+	struct vmbus_shm_attach *const attach = pairshm_attach(&parent.p, MEMORY_BYTES);
 	uint32_t i;
 	int err;
 
-	c.kind = kind;
-	at.memory_bytes = MEMORY_BYTES;
-	if (vmbus_shm_attach(&at, &attach))
+	c.kind = parent.kind;
+	if (!attach)
 		return 1;
 	c.guest = vmbus_shm_guest(attach);
-	if (vmbus_guest_connect(c.guest) ||
-	    vmbus_guest_wait(c.guest, VMBUS_GUEST_CONNECTED, 10 * SECOND))
-		return 1;
 	err = start();
 	while (!err && !all_finished()) {
 		const int probed = __atomic_load_n(&c.probed, __ATOMIC_ACQUIRE);
@@ -276,23 +255,21 @@ static int child(const char *path, const struct kind *kind)
 			err = 4;
 		else if (probed && !c.begun && c.s.channels == c.s.offered) {
 			__atomic_store_n(&c.begun, 1, __ATOMIC_RELEASE);
-			if (kind->way == THREADS)
+			if (c.kind->way == THREADS)
 				for (i = 0; i < CHANNELS; i++)
-					poke(i);
+					pairshm_poke(&c.thread[i].t);
 			else
 				begin_load(&c.thread[0]);
 		}
-		if (vmbus_shm_attach_wait(attach, SECOND / 20) == VMBUS_E_PEER)
+		if (vmbus_shm_attach_wait(attach, PAIRSHM_SECOND / 20) == VMBUS_E_PEER)
 			err = 5;
 	}
 	if (!err && vmbus_storvsc_stop(&c.s))
 		err = 8;
-	while (!err && !c.closed)
-		if (vmbus_shm_attach_wait(attach, 10 * SECOND) < 0)
-			err = 9;
+	if (!err)
+		err = pairshm_wait_closed(attach, &c.closed);
 	for (i = 0; i < CHANNELS && !err; i++)
-		if (c.thread[i].runs)
-			pthread_join(c.thread[i].id, NULL);
+		pairshm_thread_join(&c.thread[i].t);
 	if (!err)
 		err = report();
 	vmbus_shm_detach(attach);
@@ -300,51 +277,6 @@ static int child(const char *path, const struct kind *kind)
 }
 
 /* ---- the parent ---- */
-
-static struct {
-	const struct kind *kind;
-	struct vmbus_block *block;
-	struct vmbus_pool *pool;
-	bool gone;
-	uint32_t in_pool;
-} parent;
-
-static int attached(void *ctx, struct vmbus_shm_child *process, struct vmbus_bus *bus)
-{
-	struct vmbus_offer_opts offer = { .struct_bytes = sizeof(offer) };
-	struct vmbus_chan *chan;
-	int err;
-
-	(void)ctx;
-	(void)process;
-	offer.own_fd = parent.pool != NULL;
-	err = vmbus_bus_offer(bus, vmbus_block_vsp(), parent.block, &offer, &chan);
-	if (!err && parent.pool)
-		err = vmbus_pool_add(parent.pool, chan);
-	return err;
-}
-
-static void offered(void *ctx, struct vmbus_chan *sub)
-{
-	(void)ctx;
-	if (parent.pool && vmbus_pool_add(parent.pool, sub))
-		abort();
-}
-
-static void removed(void *ctx, struct vmbus_chan *chan)
-{
-	(void)ctx;
-	if (parent.pool)
-		(void)vmbus_pool_remove(parent.pool, chan);
-}
-
-static void detached(void *ctx, struct vmbus_shm_child *process, enum vmbus_shm_end why)
-{
-	(void)ctx;
-	(void)process;
-	(void)why;
-	parent.gone = true;
-}
 
 /* A store of the kind; false: there is none here. */
 static bool make_store(struct vmbus_store *store)
@@ -377,14 +309,14 @@ static void make_block(const struct vmbus_block_disk *disk)
 {
 	struct vmbus_block_opts opts = { .struct_bytes = sizeof(opts),
 					 .subchannels = CHANNELS - 1 };
-	struct vmbus_pool_opts pool = { .struct_bytes = sizeof(pool), .threads = 2 };
 
 	opts.transfer_bytes = 1u << 20;
 	opts.requests = 10; /* below what the child has under way */
 	must_eq(vmbus_block_create(&opts, &parent.block), 0);
 	must_eq(vmbus_block_add(parent.block, disk), 0);
+	parent.p.device[0] = parent.block;
 	if (parent.kind->pool)
-		must_eq(vmbus_pool_create(&pool, &parent.pool), 0);
+		pairshm_pool(&parent.p);
 }
 
 static void check_stats(void)
@@ -401,12 +333,7 @@ static void check_stats(void)
 
 START_TEST(pair__keeps_every_byte)
 {
-	struct vmbus_shm_server_opts opts = { .struct_bytes = sizeof(opts) };
 	struct vmbus_block_disk disk = { .struct_bytes = sizeof(disk) };
-	struct vmbus_shm_server *server;
-	int status = 0;
-	char path[64];
-	pid_t pid;
 
 	memset(&parent, 0, sizeof(parent));
 	parent.kind = &kinds[_i];
@@ -416,30 +343,13 @@ START_TEST(pair__keeps_every_byte)
 	if (!make_store(&disk.store))
 		VMBUS_TEST_SKIP("no io_uring here");
 	disk.sector = parent.kind->sector;
-	snprintf(path, sizeof(path), "/tmp/vmbus-test-pair-%d.sock", (int)getpid());
-	opts.path = path;
-	opts.attached = attached;
-	opts.offered = offered;
-	opts.removed = removed;
-	opts.detached = detached;
-	must_eq(vmbus_shm_listen(&opts, &server), 0);
-	fflush(NULL);
-	pid = fork();
-	must(pid >= 0);
-	if (pid == 0)
-		_exit(child(path, &kinds[_i]));
+	pairshm_begin(&parent.p, "pair", vmbus_block_vsp());
+	if (pairshm_fork(&parent.p))
+		_exit(child());
 	make_block(&disk);
-	while (!parent.gone) { /* io_uring interrupts waits: AGAIN is not the time being over */
-		const int err = vmbus_shm_server_run(server, 20 * SECOND);
-
-		must(err >= 0 || err == VMBUS_E_AGAIN);
-	}
-	vmbus_shm_server_destroy(server);
-	must_eq(waitpid(pid, &status, 0), pid);
-	must(WIFEXITED(status));
-	must_eq(WEXITSTATUS(status), 0);
+	pairshm_run(&parent.p);
 	check_stats();
-	vmbus_pool_destroy(parent.pool);
+	vmbus_pool_destroy(parent.p.pool);
 	vmbus_block_destroy(parent.block);
 	vmbus_store_destroy(&disk.store);
 }

@@ -8,6 +8,8 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define SUBS 2u
 #define CHANNELS (SUBS + 1u)
@@ -223,10 +225,60 @@ START_TEST(block_vsp__serves_channels_on_threads)
 }
 END_TEST
 
+/* A thread that stops before it writes a descriptor, until the other one was there. */
+static _Thread_local bool stops;
+static _Atomic(bool) stopped, was_there;
+
+ssize_t write(int fd, const void *from, size_t bytes)
+{
+	uint64_t end;
+
+	if (stops) {
+		end = fake_now_ns() +
+		      100000000u; /* the other one may wait for a lock that we have */
+		stopped = true;
+		while (!was_there && fake_now_ns() < end)
+			(void)sched_yield();
+	}
+	return syscall(SYS_write, fd, from, bytes);
+}
+
+static void *grow(void *ctx)
+{
+	struct box *b = ctx;
+
+	stops = true;
+	must_eq(vmbus_block_resized(b->block, 0, 0), 0);
+	return NULL;
+}
+
+/* A change that is told while the one before it is heard leaves nothing that wakes the thread for ever. */
+START_TEST(block_vsp__sleeps_after_changes)
+{
+	pthread_t grower;
+	struct box b;
+
+	box_prepare(&b);
+	box_begin(&b, 1);
+	box_open(&b);
+	fake_run(&b.f);
+	must_eq(vmbus_block_resized(b.block, 0, 0), 0);
+	must_eq(pthread_create(&grower, NULL, grow, &b), 0);
+	while (!stopped)
+		(void)sched_yield();
+	(void)vmbus_bus_dispatch(b.f.bus, 64);
+	was_there = true;
+	must_eq(pthread_join(grower, NULL), 0);
+	fake_run(&b.f); /* until the descriptor is quiet */
+	box_end(&b);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "threads", 20);
 
+	tcase_add_test(tc, block_vsp__sleeps_after_changes);
 	tcase_add_test(tc, block_vsp__serves_channels_on_threads);
 }
 VMBUS_TEST_MAIN("block.vsp_threads", tests)

@@ -89,6 +89,24 @@ static inline void box_stall(struct box *b, uint32_t lun, bool stall)
 	box_faults(b, lun, &faults);
 }
 
+/* A store whose context is what it tells of itself; with reserved[0] that it cannot. */
+static inline int box_bad_info(void *ctx, struct vmbus_store_info *info)
+{
+	*info = *(const struct vmbus_store_info *)ctx;
+	return info->reserved[0] ? VMBUS_E_SYSTEM : 0;
+}
+
+static inline void box_no_io(struct vmbus_io *io)
+{
+	vmbus_io_done(io, VMBUS_IO_OK);
+}
+
+static const struct vmbus_store_ops box_bad_ops = { .struct_bytes = sizeof(box_bad_ops),
+						    .name = "bad",
+						    .info = box_bad_info,
+						    .read = box_no_io,
+						    .write = box_no_io };
+
 static inline int box_add(struct box *b, uint32_t lun)
 {
 	const struct vmbus_block_disk disk = { .struct_bytes = sizeof(disk),

@@ -54,65 +54,6 @@ static void wait_message(struct fake *f)
 	}
 }
 
-static uint64_t *no_list(void *ctx, uint32_t qwords)
-{
-	(void)ctx;
-	(void)qwords;
-	return NULL;
-}
-
-START_TEST(bus_create__errors)
-{
-	struct fake f;
-	struct vmbus_bus *bus;
-	struct vmbus_bus_opts good;
-	struct vmbus_region *twice[2];
-
-	fake_prepare(&f, 16);
-	good = f.opts;
-#define BAD(change, err)                                                                           \
-	do {                                                                                       \
-		f.opts = good;                                                                     \
-		change;                                                                            \
-		must_eq(vmbus_bus_create(&f.opts, &bus), err);                                     \
-	} while (0)
-	must_eq(vmbus_bus_create(NULL, &bus), VMBUS_E_INVAL);
-	must_eq(vmbus_bus_create(&good, NULL), VMBUS_E_INVAL);
-	BAD(f.opts.struct_bytes--, VMBUS_E_INVAL);
-	BAD(f.opts.backend = NULL, VMBUS_E_INVAL);
-	BAD(f.opts.regions = NULL, VMBUS_E_INVAL);
-	BAD(f.opts.limits.list_get = no_list, VMBUS_E_INVAL);
-	BAD(f.opts.limits.struct_bytes = 8, VMBUS_E_INVAL);
-	BAD(f.opts.limits.chans_max = 5, VMBUS_E_INVAL); /* without its size */
-	good.limits.struct_bytes = sizeof(good.limits);
-	BAD(f.opts.limits.chans_max = 2048, VMBUS_E_RANGE);
-	BAD(f.opts.limits.gpadls_max = 100000, VMBUS_E_RANGE);
-	BAD((f.backend.post = NULL), VMBUS_E_INVAL);
-	f.backend.post = fake_backend_post;
-	BAD((f.backend.raise = NULL), VMBUS_E_INVAL);
-	f.backend.raise = fake_backend_raise;
-	BAD((f.backend.bind = fake_backend_bind), VMBUS_E_INVAL); /* without unbind */
-	f.backend.bind = NULL;
-	BAD(f.backend.struct_bytes--, VMBUS_E_INVAL);
-	f.backend.struct_bytes++;
-	twice[0] = twice[1] = &f.region;
-	BAD((f.opts.regions = twice, f.opts.region_count = 2), VMBUS_E_INVAL);
-	BAD((f.region.gpa = 8), VMBUS_E_RANGE);
-	f.region.gpa = 0;
-#undef BAD
-	f.opts = good;
-	f.opts.region_count = 0; /* memory may come later */
-	f.opts.regions = NULL;
-	fake_create(&f);
-	ck_assert_str_eq(vmbus_bus_name(f.bus), "kid");
-	must_eq(vmbus_bus_time(f.bus), 12345); /* [HV-MSR] */
-	f.backend.time = NULL;		       /* the table is kept, not copied */
-	must_eq(vmbus_bus_time(f.bus), 0);
-	vmbus_bus_destroy(NULL);
-	fake_fini(&f);
-}
-END_TEST
-
 START_TEST(bus_offer__errors)
 {
 	struct fake f;
@@ -746,7 +687,6 @@ static void tests(Suite *suite)
 	TCase *tc = vmbus_test_case(suite, "offers", 10);
 
 	tcase_add_test(tc, bus_offer__refusals_name_what_is_wrong);
-	tcase_add_test(tc, bus_create__errors);
 	tcase_add_test(tc, bus_offer__errors);
 	tcase_add_test(tc, chan_dispatch__errors);
 	tcase_add_test(tc, bus_offer__what_the_child_sees);

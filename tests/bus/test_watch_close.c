@@ -141,12 +141,105 @@ START_TEST(bus_destroy__tells_all_who_wait)
 }
 END_TEST
 
+/* A device whose close() ends by another thread, or within the time that nobody needs to be told of. */
+struct late {
+	struct vmbus_chan *chan;
+	long ms;
+};
+
+static int late_close(struct vmbus_chan *chan)
+{
+	(void)chan;
+	return VMBUS_E_AGAIN;
+}
+
+static void late_packets(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n)
+{
+	(void)chan;
+	(void)pkt;
+	(void)n;
+}
+
+static const struct vmbus_vsp late_vsp = {
+	.struct_bytes = sizeof(late_vsp),
+	.name = "late",
+	.class_id = VMBUS_GUID(0x1c6e0e0fu, 0x0002, 0x4a11, 0x80, 0x01, 0, 0, 0, 0, 0, 9),
+	.packets = late_packets,
+	.close = late_close,
+};
+
+static void *done_later(void *arg)
+{
+	const struct late *const late = arg;
+	const struct timespec time = { late->ms / 1000, late->ms % 1000 * 1000000 };
+
+	nanosleep(&time, NULL);
+	vmbus_chan_close_done(late->chan);
+	return NULL;
+}
+
+static uint32_t lines_with(const struct fake *f, const char *text)
+{
+	uint32_t i, n = 0;
+
+	for (i = 0; i < FAKE_LINES && i < f->lines; i++)
+		n += strstr(f->last[i], text) != NULL;
+	return n;
+}
+
+/* Two channels keep the end waiting: after a second one line names the first, and no more come. */
+START_TEST(bus_destroy__tells_for_whom_it_waits)
+{
+	const bool own = _i % 2;
+	const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .own_fd = own };
+	struct late late[2];
+	struct fake_chan c[2];
+	pthread_t thread[2];
+	struct fake f;
+	char text[160];
+	uint32_t i;
+
+	fake_init(&f, 256);
+	for (i = 0; i < 2; i++) {
+		late[i].ms = _i < 2 ? 1600 + 700 * (long)i : 400; /* after close() */
+		must_eq(vmbus_bus_offer(f.bus, &late_vsp, NULL, &opts, &late[i].chan), 0);
+	}
+	fake_contact(&f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&f, c, 2), 2);
+	for (i = 0; i < 2; i++) {
+		fake_rings(&f, &c[i], 3, 3);
+		c[i].gpadl = f.next_gpadl++;
+		must_eq(fake_share(&f, c[i].relid, c[i].gpadl, c[i].first, 6), 0);
+		fake_post_open(&f, &c[i], 0);
+		fake_run(&f);
+		if (own)
+			(void)vmbus_chan_dispatch(late[i].chan, 8);
+		fake_expect(&f, VMBUS_CTL_OPEN_RESULT, NULL);
+	}
+	for (i = 0; i < 2; i++)
+		must_eq(pthread_create(&thread[i], NULL, done_later, &late[i]), 0);
+	vmbus_bus_close(f.bus);
+	for (i = 0; i < 2; i++)
+		must_eq(pthread_join(thread[i], NULL), 0);
+	(void)snprintf(text, sizeof(text),
+		       "the end waits for channel %u (late): its close() said AGAIN, and "
+		       "vmbus_chan_close_done() has not come",
+		       (unsigned)(c[0].relid < c[1].relid ? c[0].relid : c[1].relid));
+	must_eq(lines_with(&f, text), _i < 2);
+	must_eq(lines_with(&f, "the end waits"), _i < 2);
+	fake_fini(&f);
+	for (i = 0; i < 2; i++)
+		fake_chan_free(&c[i]);
+}
+END_TEST
+
 static void tests(Suite *s)
 {
 	TCase *t = vmbus_test_case(s, "close", 20);
 
 	tcase_add_loop_test(t, chan_watch__goes_on_while_close_waits, 0, 2 * ENDS);
 	tcase_add_test(t, bus_destroy__tells_all_who_wait);
+	tcase_add_loop_test(t, bus_destroy__tells_for_whom_it_waits, 0, 4);
 }
 
 VMBUS_TEST_MAIN("bus.watch_close", tests)

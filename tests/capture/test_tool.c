@@ -157,6 +157,8 @@ START_TEST(vmbusctl_capture__a_session_and_its_replay)
 	      "no such channel");
 	needs(run_served(&host, tool("capture -s %s -w /no/such/dir/x", host.path)), 1,
 	      "No such file or directory");
+	needs(run_served(&host, tool("capture -s %s -c guest -n 400 -w /dev/full", host.path)), 1,
+	      "/dev/full: No space left on device");
 	needs(run_served(&host, tool("capture -s %s -c guest -n 400 -w %s", host.path, file)), 0,
 	      "400 packets captured, 0 records dropped");
 	out = run(tool("capture --print %s", file));

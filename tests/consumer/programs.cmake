@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-foreach(kind IN ITEMS core shared static)
+foreach(kind IN ITEMS core core_bare shared static)
 	set(target_of_core vmbus::core)
+	set(target_of_core_bare vmbus::core_bare)
 	set(target_of_shared vmbus::vmbus)
 	set(target_of_static vmbus::vmbus_static)
 	foreach(lang IN ITEMS c cpp)

@@ -3,9 +3,7 @@
  * vmbusctl doctor: set-ups that are broken in one way each are named by their code, and healthy ones
  * are not.  lesson_12: which step did not happen, with its time.
  */
-#include "diag/broken.h"
-
-#include "bus/fake.h"
+#include "diag/added.h"
 
 #include <vmbus/watch.h>
 
@@ -66,6 +64,56 @@ START_TEST(doctor__ring_refused)
 	out = ctl(&host, "doctor -s %s -g 0.2 -i 0.05");
 	must(strstr(out->text, "ring-refused: child guest") != NULL);
 	must(strstr(out->text, "bytes of a ring is 65536, limit 4096") != NULL);
+	kid_kill(&host, pid);
+	host_close(&host);
+}
+END_TEST
+
+static int no_open(struct vmbus_chan *chan, void *ctx)
+{
+	(void)chan;
+	(void)ctx;
+	return VMBUS_E_PERM;
+}
+
+/* 2: the device refuses; the child takes its pages back, and stays. */
+START_TEST(doctor__open_failed)
+{
+	struct vmbus_vsp refuses = echo_vsp;
+	struct vmbus_chan_diag diag;
+	struct host host;
+	pid_t pid;
+
+	refuses.open = no_open;
+	open_with(&host, &refuses);
+	pid = kid_start(&host, KID_REFUSED);
+	host_until(&host, look(&host, 0, &diag) && diag.steps[VMBUS_STEP_REFUSED]);
+	serve_for(&host, SECOND_NS / 4);
+	expect_found(&host, "open-failed", 1);
+	must(strstr(ctl(&host, "doctor -s %s -g 0.2 -i 0.05")->text, "the device refused: PERM") !=
+	     NULL);
+	kid_kill(&host, pid);
+	host_close(&host);
+}
+END_TEST
+
+/* The child's process is stopped: no doorbell was lost. */
+START_TEST(doctor__child_stopped)
+{
+	const struct vmbus_msg msg = { .type = VMBUS_PKT_INBAND, .data = "hello", .len = 5 };
+	struct vmbus_chan_diag diag;
+	struct host host;
+	pid_t pid;
+
+	open_with(&host, &echo_vsp);
+	pid = kid_start(&host, KID_OPENS);
+	host_until(&host, look(&host, 0, &diag) && diag.steps[VMBUS_STEP_OPENED]);
+	serve_for(&host, SECOND_NS / 2); /* past the signal that comes after an open */
+	must_eq(kill(pid, SIGSTOP), 0);
+	must_eq(vmbus_chan_send(host.chan, &msg, 1), 1);
+	expect_found(&host, "child-not-reading", 1);
+	must(strstr(ctl(&host, "doctor -s %s -i 0.05")->text, "whose process is stopped") != NULL);
+	must_eq(kill(pid, SIGCONT), 0);
 	kid_kill(&host, pid);
 	host_close(&host);
 }
@@ -432,34 +480,6 @@ START_TEST(doctor__close_unanswered)
 }
 END_TEST
 
-/* A bus that is told by the server, with a child made by hand, as a virtual machine's is. */
-struct added {
-	struct host host;
-	struct fake fake;
-	struct fake_chan chan;
-	struct fake_echo echo;
-};
-
-static void added_open(struct added *a)
-{
-	NEED_TOOL();
-	host_init(&a->host);
-	host_listen(&a->host);
-	fake_init(&a->fake, 256);
-	(void)fake_offer(&a->fake, &fake_echo_vsp, &a->echo, 0);
-	must_eq(vmbus_shm_server_add_bus(a->host.server, a->fake.bus, 1, 0), 0);
-	fake_contact(&a->fake, VMBUS_PROTO_5_3);
-	must_eq(fake_offers(&a->fake, &a->chan, 1), 1);
-}
-
-static void added_close(struct added *a)
-{
-	fake_chan_free(&a->chan);
-	vmbus_shm_server_remove_bus(a->host.server, a->fake.bus);
-	fake_fini(&a->fake);
-	host_close(&a->host);
-}
-
 static struct added added;
 
 /* 2 again: too small, and not on page boundaries. */
@@ -468,8 +488,7 @@ START_TEST(doctor__rings_of_a_machine_refused)
 	struct vmbus_ctl ctl_msg = { .type = VMBUS_CTL_GPADL_HEADER };
 	struct added *const a = &added;
 
-	memset(a, 0, sizeof(*a));
-	added_open(a);
+	added_open(a, &fake_echo_vsp);
 	if (_i == 0) {
 		fake_rings(&a->fake, &a->chan, 4, 4);
 		a->chan.gpadl = 77;
@@ -502,8 +521,7 @@ START_TEST(doctor__message_slot_taken)
 	struct vmbus_ctl ctl_msg = { .type = VMBUS_CTL_UNLOAD };
 	struct added *const a = &added;
 
-	memset(a, 0, sizeof(*a));
-	added_open(a);
+	added_open(a, &fake_echo_vsp);
 	must_eq(fake_open(&a->fake, &a->chan, 4, 4), 0);
 	a->fake.busy = true;
 	ctl_msg.type = VMBUS_CTL_MODIFY;
@@ -528,8 +546,7 @@ START_TEST(doctor__child_does_not_read)
 	struct added *const a = &added;
 	int i;
 
-	memset(a, 0, sizeof(*a));
-	added_open(a);
+	added_open(a, &fake_echo_vsp);
 	must_eq(fake_open(&a->fake, &a->chan, 4, 4), 0);
 	vmbus_ring_rx_disarm(&a->chan.rx);
 	for (i = 0; i < 400; i++)
@@ -544,8 +561,7 @@ START_TEST(doctor__channel_faulted)
 {
 	struct added *const a = &added;
 
-	memset(a, 0, sizeof(*a));
-	added_open(a);
+	added_open(a, &fake_echo_vsp);
 	must_eq(fake_open(&a->fake, &a->chan, 4, 4), 0);
 	*(uint32_t *)(void *)(a->fake.mem + a->chan.first * FAKE_PAGE) = 12345; /* write index */
 	(void)vmbus_bus_signal_event(a->fake.bus, a->chan.conn, 0);
@@ -607,6 +623,8 @@ static void tests(Suite *suite)
 
 	tcase_add_test(tc, doctor__wrong_guid);
 	tcase_add_test(tc, doctor__ring_refused);
+	tcase_add_test(tc, doctor__open_failed);
+	tcase_add_test(tc, doctor__child_stopped);
 	tcase_add_test(tc, doctor__driver_bound_elsewhere);
 	tcase_add_test(tc, doctor__driver_of_a_known_class_opens_nothing);
 	tcase_add_test(tc, doctor__doorbell_of_the_child_lost);

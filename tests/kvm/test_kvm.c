@@ -132,6 +132,15 @@ START_TEST(kvm_create__refuses_wrong_options)
 	opts.port = 0xF801;
 	must_eq(create_with(&opts), VMBUS_E_RANGE);
 	must(strstr(p.line, "opts.port is 63489"));
+	opts = good;
+	opts.bus.posts_max = 1000; /* of the bus: it tells */
+	must_eq(create_with(&opts), VMBUS_E_RANGE);
+	must(strstr(p.line, "opts.posts_max is 1000, must be at most 64"));
+	opts = good;
+	p.region.bytes++;
+	must_eq(create_with(&opts), VMBUS_E_RANGE);
+	must(strstr(p.line, "regions[0]->bytes is "));
+	p.region.bytes--;
 	child_fini(&p.mem);
 }
 END_TEST

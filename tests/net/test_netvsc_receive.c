@@ -50,6 +50,58 @@ START_TEST(netvsc_receive__every_length)
 }
 END_TEST
 
+/* What may come does not follow from what may be sent: 1500 where mtu is less, and mtu where it is more,
+   however little the sections for sending take.  A tag may be in the frame. */
+START_TEST(netvsc_receive__takes_more_than_it_sends)
+{
+	static const struct {
+		uint32_t asked, told, send_section, mtu, most;
+	} cases[] = {
+		{ 1400, 9202, 6144, 1400, 1514 }, { 68, 9202, 6144, 68, 1514 },
+		{ 1500, 1300, 6144, 1300, 1514 }, { 1501, 9202, 6144, 1501, 1515 },
+		{ 9000, 9202, 256, 9000, 9014 },  { 9000, 1400, 6144, 1400, 1514 },
+	};
+	static uint8_t frame[9100];
+	struct vmbus_netvsc_stats stats;
+	struct vmbus_netvsc_opts opts;
+	uint32_t i, most, bad = 0;
+	uint8_t ppi[16];
+	struct host h;
+
+	host_start(&h);
+	h.receive_section = 16384;
+	h.frame_size = cases[_i].told;
+	h.send_section = cases[_i].send_section;
+	opts = host_opts(&h);
+	opts.mtu = cases[_i].asked;
+	must_eq(host_client(&h, &opts), 0);
+	must_eq(h.nv.mtu, cases[_i].mtu);
+	must(h.nv.frame_max <= h.nv.mtu + 14);
+	host_pattern(frame, sizeof(frame), 3);
+	for (i = 0; i < 14; i++) {
+		const uint32_t bytes = cases[_i].most - 1 + i / 2;
+		const uint32_t n =
+			i % 2 ? host_ppi(ppi, 0, 8) : 0; /* with information, and without */
+		const uint32_t got = bytes <= cases[_i].most + 4;
+
+		vmbus_test_at("%u bytes", bytes);
+		(void)host_deliver(&h, 0, frame, bytes, ppi, n);
+		loop_settle(h.l);
+		must_eq(vmbus_netvsc_receive(&h.nv, 0, &h.burst, 64), got);
+		if (got)
+			must(is_frame(&h.burst.frame[0], frame, bytes));
+		must_eq(vmbus_netvsc_release(&h.nv, 0, &h.burst), 0);
+		bad += !got;
+		must_eq(vmbus_netvsc_stats(&h.nv, 0, &stats), 0);
+		must_eq(stats.bad, bad);
+	}
+	most = h.nv.frame_max + 4;
+	must_eq(host_send_one(&h, 0, frame, most), 1);
+	must_eq(host_send_one(&h, 0, frame, most + 1), VMBUS_E_RANGE);
+	host_free(&h);
+}
+END_TEST
+
 /* Packets of n ranges, bursts of any size, released late and in another order. */
 START_TEST(netvsc_receive__bursts)
 {
@@ -587,6 +639,7 @@ static void tests(Suite *suite)
 	TCase *tc = vmbus_test_case(suite, "receive", 30);
 
 	tcase_add_test(tc, netvsc_receive__every_length);
+	tcase_add_loop_test(tc, netvsc_receive__takes_more_than_it_sends, 0, 6);
 	tcase_add_loop_test(tc, netvsc_receive__bursts, 1, 2);
 	tcase_add_loop_test(tc, netvsc_receive__bursts, 7, 9);
 	tcase_add_loop_test(tc, netvsc_receive__bursts, 64, 66);

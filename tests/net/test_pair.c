@@ -48,11 +48,44 @@ START_TEST(pair__all_sizes)
 }
 END_TEST
 
+/* A client that asks for less than 1500 is told 1500, and has frames of that length. */
+START_TEST(pair__takes_1500_whatever_was_asked)
+{
+	const struct vmbus_netvsc_opts less = { .struct_bytes = sizeof(less), .mtu = 1400 };
+	static uint8_t data[1514];
+	struct vmbus_iov piece = { data, sizeof(data) };
+	struct vmbus_frame frame = { .piece = &piece, .pieces = 1, .bytes = sizeof(data) };
+	struct vmbus_netvsc_stats stats;
+	struct pair_side *to;
+	struct pair p;
+
+	pair_start(&p, NULL, NULL);
+	to = &p.side[1];
+	must_eq(vmbus_netvsc_stop(&to->nv), 0);
+	pair_settle(&p);
+	must_eq(to->closed, 1);
+	to->ready = 0;
+	pair_client(to, &less);
+	must_eq(to->nv.mtu, 1400);
+	fill(data, sizeof(data), 2, 1, 7);
+	must_eq(vmbus_netvsc_send(&p.side[0].nv, 0, &frame, 1), 1);
+	pair_settle(&p);
+	must_eq(vmbus_netvsc_receive(&to->nv, 0, &to->burst, 64), 1);
+	must_eq(to->burst.frame[0].bytes, sizeof(data));
+	must_eq(memcmp(to->burst.frame[0].piece[0].base, data, sizeof(data)), 0);
+	must_eq(vmbus_netvsc_release(&to->nv, 0, &to->burst), 0);
+	must_eq(vmbus_netvsc_stats(&to->nv, 0, &stats), 0);
+	must_eq(stats.bad, 0);
+	pair_free(&p);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "pair", 60);
 
 	tcase_add_test(tc, pair__all_sizes);
+	tcase_add_test(tc, pair__takes_1500_whatever_was_asked);
 }
 
 VMBUS_TEST_MAIN("net.pair", tests)

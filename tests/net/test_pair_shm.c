@@ -5,20 +5,11 @@
  * channel and several, dispatched by one thread and by many.  No frame may be lost.
  */
 #define _GNU_SOURCE
-#include <poll.h>
-#include <pthread.h>
-#include <sys/eventfd.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <vmbus/net.h>
-#include <vmbus/pool.h>
-#include <vmbus/shm_bus.h>
 
 #include "flow.h"
-#include "vmbus_test.h"
+#include "pairshm.h"
 
-#define SECOND 1000000000ull
 #define CHANNELS 3u
 #define MEMORY_BYTES (UINT64_C(32) << 20)
 #define PAIR_BYTES (1u << 20)
@@ -52,12 +43,17 @@ static const struct kind kinds[] = {
 	{ "pair, pool", 1, false, true, true, 150, 65536, 32, FRAMES },
 };
 
+/* As it was when a child began, in the child. */
+static struct {
+	const struct kind *kind;
+	struct vmbus_net *net[2];
+	struct pairshm p;
+} parent;
+
 /* ---- a child ---- */
 
 struct thread {
-	pthread_t id;
-	int wake;
-	bool runs;
+	struct pairshm_thread t;
 	struct flow flow;
 };
 
@@ -69,14 +65,6 @@ static struct {
 	struct thread thread[CHANNELS];
 	int ready, begun, finished, closed;
 } c;
-
-static void poke(uint32_t channel)
-{
-	const uint64_t one = 1;
-
-	if (write(c.thread[channel].wake, &one, 8) != 8)
-		_exit(20);
-}
 
 static void on_ready(void *ctx, int err)
 {
@@ -96,9 +84,7 @@ static void on_closed(void *ctx)
 static void *run(void *arg)
 {
 	struct thread *const t = arg;
-	struct pollfd fd = { t->wake, POLLIN, 0 };
 	bool told = false;
-	uint64_t count;
 	int n;
 
 	for (;;) {
@@ -114,8 +100,8 @@ static void *run(void *arg)
 		}
 		if (n < 0 && n != VMBUS_E_AGAIN)
 			return NULL;
-		if (n == 0 && poll(&fd, 1, 10000) > 0 && read(t->wake, &count, 8) != 8)
-			_exit(22);
+		if (n == 0)
+			pairshm_sleep(&t->t);
 	}
 }
 
@@ -126,15 +112,13 @@ static void on_opened(void *ctx, uint32_t channel)
 	(void)ctx;
 	if (c.kind->channels == 1)
 		return;
-	t->runs = true;
-	if (pthread_create(&t->id, NULL, run, t))
-		_exit(23);
+	pairshm_thread_start(&t->t, run, t);
 }
 
 static void on_wake(void *ctx, uint32_t channel)
 {
 	(void)ctx;
-	poke(channel);
+	pairshm_poke(&c.thread[channel].t);
 }
 
 static void on_ready_to_go(void *ctx, uint32_t channel)
@@ -153,7 +137,7 @@ static int start(uint8_t id)
 	for (i = 0; i < CHANNELS; i++) {
 		struct flow *const f = &c.thread[i].flow;
 
-		c.thread[i].wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+		c.thread[i].t.wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 		f->nv = &c.nv;
 		f->channel = i;
 		f->window = c.kind->window;
@@ -199,7 +183,7 @@ static int report(uint8_t id)
 		full += f->full;
 		packets += stats.sent_packets;
 		in += stats.received_packets;
-		close(c.thread[i].wake);
+		close(c.thread[i].t.wake);
 	}
 	printf("%s %u: %llu frames, %llu MiB, in %llu packets out and %llu in, %llu times full\n",
 	       c.kind->name, id, (unsigned long long)frames, (unsigned long long)bytes >> 20,
@@ -244,10 +228,10 @@ static bool all_finished(void)
 	if (c.kind->channels == 1)
 		return turn_alone();
 	if (!c.begun && __atomic_load_n(&c.ready, __ATOMIC_ACQUIRE) &&
-	    c.thread[CHANNELS - 1].runs && c.thread[1].runs) {
+	    c.thread[CHANNELS - 1].t.runs && c.thread[1].t.runs) {
 		__atomic_store_n(&c.begun, 1, __ATOMIC_RELEASE);
 		for (i = 0; i < CHANNELS; i++)
-			poke(i);
+			pairshm_poke(&c.thread[i].t);
 	}
 	return __atomic_load_n(&c.finished, __ATOMIC_ACQUIRE) == CHANNELS;
 }
@@ -259,29 +243,24 @@ static void linger(struct vmbus_shm_attach *attach)
 
 	for (i = 0; c.kind->pair && i < 40; i++) {
 		(void)turn_alone();
-		(void)vmbus_shm_attach_wait(attach, SECOND / 200);
+		(void)vmbus_shm_attach_wait(attach, PAIRSHM_SECOND / 200);
 	}
 }
 
-static int child(const char *path, const struct kind *kind, uint8_t id)
+static int child(uint8_t id)
 {
-	struct vmbus_shm_attach_opts at = { .struct_bytes = sizeof(at), .path = path };
-	struct vmbus_shm_attach *attach;
+	struct vmbus_shm_attach *const attach = pairshm_attach(&parent.p, MEMORY_BYTES);
 	uint64_t wait;
 	uint32_t i;
 	int err;
 
-	c.kind = kind;
-	at.memory_bytes = MEMORY_BYTES;
-	if (vmbus_shm_attach(&at, &attach))
+	c.kind = parent.kind;
+	if (!attach)
 		return 1;
 	c.guest = vmbus_shm_guest(attach);
-	if (vmbus_guest_connect(c.guest) ||
-	    vmbus_guest_wait(c.guest, VMBUS_GUEST_CONNECTED, 10 * SECOND))
-		return 1;
 	err = start(id);
 	while (!err && !all_finished()) {
-		wait = kind->poll ? 0 : SECOND / 20;
+		wait = c.kind->poll ? 0 : PAIRSHM_SECOND / 20;
 		if (vmbus_shm_attach_wait(attach, wait) == VMBUS_E_PEER)
 			err = 5;
 	}
@@ -289,12 +268,10 @@ static int child(const char *path, const struct kind *kind, uint8_t id)
 		linger(attach);
 	if (!err && vmbus_netvsc_stop(&c.nv))
 		err = 8;
-	while (!err && !c.closed)
-		if (vmbus_shm_attach_wait(attach, 10 * SECOND) < 0)
-			err = 9;
+	if (!err)
+		err = pairshm_wait_closed(attach, &c.closed);
 	for (i = 0; i < CHANNELS && !err; i++)
-		if (c.thread[i].runs)
-			pthread_join(c.thread[i].id, NULL);
+		pairshm_thread_join(&c.thread[i].t);
 	if (!err)
 		err = report(id);
 	vmbus_shm_detach(attach);
@@ -330,58 +307,12 @@ static const struct vmbus_port_ops loop_ops = {
 
 /* ---- the parent ---- */
 
-static struct {
-	const struct kind *kind;
-	struct vmbus_net *net[2];
-	struct vmbus_pool *pool;
-	uint32_t attached, gone;
-} parent;
-
-static int attached(void *ctx, struct vmbus_shm_child *process, struct vmbus_bus *bus)
-{
-	struct vmbus_offer_opts offer = { .struct_bytes = sizeof(offer) };
-	struct vmbus_net *const net = parent.net[parent.attached++ & 1u];
-	struct vmbus_chan *chan;
-	int err;
-
-	(void)ctx;
-	(void)process;
-	offer.own_fd = parent.pool != NULL;
-	err = vmbus_bus_offer(bus, vmbus_net_vsp(), net, &offer, &chan);
-	if (!err && parent.pool)
-		err = vmbus_pool_add(parent.pool, chan);
-	return err;
-}
-
-static void offered(void *ctx, struct vmbus_chan *sub)
-{
-	(void)ctx;
-	if (parent.pool && vmbus_pool_add(parent.pool, sub))
-		abort();
-}
-
-static void removed(void *ctx, struct vmbus_chan *chan)
-{
-	(void)ctx;
-	if (parent.pool)
-		(void)vmbus_pool_remove(parent.pool, chan);
-}
-
-static void detached(void *ctx, struct vmbus_shm_child *process, enum vmbus_shm_end why)
-{
-	(void)ctx;
-	(void)process;
-	(void)why;
-	parent.gone++;
-}
-
 static void make_nics(struct vmbus_port port[2], uint32_t count)
 {
 	struct vmbus_net_opts opts = { .struct_bytes = sizeof(opts),
 				       .subchannels = CHANNELS - 1,
 				       .section_bytes = parent.kind->section,
 				       .frames_max = parent.kind->frames_max };
-	struct vmbus_pool_opts pool = { .struct_bytes = sizeof(pool), .threads = 2 };
 	uint32_t i;
 
 	if (parent.kind->pair)
@@ -392,9 +323,10 @@ static void make_nics(struct vmbus_port port[2], uint32_t count)
 		opts.port = port[i];
 		memcpy(opts.mac, (const uint8_t[]){ 2, 0, 0, 0, 0, (uint8_t)(i + 1) }, 6);
 		must_eq(vmbus_net_create(&opts, &parent.net[i]), 0);
+		parent.p.device[i] = parent.net[i];
 	}
 	if (parent.kind->pool)
-		must_eq(vmbus_pool_create(&pool, &parent.pool), 0);
+		pairshm_pool(&parent.p);
 }
 
 static void check_stats(uint32_t count)
@@ -419,53 +351,23 @@ static void check_stats(uint32_t count)
 	must_eq(loop_dropped, 0);
 }
 
-static void wait_for(pid_t pid)
-{
-	int status = 0;
-
-	must_eq(waitpid(pid, &status, 0), pid);
-	must(WIFEXITED(status));
-	must_eq(WEXITSTATUS(status), 0);
-}
-
 START_TEST(pair__keeps_every_frame)
 {
-	struct vmbus_shm_server_opts opts = { .struct_bytes = sizeof(opts) };
 	const uint32_t count = kinds[_i].pair ? 2 : 1;
-	struct vmbus_shm_server *server;
 	struct vmbus_port port[2] = { { 0 } };
-	pid_t pid[2];
-	char path[64];
 	uint32_t i;
 
 	memset(&parent, 0, sizeof(parent));
 	loop_dropped = 0;
 	parent.kind = &kinds[_i];
-	snprintf(path, sizeof(path), "/tmp/vmbus-test-net-%d.sock", (int)getpid());
-	opts.path = path;
-	opts.attached = attached;
-	opts.offered = offered;
-	opts.removed = removed;
-	opts.detached = detached;
-	must_eq(vmbus_shm_listen(&opts, &server), 0);
-	fflush(NULL);
-	for (i = 0; i < count; i++) {
-		pid[i] = fork();
-		must(pid[i] >= 0);
-		if (pid[i] == 0)
-			_exit(child(path, &kinds[_i], (uint8_t)i));
-	}
-	make_nics(port, count);
-	while (parent.gone < count) {
-		const int err = vmbus_shm_server_run(server, 20 * SECOND);
-
-		must(err >= 0 || err == VMBUS_E_AGAIN);
-	}
-	vmbus_shm_server_destroy(server);
+	pairshm_begin(&parent.p, "net", vmbus_net_vsp());
 	for (i = 0; i < count; i++)
-		wait_for(pid[i]);
+		if (pairshm_fork(&parent.p))
+			_exit(child((uint8_t)i));
+	make_nics(port, count);
+	pairshm_run(&parent.p);
 	check_stats(count);
-	vmbus_pool_destroy(parent.pool);
+	vmbus_pool_destroy(parent.p.pool);
 	for (i = 0; i < count; i++)
 		vmbus_net_destroy(parent.net[i]);
 	if (kinds[_i].pair) {

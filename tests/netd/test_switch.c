@@ -518,6 +518,10 @@ START_TEST(serve__is_the_only_one_on_its_socket)
 	must_eq(shell("rm errors"), 0);
 	pid = start_switch("");
 	must_eq(stop(pid), 0);
+	must_eq(shell("echo mine >s.ctl; $sw serve s 2>&1"), 1); /* what is no socket stays */
+	must_say("s.ctl: Address already in use");
+	must_eq(shell("cat s.ctl; rm s.ctl"), 0);
+	must_say("mine");
 	finish();
 }
 END_TEST

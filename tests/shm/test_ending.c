@@ -137,6 +137,61 @@ START_TEST(child_kick__is_told_and_logged)
 }
 END_TEST
 
+static pthread_t late_thread;
+
+static void *late_done(void *arg)
+{
+	usleep(1400000);
+	vmbus_chan_close_done(arg);
+	return NULL;
+}
+
+static int late_close(struct vmbus_chan *chan)
+{
+	must_eq(pthread_create(&late_thread, NULL, late_done, chan), 0);
+	return VMBUS_E_AGAIN;
+}
+
+static const struct vmbus_vsp late_vsp = {
+	.struct_bytes = sizeof(late_vsp),
+	.name = "late",
+	.class_id = ECHO_CLASS,
+	.packets = echo_packets,
+	.close = late_close,
+};
+
+static int late_attached(void *ctx, struct vmbus_shm_child *child, struct vmbus_bus *bus)
+{
+	(void)child;
+	return vmbus_bus_offer(bus, &late_vsp, ctx, NULL, NULL);
+}
+
+/* An end that takes long says in the server's log for which device. */
+START_TEST(server_destroy__tells_for_whom_it_waits)
+{
+	static const struct job forever = {
+		.channels = 1, .payload = 90, .ring = 4096, .forever = true
+	};
+	struct host host;
+	int status;
+	pid_t pid;
+
+	host_init(&host);
+	host.opts.attached = late_attached;
+	host.opts.log = keep_log;
+	said[0] = '\0';
+	host_listen(&host);
+	pid = guest_start(host.path, &forever);
+	host_until(&host, host.packets > 100);
+	must(strstr(said, "the end waits") == NULL);
+	host_close(&host);
+	must_eq(pthread_join(late_thread, NULL), 0);
+	must_eq(waitpid(pid, &status, 0), pid);
+	must(strstr(said, "the end waits for channel 1 (late): its close() said AGAIN, and "
+			  "vmbus_chan_close_done() has not come\n") != NULL);
+}
+END_TEST
+
 static void keep_line(void *ctx, const char *line)
 {
 	struct local *const local = ctx;
@@ -353,6 +408,7 @@ static void tests(Suite *suite)
 	TCase *tc = vmbus_test_case(suite, "ending", 30);
 
 	tcase_add_test(tc, server_destroy__closes_then_detaches_then_removes);
+	tcase_add_test(tc, server_destroy__tells_for_whom_it_waits);
 	tcase_add_test(tc, child_kick__is_told_and_logged);
 	tcase_add_loop_test(tc, attach_why__is_what_the_parent_said, 0, 3);
 	tcase_add_test(tc, attach_why__a_parent_that_died);

@@ -145,8 +145,9 @@ START_TEST(vmm_save__and_what_restore_refuses)
 		ck_assert_int_eq(shell("%s --send %s status | grep -c ' echo '", vmm(), control),
 				 0);
 		ck_assert_str_eq(output, "2\n");
-		ck_assert_int_eq(send_line("quit"), 0);
-		ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+		ck_assert_int_eq(send_line(i ? "reset" : "quit"), 0);
+		ck_assert_int_eq(wait_for_end(), i ? VMM_RESET : VMM_KILLED);
+		ck_output(i ? "no --kernel is there to begin anew with" : "ended at once");
 	}
 	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		(void)shell("rm -rf %s.bad; cp -r %s %s.bad", folder, folder, folder);
@@ -157,6 +158,40 @@ START_TEST(vmm_save__and_what_restore_refuses)
 		ck_output(bad[i].says);
 	}
 	(void)shell("rm -rf %s %s.bad", folder, folder);
+}
+END_TEST
+
+/* Somebody who listens and answers so; the folder of a save that was refused is empty again. */
+static int send_to(const char *answer, const char *line)
+{
+	return shell("rm -f %s; python3 -c 'import os,socket\n"
+		     "s=socket.socket(socket.AF_UNIX); s.bind(\"%s.new\"); s.listen(1)\n"
+		     "os.rename(\"%s.new\", \"%s\")\n"
+		     "c=s.accept()[0]; c.recv(100); c.send(b\"%s\"); c.close()' & "
+		     "while [ ! -S %s ]; do sleep 0.02; done; "
+		     "%s --send %s \"%s\" 2>&1; s=$?; wait; rm -f %s; exit $s",
+		     control, control, control, control, answer, control, vmm(), control, line,
+		     control);
+}
+
+START_TEST(vmm_send__says_what_did_not_come)
+{
+	char folder[64], line[80];
+
+	(void)snprintf(control, sizeof(control), "/tmp/vmm-test-%d-ctl", (int)getpid());
+	(void)snprintf(folder, sizeof(folder), "/tmp/vmm-test-%d-saved", (int)getpid());
+	(void)snprintf(line, sizeof(line), "save %s", folder);
+	ck_assert_int_eq(send_to("ok", "status"), 0);
+	ck_assert_int_eq(send_to("error", "status"), VMM_ERROR);
+	ck_assert_str_eq(output, "error");
+	ck_assert_int_eq(send_to("", "status"), VMM_ERROR);
+	ck_output("no answer: vmbus-vmm has ended, or has 4 other clients");
+	ck_assert_int_eq(send_to("error", line), VMM_ERROR);
+	ck_assert_int_eq(shell("ls %s", folder), 0);
+	ck_assert_str_eq(output, "");
+	ck_assert_int_eq(send_to("", line), VMM_ERROR);
+	ck_assert_int_eq(shell("ls %s; rm -r %s", folder, folder), 0);
+	ck_assert_str_eq(output, "memory.new\nstate.new\n");
 }
 END_TEST
 
@@ -286,6 +321,7 @@ START_TEST(vmm__the_sandbox_is_there)
 	start("");
 	ck_assert_int_eq(shell("cat /proc/%d/status", (int)pid), 0);
 	ck_output("NoNewPrivs:\t1");
+	ck_output("CapPrm:\t0000000000000000"); /* nor in a name space of users */
 	if (vmm_filter_there())
 		ck_output("Seccomp:\t2");
 	if (geteuid() == 0)
@@ -317,6 +353,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vmm_control__tells_all_of_2047_channels);
 	tcase_add_test(tc, vmm_socket__takes_no_children_and_goes);
 	tcase_add_test(tc, vmm_save__and_what_restore_refuses);
+	tcase_add_test(tc, vmm_send__says_what_did_not_come);
 	tcase_add_test(tc, vmm__a_guest_that_only_resets_can_be_ended);
 	tcase_add_test(tc, vmm__vmbusctl_lists_its_bus);
 	tcase_add_loop_test(tc, vmm__the_second_interrupt_ends_it, 0, 2);

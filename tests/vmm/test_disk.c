@@ -209,13 +209,21 @@ END_TEST
 /* The sandbox has no file system: the file comes from who sends the command, locked by them. */
 START_TEST(vmm_disk__files_come_later)
 {
-	const char *const path = image(1 << 20);
+	const char *path;
 
 	NEEDS_KVM();
 #ifndef VMBUS_HAVE_URING
 	VMBUS_TEST_SKIP("built without liburing");
 #endif
+	path = image(1 << 20);
 	start("--disk none");
+	ck_assert_int_eq(shell("python3 -c 'import socket\n"
+			       "s=socket.socket(socket.AF_UNIX); s.connect(\"%s\")\n"
+			       "s.send(b\"disk add file=%s\\n\"); s.shutdown(1)\n"
+			       "print(s.recv(1000).decode())' 2>&1",
+			       control, path),
+			 0);
+	ck_output("error a file comes opened: send it by vmbus-vmm --send");
 	ck_assert_int_eq(send_line("status"), 0);
 	ck_no_output("disk 0:0");
 	ck_assert_int_eq(shell("%s --send %s 'disk add file=%s' 2>&1", vmm(), control, path), 0);
@@ -240,10 +248,11 @@ END_TEST
 
 START_TEST(vmm_disk__says_what_is_wrong)
 {
-	const char *const path = image(1 << 20);
+	const char *path;
 	char line[128];
 
 	NEEDS_KVM();
+	path = image(1 << 20);
 	ck_assert_int_eq(run(GUEST(powers_off), "--disk mem=1M --disk mem=1M"), VMM_POWEROFF);
 	ck_assert_int_eq(run(GUEST(powers_off), "--disk mem=1M,lun=0 --disk mem=1M,lun=0"),
 			 VMM_ERROR);

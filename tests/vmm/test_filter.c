@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <termios.h>
 
 static int in_a_process(uint32_t role, void (*call)(void))
@@ -40,6 +41,17 @@ static void punches(void)
 	(void)!fallocate(0, 0, 0, 1);
 }
 
+static void signals_itself(void)
+{
+	if (syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), 0))
+		_exit(98);
+}
+
+static void signals_another(void)
+{
+	(void)!syscall(SYS_tgkill, 1, 1, 0);
+}
+
 static void does_nothing(void)
 {
 	(void)!write(-1, "", 1);
@@ -60,6 +72,8 @@ START_TEST(filter_load__ends_who_does_something_else)
 	ck_assert_int_eq(in_a_process(VMM_ROLE_BUS, opens), VMM_FILTER);
 	ck_assert_int_eq(in_a_process(VMM_ROLE_VCPU, maps_code), VMM_FILTER);
 	ck_assert_int_eq(in_a_process(VMM_ROLE_BUS, maps_code), VMM_FILTER);
+	ck_assert_int_eq(in_a_process(VMM_ROLE_VCPU, signals_itself), 0);
+	ck_assert_int_eq(in_a_process(VMM_ROLE_VCPU, signals_another), VMM_FILTER);
 	ck_assert_int_eq(in_a_process(VMM_ROLE_VCPU, punches), VMM_FILTER);
 	ck_assert_int_eq(in_a_process(VMM_ROLE_BUS, punches), 0);
 }

@@ -118,6 +118,15 @@ START_TEST(options__too_many_devices)
 }
 END_TEST
 
+/* A guest that crashes is quoted. */
+START_TEST(say__has_no_characters_that_control_a_terminal)
+{
+	listen_to_us();
+	vmm_warn("it says \033]0;x\a\r\nvmbus-vmm: \303\244 \177");
+	ck_said("vmbus-vmm: it says ?]0;x???vmbus-vmm: \303\244 ?\n");
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "options", 10);
@@ -128,6 +137,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, options__names_what_is_wrong, 0,
 			    (int)(sizeof(wrong) / sizeof(wrong[0])));
 	tcase_add_test(tc, options__too_many_devices);
+	tcase_add_test(tc, say__has_no_characters_that_control_a_terminal);
 }
 
 VMBUS_TEST_MAIN("vmm.options", tests)
