@@ -418,6 +418,27 @@ static int try_add(struct vmbus_block *block, const struct disk_spec *spec,
 	return vmbus_block_add(block, &disk);
 }
 
+/* What is out of range of a disk whose words were all checked: something that its store says. */
+static int wrong_size(const struct disk_spec *spec, const struct vmbus_store *store, char *why,
+		      size_t why_bytes)
+{
+	const uint32_t sector = spec->sector ? spec->sector : 512;
+	struct vmbus_store_info info = { 0 };
+
+	if (store->ops->info(store->ctx, &info))
+		return wrong(why, why_bytes, "%s does not tell its size", spec->source);
+	if (info.align_bytes > sector)
+		return wrong(why, why_bytes,
+			     "%s takes whole multiples of %u bytes only, and a sector has %u%s",
+			     spec->source, info.align_bytes, sector,
+			     info.align_bytes == 4096 ? ": say sector=4096" : "");
+	if (info.bytes < sector)
+		return wrong(why, why_bytes, "%s is smaller than a sector of %u bytes",
+			     spec->source, sector);
+	return wrong(why, why_bytes, "%s: what its store says of itself is out of range",
+		     spec->source);
+}
+
 int disk_add(struct vmbus_block *block, struct disk_spec *spec, const struct vmbus_store *store,
 	     char *why, size_t why_bytes)
 {
@@ -439,8 +460,7 @@ int disk_add(struct vmbus_block *block, struct disk_spec *spec, const struct vmb
 	if (err == VMBUS_E_STATE)
 		return wrong(why, why_bytes, "all LUNs of target %u have disks", spec->target);
 	if (err == VMBUS_E_RANGE)
-		return wrong(why, why_bytes, "%s is smaller than a sector of %u bytes",
-			     spec->source, spec->sector ? spec->sector : 512);
+		return wrong_size(spec, store, why, why_bytes);
 	return wrong(why, why_bytes, "%s: %s", spec->source, vmbus_err_name(err));
 }
 

@@ -387,6 +387,7 @@ static int command_fault(struct vmm_disks *d, const char *words, uint8_t target,
 int vmm_disks_command(struct vmm *vmm, const char *line, int fd, char *answer, size_t bytes)
 {
 	struct vmm_disks *const d = &vmm->disks;
+	struct vmbus_block_stats stats;
 	char verb[16] = "", where[16] = "";
 	uint8_t target, lun;
 	int at = 0, err;
@@ -416,8 +417,10 @@ int vmm_disks_command(struct vmm *vmm, const char *line, int fd, char *answer, s
 	}
 	if (err)
 		(void)snprintf(answer, bytes, "%s",
-			       err == VMBUS_E_RANGE ? "there is no such disk; status lists them"
-						    : vmbus_err_name(err));
+			       err != VMBUS_E_RANGE ? vmbus_err_name(err)
+			       : vmbus_block_stats(d->block, target, lun, &stats)
+				       ? "there is no such disk; status lists them"
+				       : "what is left of it is no whole sector");
 	return err ? -1 : 0;
 }
 

@@ -145,9 +145,9 @@ START_TEST(nbdkit_vmbus__fio_sees_no_kill)
 
 	NEEDS_PLUGIN();
 	NEEDS("fio");
-	begin();
-	if (shell("fio --enghelp=nbd >/dev/null 2>&1"))
+	if (system("fio --enghelp=nbd >/dev/null 2>&1"))
 		VMBUS_TEST_SKIP("fio has no nbd");
+	begin();
 	parent = start_parent("", &out);
 	provider = start_provider("mem=32M");
 	nbdkit = start_nbdkit("");

@@ -175,11 +175,13 @@ static pid_t start_nbd_server(void)
 #define NEEDS_NBD()                                                                                \
 	do {                                                                                       \
 		NEEDS_BLK();                                                                       \
-		begin();                                                                           \
-		if (shell("command -v nbdkit >/dev/null"))                                         \
+		if (system("command -v nbdkit >/dev/null"))                                        \
 			VMBUS_TEST_SKIP("nbdkit is not installed");                                \
-		if (shell("$blk serve -s nowhere nbd=nbd://x/ 2>&1") && strstr(said, "libnbd"))    \
+		begin();                                                                           \
+		if (shell("$blk serve -s nowhere nbd=nbd://x/ 2>&1") && strstr(said, "libnbd")) {  \
+			finish();                                                                  \
 			VMBUS_TEST_SKIP("built without libnbd");                                   \
+		}                                                                                  \
 	} while (0)
 
 #define NBD "'nbd=nbd+unix:///?socket=n'"

@@ -354,9 +354,11 @@ static void submit(uint32_t op)
 
 static void probe(void)
 {
-	if (!probing && is_ready)
-		probing = vmbus_storvsc_probe(&disk, &s, 0, 0, pages + (PAGES - 1) * 4096u, found,
-					      NULL) == 0;
+	if (probing || !is_ready)
+		return;
+	known = false; /* looking again forgets what was known of the disk */
+	probing =
+		vmbus_storvsc_probe(&disk, &s, 0, 0, pages + (PAGES - 1) * 4096u, found, NULL) == 0;
 }
 
 /* ---- steps ---- */

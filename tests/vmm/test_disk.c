@@ -238,6 +238,13 @@ START_TEST(vmm_disk__files_come_later)
 	ck_assert_int_eq(send_line("disk resize 0"), 0);
 	ck_assert_int_eq(send_line("status"), 0);
 	ck_output("disk 0:0 bytes=2097152");
+	ck_assert_int_eq(shell("truncate -s 100 %s", path), 0);
+	ck_assert_int_eq(send_line("disk resize 0"), 1);
+	ck_output("what is left of it is no whole sector");
+	ck_assert_int_eq(send_line("disk resize 7"), 1);
+	ck_output("there is no such disk");
+	ck_assert_int_eq(shell("truncate -s 2M %s", path), 0);
+	ck_assert_int_eq(send_line("disk resize 0"), 0);
 	ck_assert_int_eq(send_line("disk remove 0"), 0);
 	ck_assert_int_eq(shell("%s --send %s 'disk add file=%s,ro' 2>&1", vmm(), control, path), 0);
 	ck_assert_int_eq(send_line("quit"), 0);
