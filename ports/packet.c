@@ -37,6 +37,8 @@
 #define SLOT_HEAD 64u	  /* before it: a tag may be put in */
 #define MESSAGE_BYTES 64u /* of what the kernel says beside a frame */
 #define BATCHES 4u	  /* of a ready() */
+#define OLD_BATCHES 4096u /* thrown away when a guest begins: more than the socket keeps */
+#define TELLS 8u	  /* of room, to one that does not send what it had none for */
 
 /* A frame that was read, but its bytes. */
 struct in {
@@ -52,10 +54,13 @@ struct packet {
 	int fd, epoll_fd;
 	uint32_t flags;
 	bool open;
-	bool waits; /* for room in the socket */
+	bool tx_waits; /* what was to be sent found no room: until all that is to be is sent */
+	bool armed;    /* the descriptor is readable for room, too */
+	uint32_t told; /* that there is, since the last send */
 	char name[IFNAMSIZ];
 	uint64_t bits_per_s;
 	uint32_t held, next; /* frames that the guest has not taken yet: from next to held */
+	uint32_t begun;	     /* how often a guest had begun when they were read */
 	struct in in[BATCH];
 	struct mmsghdr message[BATCH];
 	struct vmbus_frame frame[BATCH];
@@ -65,13 +70,25 @@ struct packet {
 
 /* ---- sending ---- */
 
-static void wait_for_room(struct packet *p, bool wait)
+/*
+ * Readable for room as well, while sending waits for it, or while the guest has none for frames that were
+ * read: the socket, which takes frames nearly always, keeps the descriptor readable for those.
+ */
+static void arm(struct packet *p)
 {
-	struct epoll_event event = { .events = wait ? EPOLLIN | EPOLLOUT : EPOLLIN };
+	const bool out = p->tx_waits || p->next < p->held;
+	struct epoll_event event = { .events = out ? EPOLLIN | EPOLLOUT : EPOLLIN };
 
-	if (p->waits != wait)
+	if (p->armed != out)
 		(void)epoll_ctl(p->epoll_fd, EPOLL_CTL_MOD, p->fd, &event);
-	p->waits = wait;
+	p->armed = out;
+}
+
+static void set_tx_waits(struct packet *p, bool waits)
+{
+	p->tx_waits = waits;
+	p->told = 0;
+	arm(p);
 }
 
 /* Messages of as many frames as go into one call, up to one that cannot be. */
@@ -126,11 +143,11 @@ static uint32_t packet_send(struct vmbus_port_queue *queue, const struct vmbus_f
 		}
 		gone = push(p, message, made);
 		taken += gone;
-		if (gone < made) {
-			wait_for_room(p, true);
+		if (gone < made)
 			break;
-		}
 	}
+	if (p->tx_waits || taken < n)
+		set_tx_waits(p, taken < n);
 	return taken;
 }
 
@@ -227,6 +244,7 @@ static void sort(struct packet *p, uint32_t n)
 	bool running;
 
 	(void)vmbus__vnet_takes(&p->words, &running);
+	p->begun = vmbus__vnet_begins_count(&p->words);
 	p->held = p->next = 0;
 	for (i = 0; i < n; i++) {
 		if (p->in[i].from.sll_pkttype == PACKET_OUTGOING)
@@ -240,16 +258,19 @@ static void sort(struct packet *p, uint32_t n)
 		vmbus__vnet_drop_received(&p->words, lost);
 }
 
-/* false: the guest has no room.  What it did not take comes again: the socket, which takes frames nearly
-   always, keeps the descriptor readable until then. */
+static void forget_held(struct packet *p)
+{
+	if (p->next < p->held)
+		vmbus__vnet_drop_received(&p->words, p->held - p->next);
+	p->held = p->next = 0;
+}
+
+/* false: the guest has no room.  What it did not take comes again. */
 static bool hand_over(struct packet *p, struct vmbus_port_queue *queue)
 {
 	if (p->next < p->held)
 		p->next += vmbus_port_deliver(queue, p->frame + p->next, p->held - p->next);
-	if (p->next == p->held)
-		return true;
-	wait_for_room(p, true);
-	return false;
+	return p->next == p->held;
 }
 
 static void packet_ready(struct vmbus_port_queue *queue)
@@ -258,17 +279,45 @@ static void packet_ready(struct vmbus_port_queue *queue)
 	uint32_t turn;
 	int n;
 
-	wait_for_room(p, false);
-	if (!hand_over(p, queue))
-		return;
-	for (turn = 0; turn < BATCHES; turn++) {
-		n = fill(p);
+	/* Who waits sends again, and sooner or later finds room; who does not has given it up. */
+	if (p->tx_waits && p->told++ == TELLS)
+		p->tx_waits = false;
+	if (p->begun != vmbus__vnet_begins_count(&p->words))
+		forget_held(p);
+	for (turn = 0; turn <= BATCHES && hand_over(p, queue); turn++) {
+		n = turn < BATCHES ? fill(p) : 0;
 		if (n <= 0)
-			return;
+			break;
 		sort(p, (uint32_t)n);
-		if (!hand_over(p, queue))
-			return;
 	}
+	arm(p);
+}
+
+/* What waits in the socket, from before the guest began to take frames.  Any thread: none of what the
+   queue's thread uses. */
+static void throw_old_away(struct packet *p)
+{
+	struct mmsghdr message[BATCH];
+	struct sockaddr_ll from[BATCH];
+	struct virtio_net_hdr hdr; /* nobody looks at it */
+	struct iovec iov = { &hdr, sizeof(hdr) };
+	uint32_t i, turn, lost = 0;
+	int n = (int)BATCH;
+
+	for (turn = 0; turn < OLD_BATCHES && n == (int)BATCH; turn++) {
+		memset(message, 0, sizeof(message));
+		for (i = 0; i < BATCH; i++) {
+			message[i].msg_hdr.msg_name = &from[i];
+			message[i].msg_hdr.msg_namelen = sizeof(from[i]);
+			message[i].msg_hdr.msg_iov = &iov;
+			message[i].msg_hdr.msg_iovlen = 1;
+		}
+		n = recvmmsg(p->fd, message, BATCH, MSG_DONTWAIT | MSG_TRUNC, NULL);
+		for (i = 0; n > 0 && i < (uint32_t)n; i++)
+			lost += from[i].sll_pkttype != PACKET_OUTGOING;
+	}
+	if (lost)
+		vmbus__vnet_drop_received(&p->words, lost);
 }
 
 /* ---- the table ---- */
@@ -302,7 +351,9 @@ static int packet_open(struct vmbus_port_queue *queue)
 	if (p->open)
 		return VMBUS_E_STATE;
 	p->open = true;
-	p->held = p->next = 0;
+	forget_held(p);
+	set_tx_waits(p, false);
+	throw_old_away(p);
 	queue->fd = p->epoll_fd;
 	return 0;
 }
@@ -318,6 +369,8 @@ static void packet_configure(void *ctx, const struct vmbus_port_config *config)
 {
 	struct packet *const p = ctx;
 
+	if (vmbus__vnet_begins(&p->words, config))
+		throw_old_away(p);
 	vmbus__vnet_set(&p->words, config);
 }
 

@@ -238,7 +238,15 @@ static uint32_t plain_run(const struct vmbus__switch_plug *plug, const struct vm
 	return i;
 }
 
-/* What waits for the port; how many frames it took. */
+/* n frames that the port did not take, and no descriptor will tell when it does. */
+static void lose(struct vmbus__switch_plug *plug, const struct vmbus_frame *frame, uint32_t n)
+{
+	plug->at_work = false;
+	vmbus__switch_count(&plug->slot->refused, n);
+	vmbus__switch_done(plug->slot, frame, n);
+}
+
+/* What waits for the port; how many frames it took, or lost. */
 static uint32_t to_port(struct vmbus__switch_plug *plug, uint32_t budget)
 {
 	const struct vmbus_frame *frame;
@@ -257,8 +265,13 @@ static uint32_t to_port(struct vmbus__switch_plug *plug, uint32_t budget)
 		else if (send_one(plug, frame))
 			taken = run = 1;
 		sum += taken;
-		if (taken < run || run == 0)
-			return sum; /* until the port's descriptor is readable */
+		if (run && taken >= run)
+			continue;
+		if (plug->queue.fd >= 0)
+			return sum; /* until it is readable */
+		n = run ? run - taken : 1;
+		lose(plug, frame + taken, n);
+		sum += n;
 	}
 	return sum;
 }

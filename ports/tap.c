@@ -23,8 +23,9 @@
 
 #define DEVICE "/dev/net/tun"
 #define FLAGS (VMBUS_PORT_TAP_PERSIST | VMBUS_PORT_TAP_OWNER | VMBUS_PORT_TAP_NO_OFFLOAD)
-#define READ_SPANS 64u /* of a room, at most */
-#define IDLE_READS 64u /* frames thrown away in a call, for a guest that wants none */
+#define READ_SPANS 64u	 /* of a room, at most */
+#define IDLE_READS 64u	 /* frames thrown away in a call, for a guest that wants none */
+#define OLD_READS 65536u /* of a queue when a guest begins; interfaces keep 1000 as a rule */
 
 struct tap {
 	struct vmbus__vnet_words words;
@@ -115,16 +116,15 @@ static ssize_t read_frame(const struct tap *tap, int fd, const struct vmbus_port
 	return got < 0 || !tap->header ? got : got - (ssize_t)sizeof(*hdr);
 }
 
-static uint32_t throw_away(struct tap *tap, int fd)
+static void throw_away(struct tap *tap, int fd, uint32_t most)
 {
 	uint8_t begin[64];
 	uint32_t n = 0;
 
-	while (n < IDLE_READS && read(fd, begin, sizeof(begin)) > 0)
+	while (n < most && read(fd, begin, sizeof(begin)) > 0)
 		n++;
 	if (n)
 		vmbus__vnet_drop_received(&tap->words, n);
-	return 0;
 }
 
 static uint32_t tap_receive(struct vmbus_port_queue *queue, struct vmbus_port_room *room,
@@ -138,8 +138,10 @@ static uint32_t tap_receive(struct vmbus_port_queue *queue, struct vmbus_port_ro
 	bool running;
 
 	takes = vmbus__vnet_takes(&tap->words, &running);
-	if (!running)
-		return throw_away(tap, fd);
+	if (!running) {
+		throw_away(tap, fd, IDLE_READS);
+		return 0;
+	}
 	while (filled < n && lost < n) {
 		bytes = read_frame(tap, fd, &room[filled], &hdr);
 		if (bytes < 0)
@@ -187,6 +189,8 @@ static int tap_open(struct vmbus_port_queue *queue)
 	if (queue->number && attach(tap->fd[queue->number], true))
 		return VMBUS_E_SYSTEM;
 	queue->fd = tap->fd[queue->number];
+	if (!queue->number) /* frames came while nobody looked */
+		throw_away(tap, queue->fd, OLD_READS);
 	return 0;
 }
 
@@ -214,12 +218,23 @@ static void set_offload(const struct tap *tap, uint32_t takes)
 	(void)ioctl(tap->fd[0], TUNSETOFFLOAD, offload);
 }
 
+/* A guest begins to take frames.  A NIC whose guest takes none need not look at what comes meanwhile. */
+static void throw_old_away(struct tap *tap)
+{
+	uint32_t i;
+
+	for (i = 0; i < tap->queues; i++) /* a queue that is not attached gives an error */
+		throw_away(tap, tap->fd[i], OLD_READS);
+}
+
 /* The kernel first: what it gives meanwhile and the guest does not take is dropped. */
 static void tap_configure(void *ctx, const struct vmbus_port_config *config)
 {
 	struct tap *const tap = ctx;
 
 	set_offload(tap, config->takes);
+	if (vmbus__vnet_begins(&tap->words, config))
+		throw_old_away(tap);
 	vmbus__vnet_set(&tap->words, config);
 }
 

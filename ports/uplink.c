@@ -42,6 +42,7 @@ struct uplink {
 	struct vmbus_netvsc_chan chan;
 	int fd; /* a duplicate of the attachment's descriptor; then of one that is never readable */
 	bool is_ready, is_gone, changed;
+	bool tx_waits; /* the last send() found no room, and no ready() came since */
 	int ready_err;
 	struct vmbus_netvsc_burst burst;
 	uint32_t kept_at;	 /* of the burst: what the guest has not */
@@ -161,10 +162,13 @@ static int uplink_open(struct vmbus_port_queue *queue)
 
 	while (!u->is_gone && n > 0) {
 		n = vmbus_netvsc_receive(&u->netvsc, 0, &u->burst, BURST);
-		if (n > 0)
+		if (n > 0) {
+			count(u, &u->received_dropped, (uint32_t)n);
 			(void)vmbus_netvsc_release(&u->netvsc, 0, &u->burst);
+		}
 	}
 	u->kept_at = u->burst.frames = 0;
+	u->tx_waits = false;
 	queue->fd = u->fd;
 	return 0;
 }
@@ -182,6 +186,7 @@ static void uplink_close(struct vmbus_port_queue *queue)
 }
 
 static void dispatch(struct uplink *u);
+static void bring(struct uplink *u, struct vmbus_port_queue *queue);
 static void tell_changed(struct uplink *u);
 
 static uint32_t uplink_send(struct vmbus_port_queue *queue, const struct vmbus_frame *frame,
@@ -196,14 +201,18 @@ static uint32_t uplink_send(struct vmbus_port_queue *queue, const struct vmbus_f
 		sent = u->is_gone ? VMBUS_E_STATE
 				  : vmbus_netvsc_send(&u->netvsc, 0, frame + done, n - done);
 		if (sent == VMBUS_E_FULL && !looked) {
-			/* ready() is not called while the guest has no room to receive. */
+			/* ready() is not called while the guest has no room to receive.  What comes with
+			   that is handed on: the descriptor is not readable for it any more. */
 			looked = true;
 			dispatch(u);
+			bring(u, queue);
 			tell_changed(u);
 			continue;
 		}
-		if (sent == VMBUS_E_FULL)
+		if (sent == VMBUS_E_FULL) {
+			u->tx_waits = true;
 			return done;
+		}
 		if (sent == VMBUS_E_RANGE || sent == VMBUS_E_INVAL) { /* this one, not the next */
 			count(u, &u->sent_dropped, 1);
 			sent = 1;
@@ -278,8 +287,11 @@ static bool give(struct uplink *u, struct vmbus_port_queue *queue)
 static void forget(struct uplink *u)
 {
 	const int silent = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct vmbus_netvsc_stats stats = { 0 };
 
 	u->is_gone = true;
+	(void)vmbus_netvsc_stats(&u->netvsc, 0, &stats);
+	count(u, &u->received_dropped, u->burst.frames - u->kept_at + stats.waiting);
 	u->kept_at = u->burst.frames = 0; /* its memory goes */
 	vmbus_shm_detach(u->attach);
 	u->attach = NULL;
@@ -320,16 +332,26 @@ static void tell_changed(struct uplink *u)
 		u->opts.changed(u->opts.ctx);
 }
 
-static void uplink_ready(struct vmbus_port_queue *queue)
+/* What the dispatch has brought, no more. */
+static void bring(struct uplink *u, struct vmbus_port_queue *queue)
 {
-	struct uplink *const u = queue->ctx;
-
-	dispatch(u);
-	while (!u->is_gone && give(u, queue)) { /* what the dispatch has brought, no more */
+	while (!u->is_gone && give(u, queue)) {
 		if (vmbus_netvsc_receive(&u->netvsc, 0, &u->burst, BURST) <= 0)
 			break;
 		take_burst(u);
 	}
+}
+
+/* What has come since a send() that found no room may be room: it is left to the next one, or the
+   descriptor would not be readable for it. */
+static void uplink_ready(struct vmbus_port_queue *queue)
+{
+	struct uplink *const u = queue->ctx;
+
+	if (!u->tx_waits)
+		dispatch(u);
+	u->tx_waits = false;
+	bring(u, queue);
 	tell_changed(u);
 }
 

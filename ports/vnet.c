@@ -133,13 +133,31 @@ void vmbus__vnet_dropped(struct vmbus__vnet_words *words, uint64_t *sent, uint64
 
 void vmbus__vnet_set(struct vmbus__vnet_words *words, const struct vmbus_port_config *config)
 {
-	vmbus__st32_relaxed(vmbus__as_a32(&words->takes), config->takes);     /* PORTCONF.set */
-	vmbus__st32_relaxed(vmbus__as_a32(&words->running), config->running); /* PORTCONF.set */
+	const uint32_t begun =
+		vmbus__ld32_relaxed(vmbus__as_a32(&words->running)) & ~1u; /* PORTCONF.look */
+	const uint32_t more = vmbus__vnet_begins(words, config) ? 2u : 0u;
+
+	vmbus__st32_relaxed(vmbus__as_a32(&words->takes), config->takes); /* PORTCONF.set */
+	vmbus__st32_relaxed(vmbus__as_a32(&words->running),
+			    (begun + more) | config->running); /* PORTCONF.set */
+}
+
+bool vmbus__vnet_begins(struct vmbus__vnet_words *words, const struct vmbus_port_config *config)
+{
+	bool running;
+
+	(void)vmbus__vnet_takes(words, &running);
+	return config->running && !running;
+}
+
+uint32_t vmbus__vnet_begins_count(struct vmbus__vnet_words *words)
+{
+	return vmbus__ld32_relaxed(vmbus__as_a32(&words->running)) >> 1; /* PORTCONF.look */
 }
 
 uint32_t vmbus__vnet_takes(struct vmbus__vnet_words *words, bool *running)
 {
-	*running = vmbus__ld32_relaxed(vmbus__as_a32(&words->running)) != 0; /* PORTCONF.look */
+	*running = vmbus__ld32_relaxed(vmbus__as_a32(&words->running)) & 1u; /* PORTCONF.look */
 	return vmbus__ld32_relaxed(vmbus__as_a32(&words->takes));	     /* PORTCONF.look */
 }
 

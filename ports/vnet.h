@@ -39,7 +39,7 @@ struct vmbus__vnet_in {
 struct vmbus__vnet_words {
 	uint64_t sent, received; /* frames dropped */
 	uint32_t takes;		 /* what the guest takes, as in struct vmbus_port_config */
-	uint32_t running;
+	uint32_t running;	 /* 1: it does; and 2 for each time that it began to */
 };
 
 /* false: it cannot be given to the kernel.  with_header: whether it is before the frame. */
@@ -59,6 +59,10 @@ void vmbus__vnet_drop_sent(struct vmbus__vnet_words *words, uint64_t n);
 void vmbus__vnet_drop_received(struct vmbus__vnet_words *words, uint64_t n);
 void vmbus__vnet_dropped(struct vmbus__vnet_words *words, uint64_t *sent, uint64_t *received);
 void vmbus__vnet_set(struct vmbus__vnet_words *words, const struct vmbus_port_config *config);
+/* Whether a guest begins to take frames with that: what waits now is old. */
+bool vmbus__vnet_begins(struct vmbus__vnet_words *words, const struct vmbus_port_config *config);
+/* How often one began. */
+uint32_t vmbus__vnet_begins_count(struct vmbus__vnet_words *words);
 /* What the guest takes; running: whether it takes anything. */
 uint32_t vmbus__vnet_takes(struct vmbus__vnet_words *words, bool *running);
 

@@ -37,11 +37,15 @@ int sw_failed(const char *format, ...) __attribute__((format(printf, 1, 2))); /*
 int sw_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));  /* SW_USAGE */
 void sw_log(void *ctx, enum vmbus_log_level level, const char *line);
 void sw_line(void *ctx, const char *line); /* of a part that ctx, a string, names */
+/* Of this thread, and those that it makes from here on: signals come within sw_wait() only, so that none is
+   overlooked. */
 void sw_catch_signals(void);
 bool sw_stopped(void);
 /* SIGUSR1 came since the last call; once sw_catch_ask() was called. */
 void sw_catch_ask(void);
 bool sw_asked(void);
+/* poll() without an end, but for signals. */
+int sw_wait(struct pollfd *polls, nfds_t count);
 /* A decimal number, all of the text; 0, or -1. */
 int sw_number(const char *text, uint64_t min, uint64_t max, uint64_t *value);
 /* --queue-bytes N at argv[*i]: 0, SW_GONE: it is another word, or an exit status. */

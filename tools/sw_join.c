@@ -135,7 +135,7 @@ static int run(struct join *j)
 
 	while (!sw_stopped() && !j->gone) {
 		p.revents = 0;
-		if (poll(&p, 1, -1) < 0 && errno != EINTR)
+		if (sw_wait(&p, 1) < 0 && errno != EINTR)
 			return sw_failed("waiting failed: %s", strerror(errno));
 		if (p.revents)
 			(void)vmbus_switch_dispatch(j->sw, BUDGET);

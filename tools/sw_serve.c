@@ -213,7 +213,7 @@ static int run(struct serve *s)
 		count = providers(&s->nics, over);
 		for (i = 0; i < count; i++)
 			set(&p[P_PROVIDERS + i], vmbus_provider_fd(over[i]->provider));
-		if (poll(p, P_PROVIDERS + count, -1) < 0) {
+		if (sw_wait(p, P_PROVIDERS + count) < 0) {
 			if (errno == EINTR)
 				continue;
 			return sw_failed("waiting failed: %s", strerror(errno));

@@ -17,6 +17,7 @@
 
 bool sw_quiet, sw_explained;
 static volatile sig_atomic_t stopped, asked;
+static sigset_t waiting; /* the signals that are held back while sw_wait() waits */
 
 static const char usage[] =
 	"usage: vmbus-switch serve SOCKET [--tap NAME] [--user] [--packet INTERFACE]\n"
@@ -96,13 +97,29 @@ static void stop(int signal)
 	stopped = 1;
 }
 
+static void handle(int signal, void (*handler)(int signal))
+{
+	const struct sigaction on = { .sa_handler = handler };
+	sigset_t one;
+
+	(void)sigemptyset(&one);
+	(void)sigaddset(&one, signal);
+	(void)pthread_sigmask(SIG_BLOCK, &one, NULL);
+	(void)sigaction(signal, &on, NULL);
+	(void)sigdelset(&waiting, signal);
+}
+
 void sw_catch_signals(void)
 {
-	const struct sigaction on_stop = { .sa_handler = stop };
-
-	(void)sigaction(SIGTERM, &on_stop, NULL);
-	(void)sigaction(SIGINT, &on_stop, NULL);
+	(void)pthread_sigmask(SIG_BLOCK, NULL, &waiting);
+	handle(SIGTERM, stop);
+	handle(SIGINT, stop);
 	(void)signal(SIGPIPE, SIG_IGN);
+}
+
+int sw_wait(struct pollfd *polls, nfds_t count)
+{
+	return ppoll(polls, count, NULL, &waiting);
 }
 
 bool sw_stopped(void)
@@ -118,9 +135,7 @@ static void ask(int signal)
 
 void sw_catch_ask(void)
 {
-	const struct sigaction on_ask = { .sa_handler = ask };
-
-	(void)sigaction(SIGUSR1, &on_ask, NULL);
+	handle(SIGUSR1, ask);
 }
 
 bool sw_asked(void)

@@ -228,14 +228,48 @@ static int check_bytes(const struct vmbus_netvsc *nv, uint32_t flags, uint32_t b
 	return bytes < VMBUS__NETVSC_FRAME_MIN || bytes > most ? VMBUS_E_RANGE : 0;
 }
 
-/* Make the checksum in what was copied to `to`, of which the first bytes are there. */
-static int make_sum(struct vmbus_netvsc_chan *chan, const struct vmbus_frame *frame, uint8_t *to)
+/* A frame that lies at `to` and in the sections behind it, its first bytes private.  Returns the pieces. */
+static uint32_t list_copy(const struct vmbus_netvsc_chan *chan, uint32_t section, uint8_t *to,
+			  uint32_t bytes, struct vmbus_iov *piece)
 {
-	struct vmbus_frame ours = *frame;
+	const uint32_t each = chan->netvsc_p->section_bytes;
+	uint8_t *at = to + piece[0].len;
+	uint32_t room = (uint32_t)(section_at(chan, section) + each - at), n = 1, some;
 
+	for (bytes -= (uint32_t)piece[0].len; bytes; bytes -= some) {
+		if (room == 0) {
+			section = chan->next_p[section];
+			at = section_at(chan, section);
+			room = each;
+		}
+		some = bytes < room ? bytes : room;
+		piece[n++] = (struct vmbus_iov){ at, some };
+		room = 0;
+	}
+	return n;
+}
+
+/* Make the checksum in what was copied to `to`, of which first bytes are there: headers are looked at in
+   a private copy of them. */
+static int make_sum(struct vmbus_netvsc_chan *chan, const struct vmbus_frame *frame,
+		    uint32_t section, uint8_t *to, uint32_t first)
+{
+	struct vmbus_iov piece[RANGES_MAX + 3u];
+	struct vmbus_frame ours = *frame;
+	uint8_t head[VMBUS_FRAME_HEAD];
+
+	if (first > frame->piece[0].len)
+		first = (uint32_t)frame->piece[0].len;
+	if (first > sizeof(head))
+		first = (uint32_t)sizeof(head);
+	vmbus__peer_read(head, frame->piece[0].base, first);
+	piece[0] = (struct vmbus_iov){ head, first };
+	ours.piece = piece;
+	ours.pieces = list_copy(chan, section, to, frame->bytes, piece);
 	ours.flags &= VMBUS_FRAME_CSUM | VMBUS_FRAME_IP_CSUM;
-	if (vmbus_frame_checksum(&ours, to))
+	if (vmbus_frame_checksum(&ours, head))
 		return VMBUS_E_RANGE;
+	vmbus__peer_write(to, head, first);
 	chan->stats_p.summed++;
 	return 0;
 }
@@ -266,7 +300,7 @@ static int put_with_info(struct vmbus_netvsc_chan *chan, const struct vmbus_fram
 	at = section_at(chan, chan->open_section_p) + chan->open_bytes_p;
 	to = at + VMBUS__RNDIS_PACKET_BYTES + info->bytes;
 	copy_pieces(to, frame);
-	if (info->sum && make_sum(chan, frame, to))
+	if (info->sum && make_sum(chan, frame, chan->open_section_p, to, frame->bytes))
 		return VMBUS_E_RANGE;
 	if (info->cut)
 		vmbus__netvsc_cut_head(info, frame->piece[0].base, to);
@@ -378,7 +412,7 @@ static int finish_large(struct vmbus_netvsc_chan *chan, const struct vmbus_frame
 		return VMBUS_E_RANGE;
 	err = lay_out(chan, &lay, section, head);
 	if (!err && info->sum)
-		err = make_sum(chan, frame, to);
+		err = make_sum(chan, frame, section, to, in_first);
 	if (err)
 		return err;
 	if (info->cut)
@@ -563,7 +597,7 @@ __attribute__((noinline)) static int commit_info(struct vmbus_netvsc_chan *chan,
 	whole.piece = &piece;
 	whole.pieces = 1;
 	if (info->sum)
-		err = make_sum(chan, &whole, to);
+		err = make_sum(chan, &whole, chan->open_section_p, to, frame->bytes);
 	if (info->cut)
 		vmbus__netvsc_cut_head(info, head, to);
 	return err;

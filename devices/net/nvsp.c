@@ -283,7 +283,7 @@ static void offer(struct vmbus__net_chan *ch)
 static uint32_t grant(struct vmbus__net_chan *ch, const struct vmbus__net_asked *asked)
 {
 	struct vmbus__net_control *const control = ch->session->control;
-	uint32_t count = get32(asked->msg + VMBUS__NVSP_AT_SUB_COUNT), sections;
+	uint32_t count = get32(asked->msg + VMBUS__NVSP_AT_SUB_COUNT);
 
 	if (asked->bytes < 12u || control->state != VMBUS__NET_READY || control->asked ||
 	    vmbus__net_version(ch) < VMBUS__NET_RSS_VERSION || count == 0 ||
@@ -291,10 +291,6 @@ static uint32_t grant(struct vmbus__net_chan *ch, const struct vmbus__net_asked 
 		return 0;
 	if (count > ch->net->opts.subchannels)
 		count = ch->net->opts.subchannels;
-	/* Each channel has a section at least. */
-	sections = control->receive_count - vmbus__net_control_sections(control->receive_count);
-	if (control->receive_count && count >= sections)
-		count = sections - 1u;
 	return count ? vmbus__net_grant(ch, count) : 0;
 }
 

@@ -123,6 +123,15 @@ void vmbus__rx_show_lent(struct vmbus__net_chan *ch, uint64_t now)
 	vmbus__st64_relaxed(vmbus__as_a64(&ch->net->lent[ch->number]), now); /* NETSTAT.add */
 }
 
+/* Lock: whether a later guest's channel counts in the place of this one already. */
+static bool is_replaced(const struct vmbus__net_chan *ch)
+{
+	const struct vmbus__net_session *const now = ch->net->session;
+
+	return now && now != ch->session &&
+	       vmbus__ld32_relaxed(&now->seat[ch->number].open); /* NETSEAT.look */
+}
+
 /* Lock: this channel's use of the buffer ends; all of its sections are the seat's again. */
 void vmbus__net_rx_forget(struct vmbus__net_chan *ch)
 {
@@ -148,7 +157,10 @@ void vmbus__net_rx_forget(struct vmbus__net_chan *ch)
 		ch->seat->first = rx->free.first;
 		ch->seat->count = rx->free.count;
 	}
-	vmbus__rx_show_lent(ch, 0);
+	if (is_replaced(ch))
+		ch->lent = 0;
+	else
+		vmbus__rx_show_lent(ch, 0);
 	reset(rx);
 }
 
@@ -332,7 +344,7 @@ void vmbus__net_rx_returned(struct vmbus__net_chan *ch, const struct vmbus_packe
 	chain_join(ch->shape.receive->next, lent->control ? &rx->control : &rx->free, &lent->chain);
 	vmbus__rx_show_lent(ch, ch->lent - lent->chain.count);
 	if (lent->control || rx->control_waits)
-		rx->control_due = true;
+		rx->control_due = vmbus__net_is_primary(ch);
 	rx->again = true;
 	give_lent(rx, lent);
 }
@@ -345,6 +357,17 @@ bool vmbus__net_rx_starves(const struct vmbus__net_chan *ch)
 bool vmbus__net_rx_inbox_waits(const struct vmbus__net_chan *ch)
 {
 	return ch->rx->inbox_waits;
+}
+
+/* How many sub-channels, at most subs, there are sections for, one each and one for us: the guest may have
+   most of them now. */
+uint32_t vmbus__net_rx_shares(const struct vmbus__net_chan *ch, uint32_t subs)
+{
+	const uint32_t n = ch->rx->free.count;
+
+	if (!ch->shape.receive || subs < n)
+		return subs;
+	return n ? n - 1u : 0;
 }
 
 /* Lock: so many sub-channels get as many sections as we keep, of those that are free now. */
@@ -453,6 +476,27 @@ void vmbus__net_rx_inbox(struct vmbus__net_chan *ch)
 	}
 }
 
+/* In the midst of a callback: a ring that the look reads may have been for something else, which another
+   callback sees to. */
+static void inbox_again(struct vmbus__net_chan *ch)
+{
+	struct vmbus__net_session *const session = ch->session;
+
+	vmbus__net_rx_inbox(ch);
+	if (vmbus__ld64_relaxed(vmbus__as_a64(&session->number)) != ch->seen || /* NETSHAPE.look */
+	    (vmbus__net_is_primary(ch) && vmbus__ld32_relaxed(&session->poke))) /* NETPOKE.look */
+		vmbus__inbox_ring(ch->seat->inbox);
+}
+
+/* What waits for the port, which was just asked for frames: it may have read what told of its room. */
+void vmbus__net_rx_asked(struct vmbus__net_chan *ch)
+{
+	if (VMBUS_UNLIKELY(ch->rx->inbox_waits))
+		inbox_again(ch);
+	if (VMBUS_UNLIKELY(vmbus__net_tx_waits(ch)))
+		vmbus__net_tx_run(ch);
+}
+
 /* The end of a callback. */
 void vmbus__net_rx_end(struct vmbus__net_chan *ch)
 {
@@ -465,8 +509,9 @@ void vmbus__net_rx_end(struct vmbus__net_chan *ch)
 	if (VMBUS_UNLIKELY(rx->again && rx->starves && !rx->stuck)) {
 		rx->starves = false;
 		if (!vmbus__net_is_primary(ch))
-			vmbus__net_rx_inbox(ch);
+			inbox_again(ch);
 		vmbus__net_rx_poll(ch);
+		vmbus__net_rx_asked(ch);
 	}
 	rx->again = false;
 	if (rx->ranges && !rx->stuck)

@@ -236,15 +236,17 @@ static uint32_t put_ppis(struct vmbus__net_chan *ch, const struct vmbus_frame *f
 	return ppis.has ? vmbus__ppi_put(ppi, &ppis) : 0;
 }
 
-/* The whole frame in private memory, as one piece. */
+/* The whole frame in private memory, as one piece.  Without memory it is lost: it would wait for ever. */
 static bool gather(struct vmbus__net_chan *ch, const struct vmbus_frame *frame,
 		   struct vmbus_frame *copy, struct vmbus_iov *piece)
 {
 	uint8_t *const to = vmbus__rx_scratch(ch);
 	uint32_t at = 0, i;
 
-	if (!to)
+	if (!to) {
+		vmbus__net_count(ch, VMBUS__NET_NO_ROOM, 1);
 		return false;
+	}
 	for (i = 0; i < frame->pieces; i++) {
 		vmbus__peer_read(to + at, frame->piece[i].base, frame->piece[i].len);
 		at += (uint32_t)frame->piece[i].len;
@@ -269,8 +271,7 @@ static bool put_small(struct vmbus__net_chan *ch, const struct vmbus_frame *fram
 
 	if (sum) {
 		if (!gather(ch, frame, &copy, &piece))
-			return false;
-		vmbus__net_count(ch, VMBUS__NET_SUMMED, 1);
+			return true;
 		(void)vmbus_frame_checksum(&copy, ch->rx->scratch);
 		frame = &copy;
 	}
@@ -278,7 +279,10 @@ static bool put_small(struct vmbus__net_chan *ch, const struct vmbus_frame *fram
 	    vmbus_frame_tag(&tagged, frame, &out) == 0)
 		frame = &out;
 	ppi_bytes = put_ppis(ch, frame, ppi);
-	return put_frame(ch, frame, ppi, ppi_bytes);
+	if (!put_frame(ch, frame, ppi, ppi_bytes))
+		return false;
+	vmbus__net_count(ch, VMBUS__NET_SUMMED, sum);
+	return true;
 }
 
 /* ---- large frames ---- */
@@ -350,14 +354,17 @@ static bool put_large(struct vmbus__net_chan *ch, const struct vmbus_frame *fram
 {
 	struct vmbus_frame copy;
 	struct vmbus_iov piece;
+	bool sum;
 
 	if (!(frame->flags & VMBUS_FRAME_CSUM))
 		return put_fragments(ch, frame);
 	if (!gather(ch, frame, &copy, &piece))
+		return true;
+	sum = vmbus_frame_checksum(&copy, ch->rx->scratch) == 0;
+	if (!put_fragments(ch, &copy))
 		return false;
-	if (vmbus_frame_checksum(&copy, ch->rx->scratch) == 0)
-		vmbus__net_count(ch, VMBUS__NET_SUMMED, 1);
-	return put_fragments(ch, &copy);
+	vmbus__net_count(ch, VMBUS__NET_SUMMED, sum);
+	return true;
 }
 
 /* In segments.  When there is no room for all of them, the rest is lost, and counted. */

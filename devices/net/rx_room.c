@@ -113,17 +113,22 @@ static bool is_wanted(struct vmbus__net_chan *ch, const struct vmbus_port_room *
 	return false;
 }
 
-/* The frame's begin is in the guest's memory, and read once. */
+/* The frame's begin is in the guest's memory, and read once; it may go across a page. */
 static void tell_hash(struct vmbus__net_chan *ch, const struct vmbus_port_room *room,
 		      struct vmbus__ppis *ppis)
 {
-	const uint64_t first = room->span[0].len;
-	uint32_t most = room->bytes < VMBUS_FRAME_HEAD ? room->bytes : VMBUS_FRAME_HEAD;
+	const uint32_t most = room->bytes < VMBUS_FRAME_HEAD ? room->bytes : VMBUS_FRAME_HEAD;
 	uint8_t head[VMBUS_FRAME_HEAD];
+	uint32_t have = 0, i;
 
-	most = first < most ? (uint32_t)first : most;
-	vmbus__peer_read(head, room->span[0].base, most);
-	vmbus__rx_tell_hash(ch, head, most, room->bytes, ppis);
+	for (i = 0; have < most && i < room->spans; i++) {
+		const struct vmbus_span *const span = &room->span[i];
+		const uint32_t some = span->len < most - have ? (uint32_t)span->len : most - have;
+
+		vmbus__peer_read(head + have, span->base, some);
+		have += some;
+	}
+	vmbus__rx_tell_hash(ch, head, have, room->bytes, ppis);
 }
 
 static void told(struct vmbus__net_chan *ch, const struct vmbus_port_room *room,
@@ -312,10 +317,8 @@ static bool receive_to_steer(struct vmbus__net_chan *ch)
 	const uint32_t each =
 		large ? VMBUS_FRAME_BYTES_MAX + 7u : vmbus__rx_frame_max(&ch->shape) + TAG_BYTES;
 	struct vmbus__net_rx *const rx = ch->rx;
-	uint32_t n, got, frames, i;
+	uint32_t n, got, frames, i = 0;
 
-	if (!rx->bounce && !(rx->bounce = vmbus__rx_bounce()))
-		return false;
 	for (n = 0; n < VMBUS_PORT_BURST && each <= VMBUS__RX_SCRATCH - n * each; n++) {
 		rx->span[n] = (struct vmbus_span){ .base = rx->bounce + n * each, .len = each };
 		rx->room[n] =
@@ -325,10 +328,23 @@ static bool receive_to_steer(struct vmbus__net_chan *ch)
 	if (got > n)
 		got = n;
 	frames = bounced(ch, got);
-	/* What finds no section cannot be given back to the port. */
-	i = frames ? vmbus__net_deliver(&ch->queue, rx->frame, frames) : 0;
-	vmbus__net_count(ch, VMBUS__NET_NO_ROOM, frames - i);
-	return got == n;
+	/* What finds no section cannot be given back to the port; those behind it may be another channel's. */
+	while (i < frames) {
+		i += vmbus__net_deliver(&ch->queue, rx->frame + i, frames - i);
+		vmbus__net_count(ch, VMBUS__NET_NO_ROOM, i < frames);
+		i++;
+	}
+	return got == n && !rx->starves;
+}
+
+/* Without memory to steer frames, those of all channels are the primary's. */
+static bool can_steer(struct vmbus__net_chan *ch)
+{
+	if (!vmbus__rx_steers(ch))
+		return false;
+	if (VMBUS_UNLIKELY(!ch->rx->bounce))
+		ch->rx->bounce = vmbus__rx_bounce();
+	return ch->rx->bounce != NULL;
 }
 
 /* The descriptor of a port may not be readable for what it has left, so it is asked until it has none;
@@ -338,7 +354,7 @@ void vmbus__rx_receive(struct vmbus__net_chan *ch)
 	uint32_t i;
 
 	for (i = 0; i < TURNS; i++)
-		if (!(vmbus__rx_steers(ch) ? receive_to_steer(ch) : receive_in_place(ch)))
+		if (!(can_steer(ch) ? receive_to_steer(ch) : receive_in_place(ch)))
 			return;
 	vmbus__inbox_ring(ch->seat->inbox);
 }

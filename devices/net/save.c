@@ -198,8 +198,9 @@ static bool restore_owners(struct bytes *b, struct vmbus__net_chan *ch)
 		return !b->bad && (!vmbus__net_is_primary(ch) || !buffer);
 	if (!vmbus__net_is_primary(ch) || !buffer || n != buffer->sections || b->left < n)
 		return false;
+	/* The first ones, for control messages, are the primary's. */
 	for (i = 0; i < n; i++)
-		if (b->from[i] > ch->session->subs)
+		if (b->from[i] > (i < vmbus__net_control_sections(n) ? 0 : ch->session->subs))
 			return false;
 	memcpy(buffer->owner, b->from, n);
 	b->from += n;

@@ -451,7 +451,7 @@ static bool control(struct vmbus__net_chan *ch, const struct vmbus__tx_packet *p
 }
 
 /* A packet with number 107: frames, or a control message.  All that came before it is sent before a
-   control message is looked at. */
+   control message is looked at, but what the port has no room for: a HALT then drops it as stopped. */
 void vmbus__net_tx_packet(struct vmbus__net_chan *ch, const struct vmbus_packet *pkt)
 {
 	const bool data = vmbus__net_get32(pkt->payload + VMBUS__NVSP_AT_RNDIS_CHANNEL) ==

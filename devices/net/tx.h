@@ -39,6 +39,7 @@ struct vmbus__tx_packet {
 	struct vmbus__tx_at at; /* the next message */
 	uint32_t messages;
 	uint32_t dropped; /* frames that begin before this offset, and were dropped, are counted */
+	uint32_t summed;  /* sums of frames that begin before this one are */
 	uint16_t out;	  /* frames in the burst */
 	bool complete;	  /* it wants a completion */
 	bool all;	  /* every message was looked at */

@@ -210,6 +210,20 @@ static void count_dropped(struct vmbus__net_chan *ch, const struct vmbus__tx_pac
 	vmbus__net_count(ch, which, p->at.offset >= p->dropped);
 }
 
+/* What the guest wants done with a frame.  Sums are counted but once, too. */
+static bool offload(struct vmbus__net_chan *ch, struct vmbus__tx_packet *p,
+		    struct vmbus_frame *frame, uint8_t **head, const struct vmbus__ppis *ppis)
+{
+	const uint64_t sums = ch->count[VMBUS__NET_SUMMED];
+	const bool done = vmbus__tx_offload(ch, frame, head, ppis);
+
+	if (p->at.offset < p->summed)
+		ch->count[VMBUS__NET_SUMMED] = sums;
+	else
+		p->summed = p->at.offset + 1u;
+	return done;
+}
+
 /* Whether a frame goes out at all. */
 static bool is_wanted(struct vmbus__net_chan *ch, const struct vmbus__tx_packet *p,
 		      const struct vmbus_frame *frame, const uint8_t *head)
@@ -250,7 +264,7 @@ static enum vmbus__tx_got make_frame(struct vmbus__net_chan *ch, struct vmbus__t
 		pieces += get_rest(p, m->data + have, m->data_bytes - have, piece + 1);
 	*frame = (struct vmbus_frame){ .piece = piece, .pieces = pieces, .bytes = m->data_bytes };
 	*piece = (struct vmbus_iov){ .base = head, .len = have };
-	if (VMBUS_UNLIKELY(ppis.has) && !vmbus__tx_offload(ch, frame, &head, &ppis)) {
+	if (VMBUS_UNLIKELY(ppis.has) && !offload(ch, p, frame, &head, &ppis)) {
 		count_dropped(ch, p, VMBUS__NET_SENT_BAD);
 		return VMBUS__TX_NOTHING;
 	}

@@ -106,7 +106,7 @@ static void fix_tcp(uint8_t *tcp, const uint8_t *addresses, uint32_t address_byt
  * Information that does not fit the headers makes it one that cannot be.
  */
 static bool set_large(struct vmbus_frame *frame, uint8_t *head, const struct vmbus_frame_headers *h,
-		      uint32_t lso)
+		      uint32_t lso, uint32_t mtu)
 {
 	const uint32_t mss = lso & VMBUS__PPI_LSO_MSS_MASK;
 	const uint32_t ip = lso & VMBUS__PPI_LSO_IPV6 ? 6u : 4u;
@@ -131,7 +131,9 @@ static bool set_large(struct vmbus_frame *frame, uint8_t *head, const struct vmb
 	if (!vmbus__net_few_segments(frame->bytes - h->payload, mss))
 		return false;
 	if (frame->bytes - h->payload <= mss)
-		return true; /* one segment */
+		return true; /* one segment: the frame's own length counts */
+	if (h->payload - h->network + mss > mtu)
+		return false;
 	frame->header_bytes = h->payload;
 	frame->mss = (uint16_t)mss;
 	frame->flags |= ip == 4u ? VMBUS_FRAME_TSO4 : VMBUS_FRAME_TSO6;
@@ -147,7 +149,7 @@ static bool offload_ip(struct vmbus__net_chan *ch, struct vmbus_frame *frame, ui
 
 	(void)vmbus_frame_look(head, (uint32_t)frame->piece[0].len, frame->bytes, &h);
 	if (ppis->has & VMBUS__PPI_HAS_LSO && ppis->lso & VMBUS__PPI_LSO_MSS_MASK)
-		return set_large(frame, head, &h, ppis->lso);
+		return set_large(frame, head, &h, ppis->lso, ch->shape.mtu);
 	if (ppis->has & VMBUS__PPI_HAS_LSO)
 		return false;
 	if (csum & VMBUS__PPI_CSUM_IP_HEADER && h.ip == 4 &&

@@ -202,9 +202,8 @@ static void net_ready(struct vmbus_chan *chan)
 		vmbus__net_control_again(ch);
 	if (VMBUS_UNLIKELY(ch->answers))
 		send_answers(ch);
-	if (vmbus__net_tx_waits(ch))
-		vmbus__net_tx_run(ch);
 	vmbus__net_rx_poll(ch);
+	vmbus__net_rx_asked(ch); /* in this order: vmbus/port.h */
 	end_callback(ch);
 }
 
@@ -231,13 +230,32 @@ static void free_session(struct vmbus__net_session *session)
 	free(session);
 }
 
-static void put_session(struct vmbus_net *net, struct vmbus__net_session *session)
+/* The frames in an inbox that nobody looks into any more: no more than fit. */
+static void lose(struct vmbus__net_chan *ch, struct vmbus__inbox *inbox)
 {
+	const struct vmbus_frame *frame;
+	uint32_t turns = INBOX_BYTES / 64u, n;
+
+	while (inbox && turns-- && (n = vmbus__inbox_look(inbox, &frame, NULL))) {
+		vmbus__inbox_done(inbox, n);
+		vmbus__net_count(ch, VMBUS__NET_STOPPED, n);
+	}
+}
+
+/* By the channel that leaves it.  Another one may have put frames into any inbox meanwhile. */
+static void put_session(struct vmbus__net_chan *ch)
+{
+	struct vmbus__net_session *const session = ch->session;
+	struct vmbus_net *const net = ch->net;
+	uint32_t i;
 	bool last;
 
 	pthread_mutex_lock(&net->lock);
 	last = --session->refs == 0;
 	pthread_mutex_unlock(&net->lock);
+	for (i = 0; last && i < VMBUS__NET_CHANNELS; i++)
+		lose(ch, session->seat[i].inbox);
+	show_counts(ch);
 	if (last)
 		free_session(session);
 }
@@ -299,6 +317,7 @@ uint32_t vmbus__net_grant(struct vmbus__net_chan *ch, uint32_t asked)
 
 	if (asked > ch->net->opts.subchannels || session->subs)
 		return 0;
+	asked = vmbus__net_rx_shares(ch, asked);
 	for (n = 1; n <= asked; n++)
 		if (vmbus__inbox_create(INBOX_BYTES, &session->seat[n].inbox))
 			break;
@@ -380,8 +399,8 @@ static void leave(struct vmbus__net_chan *ch)
 		net->session = NULL;
 	}
 	pthread_mutex_unlock(&net->lock);
-	show_counts(ch);
-	put_session(net, session);
+	lose(ch, ch->seat->inbox);
+	put_session(ch);
 }
 
 static void tell_port_down(struct vmbus__net_chan *ch)

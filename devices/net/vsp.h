@@ -269,8 +269,8 @@ int vmbus__net_take_send(struct vmbus__net_chan *ch, uint32_t gpadl, uint32_t *s
 void vmbus__net_revoke_receive(struct vmbus__net_chan *ch);
 void vmbus__net_revoke_send(struct vmbus__net_chan *ch);
 
-/* Grant sub-channels: seats with inboxes, and receive sections shared out; not offered yet.  Returns
-   how many, at most asked; 0 when there is no memory. */
+/* Grant sub-channels: seats with inboxes, and receive sections shared out, to each channel one at least;
+   not offered yet.  Returns how many, at most asked; 0 when there is no memory. */
 uint32_t vmbus__net_grant(struct vmbus__net_chan *ch, uint32_t asked);
 
 /* ---- among the files of the data path ---- */
@@ -313,10 +313,12 @@ void vmbus__net_rx_forget(struct vmbus__net_chan *ch);
 void vmbus__net_rx_returned(struct vmbus__net_chan *ch, const struct vmbus_packet *pkt);
 void vmbus__net_rx_poll(struct vmbus__net_chan *ch);
 void vmbus__net_rx_inbox(struct vmbus__net_chan *ch);
+void vmbus__net_rx_asked(struct vmbus__net_chan *ch);
 void vmbus__net_rx_end(struct vmbus__net_chan *ch);
 bool vmbus__net_rx_is_open(const struct vmbus__net_chan *ch);
 bool vmbus__net_rx_starves(const struct vmbus__net_chan *ch);
 bool vmbus__net_rx_inbox_waits(const struct vmbus__net_chan *ch);
+uint32_t vmbus__net_rx_shares(const struct vmbus__net_chan *ch, uint32_t subs);
 void vmbus__net_rx_share(struct vmbus__net_chan *ch, uint32_t subs);
 uint32_t vmbus__net_deliver(struct vmbus_port_queue *queue, const struct vmbus_frame *frame,
 			    uint32_t n);

@@ -115,7 +115,8 @@ struct vmbus_guest_backend {
 	 * payload  borrowed; bytes of them, at most 240.
 	 *
 	 * Returns the status of the hypercall, 0 or positive: after NO_MEMORY and NO_BUFFERS the
-	 * guest makes the call again later, after others it does not.
+	 * guest makes the call again later; after CONNECTION_ID, unless it makes contact, and after
+	 * an error but AGAIN it does so 100 times, over some seconds; after others it does not.
 	 * Errors: AGAIN  the call is under way: the same message is given again until the answer is
 	 *		  there; give it then, and do not post it twice
 	 * Threads: the one that dispatches the guest.

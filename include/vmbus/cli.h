@@ -216,8 +216,9 @@ VMBUS_API int vmbus_cli_next(struct vmbus_cli *cli, struct vmbus_cli_action *act
  * hv_status  status of the hypercall.  0: posted.  0x0B and 0x13, and 0x12 for all but a contact:
  *	      the same message is handed out again, after vmbus_cli_next() has returned 0 once; the
  *	      caller paces.  Else it has failed: a contact goes on with the next version, a request
- *	      is answered with this status, a page list being torn down is LOST, and after a message
- *	      that has no answer the connection ends with UNLOADED.
+ *	      is answered with this status, a page list being torn down is LOST, and one that the
+ *	      parent has seen a part of is torn down.  After RELID_RELEASED nothing follows; after
+ *	      any other message that has no answer the connection ends with UNLOADED.
  *
  * Errors: STATE  no POST was handed out
  * Effect: may add actions.
@@ -227,10 +228,11 @@ VMBUS_API int vmbus_cli_next(struct vmbus_cli *cli, struct vmbus_cli_action *act
 VMBUS_API int vmbus_cli_posted(struct vmbus_cli *cli, uint32_t hv_status);
 
 /*
- * Describe memory to the parent: one range of whole pages.  GPADL_READY or GPADL_LOST follows.
+ * Describe memory to the parent: one range of whole pages.  GPADL_READY or GPADL_LOST follows; or
+ * GPADL_GONE, when a part could not be posted and the parent has let go of the rest.
  *
  * chan	  the channel that it is for: closed, opening or open.
- * pfns	  page numbers; kept until GPADL_READY or GPADL_LOST, read while the messages are made.
+ * pfns	  page numbers; kept until one of these, read while the messages are made.
  * count  pages, 1 to 8190.
  * list	  on success, the page list; not to be used before GPADL_READY with status 0.
  *

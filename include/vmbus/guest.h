@@ -23,7 +23,7 @@ enum vmbus_guest_state {
 	VMBUS_GUEST_CONNECTING, /* contact made, or offers not all delivered */
 	VMBUS_GUEST_CONNECTED,	/* all offers delivered */
 	VMBUS_GUEST_LEAVING,	/* closing channels, then unloading */
-	VMBUS_GUEST_REFUSED,	/* no version suits both */
+	VMBUS_GUEST_REFUSED,	/* no version suits both, or a message was refused for good */
 	VMBUS_GUEST_GONE	/* the parent is gone */
 };
 
@@ -107,7 +107,8 @@ VMBUS_API int vmbus_guest_connect(struct vmbus_guest *guest);
 
 /*
  * Begin to leave: close every channel, take back every shared page, then unload.  The state IDLE
- * follows, and gone() for every channel before it.
+ * follows, and gone() for every channel before it; a parent that never answers delays it for ever.
+ * While no version is agreed on there is nothing to unload: the contact is given up.
  *
  * Errors: STATE  not in the state CONNECTING or CONNECTED
  * Effect: the state becomes LEAVING; nothing can be opened or shared any more.

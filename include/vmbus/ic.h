@@ -68,7 +68,7 @@ struct vmbus_ic_opts {
 
 struct vmbus_ic_info {
 	uint32_t ready; /* VMBUS_IC_* that are ready */
-	bool alive;	/* the last heartbeat was answered in time */
+	bool alive;	/* heartbeats are answered: from the first answer until LOST */
 	uint8_t reserved1[3];
 	uint32_t
 		framework; /* version agreed on by the component opened last: major << 16 | minor */

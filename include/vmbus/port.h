@@ -35,11 +35,12 @@ struct vmbus_port_info {
 	uint64_t reserved[3];
 };
 
-/* What the NIC tells a port, whenever it changes: which frames the guest takes. */
+/* What the NIC tells a port, whenever it changes: which frames the guest takes.  Another number of queues
+   alone is no change: open() and close() tell of that. */
 struct vmbus_port_config {
 	uint32_t takes;	 /* VMBUS_FRAME_CSUM, _TSO4, _TSO6, _VLAN: may be set in what it receives */
 	uint32_t mtu;	 /* without the Ethernet header */
-	uint32_t queues; /* in use: 0 to queues - 1 */
+	uint32_t queues; /* in use when this is told: 0 to queues - 1 */
 	bool running;	 /* false: the guest wants no frames */
 	bool promiscuous, all_multicast;
 	uint8_t mac[6]; /* of the guest */

@@ -298,7 +298,11 @@ VMBUS_API int vmbus_srv_gpadl_ready(struct vmbus_srv *srv, struct vmbus_srv_ref 
 VMBUS_API int vmbus_srv_gpadl_gone(struct vmbus_srv *srv, struct vmbus_srv_ref list);
 /* To MODIFY: no interrupt goes to the old VP any more. */
 VMBUS_API int vmbus_srv_modified(struct vmbus_srv *srv, struct vmbus_srv_ref chan, uint32_t status);
-/* To MODIFY_CONNECTION; state 0, or 1 low resources, 2 unknown failure, [CTL-CONTACT]. */
+/*
+ * To MODIFY_CONNECTION; state 0, or 1 low resources, 2 unknown failure, [CTL-CONTACT].
+ *
+ * Errors: STATE, and RANGE: the state is above 255
+ */
 VMBUS_API int vmbus_srv_connection_modified(struct vmbus_srv *srv, uint32_t state);
 /* To TL_CONNECT, by endpoint and service; status 0 stands for VMBUS_STATUS_REFUSED, [CTL-TL]. */
 VMBUS_API int vmbus_srv_tl_refuse(struct vmbus_srv *srv, const struct vmbus_ctl_tl *tl,

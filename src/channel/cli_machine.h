@@ -146,7 +146,8 @@ struct vmbus__cli_list {
 	uint32_t free_next;
 	uint8_t sent; /* the parent may have seen the header, or the teardown */
 	uint8_t header_posted;
-	uint8_t reserved[2];
+	uint8_t cut; /* a body could not be posted, so it is torn down: never told as ready */
+	uint8_t reserved;
 };
 
 struct vmbus__cli_tl {

@@ -160,6 +160,8 @@ static int on_created(struct vmbus_cli *cli, const struct vmbus_ctl *ctl)
 	struct vmbus__cli_list *const list = vmbus__cli_list_by_id(cli, ctl->u.created.gpadl);
 	const uint32_t status = ctl->u.created.status;
 
+	if (list && list->cut && status)
+		return 0; /* asked to let go, a parent may answer the creation as well */
 	if (!list || list->state != VMBUS__LIST_CREATING || !list->sent ||
 	    cli->chans[list->chan].offer.relid != ctl->u.created.relid)
 		return out_of_order(cli);

@@ -241,6 +241,30 @@ static bool posted_ok(struct vmbus_cli *cli, const struct vmbus__cli_entry *e)
 	return true;
 }
 
+/*
+ * The rest of a page list cannot be posted.  One that the parent knows a part of is the child's own
+ * again when the parent has let go of that.
+ */
+static void gpadl_failed(struct vmbus_cli *cli, uint32_t slot, uint32_t status)
+{
+	struct vmbus__cli_list *const list = &cli->lists[slot];
+	struct vmbus_ctl ctl = { .type = VMBUS_CTL_GPADL_TEARDOWN };
+
+	if (!list->header_posted) {
+		list->state = VMBUS__LIST_DEAD;
+		vmbus__cli_tell_list(cli, list, VMBUS__LIST_TELL_READY, status);
+		return;
+	}
+	list->state = VMBUS__LIST_TEARING;
+	list->sent = 0;
+	list->cut = 1;
+	list->pfns = NULL;
+	ctl.u.created.relid = cli->chans[list->chan].offer.relid;
+	ctl.u.created.gpadl = list->id;
+	/* There is room: the list's own place in the queue was given back. */
+	(void)vmbus__cli_push(cli, VMBUS__POST_TEARDOWN, slot, list->id, &ctl);
+}
+
 /* It cannot be posted: its owner is told, or, if it has none, the connection ends. */
 static void posted_failed(struct vmbus_cli *cli, const struct vmbus__cli_entry *e, uint32_t status)
 {
@@ -255,8 +279,7 @@ static void posted_failed(struct vmbus_cli *cli, const struct vmbus__cli_entry *
 		(void)vmbus__cli_event(cli, entry_chan(cli, e), VMBUS__CLI_EV_MODIFIED, status);
 		break;
 	case VMBUS__POST_GPADL:
-		cli->lists[e->slot].state = VMBUS__LIST_DEAD;
-		vmbus__cli_tell_list(cli, &cli->lists[e->slot], VMBUS__LIST_TELL_READY, status);
+		gpadl_failed(cli, e->slot, status);
 		break;
 	case VMBUS__POST_TEARDOWN:
 		cli->lists[e->slot].state = VMBUS__LIST_DEAD;

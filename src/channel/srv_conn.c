@@ -500,6 +500,8 @@ int vmbus_srv_connection_modified(struct vmbus_srv *srv, uint32_t state)
 {
 	if (!srv->modifying || vmbus__srv_is_due(srv, K_CONN_MODIFY, 0))
 		return VMBUS_E_STATE;
+	if (state > UINT8_MAX)
+		return VMBUS_E_RANGE;
 	srv->modifying = false;
 	if (table[srv->conn][CV_EMPTY].act) {
 		vmbus__srv_conn_check_empty(srv);

@@ -147,7 +147,10 @@ void vmbus__conn_action(struct vmbus_guest *guest, const struct vmbus_cli_action
 		end_monitor(guest, action);
 		break;
 	case VMBUS_CLI_UNLOADED:
-		guest->unloaded = true;
+		if (vmbus__guest_usable(guest))
+			guest->state = VMBUS_GUEST_REFUSED; /* nobody left: a message had no way */
+		else
+			guest->unloaded = true;
 		guest->pause = VMBUS__PAUSE_OFF;
 		vmbus__monitor_over(guest, action->status != 0);
 		break;

@@ -16,7 +16,7 @@
 #define PACE_FIRST 10u
 #define PACE_MOST 1000000u
 
-/* How often a connection that does not exist is tried again. */
+/* How often a connection that does not exist is tried again, and a backend that fails. */
 #define TRIES_MAX 100u
 
 /* How long to sleep at most while something has to be looked at without a wake-up. */
@@ -26,6 +26,7 @@
 #define HV_NO_MEMORY 0x0Bu
 #define HV_NO_CONNECTION 0x12u
 #define HV_NO_BUFFERS 0x13u
+#define HV_TIMEOUT 0x78u
 
 static void queue_push(struct vmbus__queue *queue, struct vmbus_vsc *vsc, bool work)
 {
@@ -102,7 +103,10 @@ static void log_post(struct vmbus_guest *guest, uint32_t status)
 	vmbus__guest_log_status(guest, 0, &words);
 }
 
-/* Tell the machine what became of the message that was posted. */
+/*
+ * Tell the machine what became of the message that was posted.  It may hand out again what met no
+ * connection, so that this was tried often enough is a status of its own.
+ */
 static void posted(struct vmbus_guest *guest, uint32_t status)
 {
 	/* A parent without the port of newer versions is none of the log's business. */
@@ -112,6 +116,8 @@ static void posted(struct vmbus_guest *guest, uint32_t status)
 
 	if (status && !expected)
 		log_post(guest, status);
+	if (status == HV_NO_CONNECTION && !expected)
+		status = HV_TIMEOUT;
 	guest->posting = false;
 	guest->cli_wait = VMBUS__WAIT_NOTHING;
 	guest->cli_drained = false;
@@ -132,6 +138,7 @@ static bool try_post(struct vmbus_guest *guest)
 {
 	const struct vmbus_cli_action *const post = &guest->post;
 	const uint64_t now = guest->be->time(guest->be_ctx);
+	uint32_t hv;
 	int status;
 
 	if (guest->state == VMBUS_GUEST_GONE) {
@@ -143,17 +150,18 @@ static bool try_post(struct vmbus_guest *guest)
 	status = guest->be->post(guest->be_ctx, post->conn_id, VMBUS_MSG_TYPE_CTL, post->bytes,
 				 post->len);
 	guest->post_flying = status == VMBUS_E_AGAIN;
-	if (status == VMBUS_E_AGAIN || status == HV_NO_MEMORY || status == HV_NO_BUFFERS) {
+	hv = status < 0 ? HV_NO_CONNECTION : (uint32_t)status;
+	if (status == VMBUS_E_AGAIN || hv == HV_NO_MEMORY || hv == HV_NO_BUFFERS) {
 		post_later(guest, now);
 		return false;
 	}
-	if ((status == HV_NO_CONNECTION && post->ctl_type != VMBUS_CTL_CONTACT) || status < 0) {
+	if ((hv == HV_NO_CONNECTION && post->ctl_type != VMBUS_CTL_CONTACT) || status < 0) {
 		if (++guest->post_tries < TRIES_MAX) {
 			post_later(guest, now);
 			return false;
 		}
 	}
-	posted(guest, status < 0 ? HV_NO_CONNECTION : (uint32_t)status);
+	posted(guest, hv);
 	return true;
 }
 
@@ -222,7 +230,9 @@ static void carry_out(struct vmbus_guest *guest)
 			guest->state = VMBUS_GUEST_CONNECTED;
 		break;
 	case VMBUS_CLI_REFUSED:
-		if (guest->state != VMBUS_GUEST_GONE)
+		if (guest->state == VMBUS_GUEST_LEAVING)
+			guest->state = VMBUS_GUEST_IDLE;
+		else if (guest->state != VMBUS_GUEST_GONE)
 			guest->state = VMBUS_GUEST_REFUSED;
 		break;
 	case VMBUS_CLI_UNLOADED:
@@ -369,6 +379,15 @@ static void signal_again(struct vmbus_guest *guest)
 			vmbus__vsc_signal(vsc);
 }
 
+/* Leaving with no version agreed on: the contact is given up, nothing was shared. */
+static void leave_contact(struct vmbus_guest *guest)
+{
+	vmbus_cli_disconnect(guest->cli);
+	guest->cli_drained = false;
+	if (guest->posting && !guest->post_flying)
+		posted(guest, HV_NO_CONNECTION);
+}
+
 /* Leaving: close what is open, take back what is shared, and when all is over, unload. */
 static void leave(struct vmbus_guest *guest)
 {
@@ -377,6 +396,10 @@ static void leave(struct vmbus_guest *guest)
 
 	guest->leave_look = false;
 	guest->leave_later = false;
+	if (vmbus_cli_version(guest->cli) == 0) {
+		leave_contact(guest); /* or the connection has ended, and its end is told soon */
+		return;
+	}
 	if (guest->pause != VMBUS__PAUSE_OFF && vmbus_guest_resume(guest)) {
 		guest->leave_later = true; /* the answer to the pause comes first */
 		return;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Page lists: those of rings, and those that VSCs share.  A list's pages are the child's own again
- * only when the parent was never told of them, refused them, or said that it has let go; whatever
- * else ends a list leaves them lost.
+ * only when the parent was never told of them, refused them, said that it has let go, or withdrew the
+ * channel before it had taken them; whatever else ends a list leaves them lost.  A parent that lies may
+ * map what it withdrew: an honest one does not, and nobody may wait for a channel that is gone.
  */
 #include "guest/state.h"
 

@@ -236,6 +236,7 @@ static void channels_add(struct vmbus__pool_worker *w, bool more)
 
 int vmbus_pool_add(struct vmbus_pool *pool, struct vmbus_chan *chan)
 {
+	struct vmbus__pool_worker *worker;
 	struct vmbus__pool_entry *entry;
 	int err;
 
@@ -254,15 +255,17 @@ int vmbus_pool_add(struct vmbus_pool *pool, struct vmbus_chan *chan)
 		free(entry);
 		return VMBUS_E_STATE;
 	}
-	entry->worker = least_loaded(pool);
-	channels_add(entry->worker, true);
+	worker = least_loaded(pool);
+	channels_add(worker, true);
 	entry->registry = pool->entries;
 	pool->entries = entry;
-	err = command(entry->worker, VMBUS__POOL_ADD, entry);
+	err = command(worker, VMBUS__POOL_ADD, entry);
+	entry->worker = worker;
 	if (err) {
 		*find(pool, chan) = entry->registry;
-		channels_add(entry->worker, false);
+		channels_add(worker, false);
 	}
+	pthread_cond_broadcast(&pool->answered); /* to a removal that waits for this */
 	pthread_mutex_unlock(&pool->lock);
 	if (err)
 		free(entry);
@@ -277,7 +280,8 @@ int vmbus_pool_remove(struct vmbus_pool *pool, struct vmbus_chan *chan)
 	if (vmbus__pool_is_worker())
 		return VMBUS_E_STATE;
 	pthread_mutex_lock(&pool->lock);
-	entry = *find(pool, chan);
+	while ((entry = *find(pool, chan)) && !entry->worker)
+		pthread_cond_wait(&pool->answered, &pool->lock);
 	if (!entry || entry->leaving) {
 		entry = NULL;
 		err = VMBUS_E_INVAL;

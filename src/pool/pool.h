@@ -29,7 +29,7 @@ struct vmbus__pool_entry {
 	bool leaving;			    /* under the lock: a removal is under way */
 	struct vmbus__pool_entry *queue;    /* next one of the queue */
 	struct vmbus__pool_entry *registry; /* next one of the pool */
-	struct vmbus__pool_worker *worker;
+	struct vmbus__pool_worker *worker;  /* under the lock: NULL until it knows the channel */
 };
 
 enum vmbus__pool_op {

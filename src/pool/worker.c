@@ -104,6 +104,25 @@ static int obey(struct vmbus__pool_worker *w, struct vmbus__pool_cmd *cmd)
 	}
 }
 
+/* A turn: after it the child signals, or the descriptor is readable. */
+static int dispatch(struct vmbus__pool_worker *w, struct vmbus__pool_entry *entry)
+{
+	count(&w->dispatches);
+	return vmbus_chan_dispatch(entry->chan, w->pool->opts.budget);
+}
+
+/* Whether the child may not have been asked to signal: only in a spin, or before the first turn. */
+static bool may_be_unarmed(const struct vmbus__pool_worker *w,
+			   const struct vmbus__pool_entry *entry)
+{
+	uint32_t i;
+
+	for (i = 0; i < w->hot_count; i++)
+		if (w->hot[i] == entry)
+			return true;
+	return entry->ready;
+}
+
 static void take_commands(struct vmbus__pool_worker *w)
 {
 	struct vmbus_pool *pool = w->pool;
@@ -115,6 +134,11 @@ static void take_commands(struct vmbus__pool_worker *w)
 	vmbus__st32_relaxed(&w->mail, 0); /* POOLMAIL.take */
 	while ((cmd = w->cmds)) {
 		w->cmds = cmd->next;
+		if (cmd->op == VMBUS__POOL_REMOVE && may_be_unarmed(w, cmd->entry)) {
+			pthread_mutex_unlock(&pool->lock);
+			(void)dispatch(w, cmd->entry); /* who has it next may sleep first */
+			pthread_mutex_lock(&pool->lock);
+		}
 		cmd->err = obey(w, cmd);
 		cmd->done = true;
 	}
@@ -144,8 +168,7 @@ static void turn(struct vmbus__pool_worker *w)
 		entry = dequeue(w);
 		if (!entry)
 			return;
-		count(&w->dispatches);
-		if (vmbus_chan_dispatch(entry->chan, w->pool->opts.budget) > 0) {
+		if (dispatch(w, entry) > 0) {
 			enqueue(w, entry);
 			heat(w, entry);
 		}

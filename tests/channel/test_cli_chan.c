@@ -79,6 +79,44 @@ START_TEST(cli_gpadl__repeats_a_message)
 }
 END_TEST
 
+/*
+ * A body that cannot be posted: the parent, which has the header, is told to let go before the memory
+ * is the caller's again.  Test i: it answers the teardown alone; the creation as well; that cannot be
+ * posted either.
+ */
+START_TEST(cli_gpadl__a_body_is_not_posted)
+{
+	static uint64_t pfns[100];
+	struct vmbus_cli_ref list;
+	struct vmbus_ctl ctl;
+	struct clibox b;
+
+	clibox_open(&b, NULL);
+	clibox_connect_n(&b, 1);
+	must_eq(vmbus_cli_gpadl(b.cli, clibox_chan(&b, 1), pfns, 100, &list), 0);
+	clibox_post(&b, VMBUS_CTL_GPADL_HEADER, 0);
+	clibox_post(&b, VMBUS_CTL_GPADL_BODY, 0);
+	clibox_post(&b, VMBUS_CTL_GPADL_BODY, 5);
+	cli_check(b.cli);
+	clibox_post(&b, VMBUS_CTL_GPADL_TEARDOWN, _i == 2 ? 5 : 0);
+	ctl = clibox_posted(&b);
+	must_eq(ctl.u.created.relid, 1);
+	must_eq(ctl.u.created.gpadl, list.gen);
+	if (_i == 1)
+		must_eq(clibox_say3(&b, VMBUS_CTL_GPADL_CREATED, 1, list.gen, 1), 0);
+	if (_i < 2) {
+		clibox_take(&b, 0); /* still the parent's */
+		must_eq(clibox_say3(&b, VMBUS_CTL_GPADL_TORNDOWN, 0, list.gen, 0), 0);
+	}
+	clibox_take(&b, _i == 2 ? VMBUS_CLI_GPADL_LOST : VMBUS_CLI_GPADL_GONE);
+	must(b.act.list.slot == list.slot && b.act.list.gen == list.gen);
+	clibox_take(&b, 0);
+	must_eq(clibox_refused(&b), 0);
+	cli_check(b.cli);
+	clibox_close(&b);
+}
+END_TEST
+
 START_TEST(cli_gpadl__refuses)
 {
 	const struct vmbus_cli_opts o = { .chans_max = 2, .gpadls_max = 2, .queue_max = 2 };
@@ -502,6 +540,7 @@ static void tests(Suite *suite)
 
 	tcase_add_loop_test(tc, cli_gpadl__fragments, 0, 13);
 	tcase_add_test(tc, cli_gpadl__repeats_a_message);
+	tcase_add_loop_test(tc, cli_gpadl__a_body_is_not_posted, 0, 3);
 	tcase_add_test(tc, cli_gpadl__refuses);
 	tcase_add_test(tc, cli_open__life);
 	tcase_add_test(tc, cli_open__long_form);

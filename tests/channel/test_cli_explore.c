@@ -118,7 +118,7 @@ static void make_steps(void)
 struct view {
 	uint8_t conn, version_at, asked, offers_asked, posting, stale, hold, relids[CHANS + 2];
 	uint8_t chan[CHANS][8];
-	uint8_t list[LISTS][6];
+	uint8_t list[LISTS][7];
 	uint8_t queue[4][4];
 };
 
@@ -141,11 +141,11 @@ static void view_chan(const struct vmbus_cli *cli, uint32_t slot, uint8_t out[8]
 }
 
 static void view_list(const struct vmbus_cli *cli, uint32_t slot, const uint32_t *chan_order,
-		      uint8_t out[6])
+		      uint8_t out[7])
 {
 	const struct vmbus__cli_list *const l = &cli->lists[slot];
 
-	memset(out, 0, 6);
+	memset(out, 0, 7);
 	out[0] = (uint8_t)l->state;
 	if (l->state == VMBUS__LIST_FREE)
 		return;
@@ -154,6 +154,7 @@ static void view_list(const struct vmbus_cli *cli, uint32_t slot, const uint32_t
 	out[3] = l->header_posted;
 	out[4] = (uint8_t)l->posted;
 	out[5] = cli->chans[l->chan].ring_id == l->id;
+	out[6] = l->cut;
 }
 
 /* Places of n things of size bytes each when they are sorted. */
@@ -215,7 +216,7 @@ static void view_queue(const struct vmbus_cli *cli, const uint32_t *chan_order,
 
 static void view_of(const struct vmbus_cli *cli, struct view *v)
 {
-	uint8_t view_chans[CHANS][8] = { { 0 } }, view_lists[LISTS][6] = { { 0 } };
+	uint8_t view_chans[CHANS][8] = { { 0 } }, view_lists[LISTS][7] = { { 0 } };
 	uint32_t chan_order[CHANS], list_order[LISTS], i;
 
 	memset(v, 0, sizeof(*v));
@@ -237,9 +238,9 @@ static void view_of(const struct vmbus_cli *cli, struct view *v)
 		memcpy(v->chan[chan_order[i]], view_chans[i], 8);
 	for (i = 0; i < lists; i++)
 		view_list(cli, i, chan_order, view_lists[i]);
-	order_of(view_lists[0], lists, 6, list_order);
+	order_of(view_lists[0], lists, 7, list_order);
 	for (i = 0; i < lists; i++)
-		memcpy(v->list[list_order[i]], view_lists[i], 6);
+		memcpy(v->list[list_order[i]], view_lists[i], 7);
 	view_queue(cli, chan_order, list_order, v);
 }
 
@@ -277,6 +278,12 @@ struct ledger {
 	int opens, lists, makings, modifies, connection, leaving;
 };
 
+/* Whether the caller knows nothing of it yet. */
+static bool in_the_making(const struct vmbus__cli_list *l)
+{
+	return l->state == VMBUS__LIST_CREATING || (l->state == VMBUS__LIST_TEARING && l->cut);
+}
+
 static struct ledger under_way(const struct vmbus_cli *cli)
 {
 	struct ledger l = { 0 };
@@ -288,7 +295,7 @@ static struct ledger under_way(const struct vmbus_cli *cli)
 	}
 	for (i = 0; i < lists; i++) {
 		l.lists += cli->lists[i].state != VMBUS__LIST_FREE;
-		l.makings += cli->lists[i].state == VMBUS__LIST_CREATING;
+		l.makings += in_the_making(&cli->lists[i]);
 	}
 	/* A contact, an unload and a pause are one after the other. */
 	l.connection = cli->conn == VMBUS__CONN_CONTACT || cli->conn == VMBUS__CONN_LEAVING ||
@@ -328,6 +335,7 @@ static void drain(struct vmbus_cli *cli, const uint32_t *making, struct outcome 
 			o->answered.lists++;
 			break;
 		case VMBUS_CLI_GPADL_GONE:
+			o->answered.makings += making[act.list.slot] == act.list.gen;
 			o->answered.lists++;
 			break;
 		case VMBUS_CLI_CONNECTED:
@@ -439,7 +447,7 @@ static void check_step(struct clibox *b, const struct step *s)
 	int ret;
 
 	for (i = 0; i < lists; i++)
-		making[i] = cli->lists[i].state == VMBUS__LIST_CREATING ? cli->lists[i].id : 0;
+		making[i] = in_the_making(&cli->lists[i]) ? cli->lists[i].id : 0;
 	view_of(cli, &was);
 	ret = make_step(b, s);
 	cli_check(cli);

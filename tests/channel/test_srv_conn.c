@@ -533,6 +533,7 @@ START_TEST(srv_connection_modified__answers)
 	must_eq(box->act.monitor_c2p, 0x6000);
 	must_eq(srvbox_post(box, &ctl), 0); /* a second one meanwhile */
 	must(srvbox_expect(box, VMBUS_CTL_MODIFY_CONNECTION_RESPONSE)->u.connection.state != 0);
+	must_eq(vmbus_srv_connection_modified(box->srv, 256), VMBUS_E_RANGE);
 	must_eq(vmbus_srv_connection_modified(box->srv, 0), 0);
 	must_eq(srvbox_post(box, &ctl), VMBUS_E_AGAIN);
 	must_eq(srvbox_expect(box, VMBUS_CTL_MODIFY_CONNECTION_RESPONSE)->u.connection.state, 0);

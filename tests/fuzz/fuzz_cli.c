@@ -73,11 +73,9 @@ static void told(struct world *w, const struct vmbus_cli_action *a)
 		w->lists -= a->status != 0;
 		break;
 	case VMBUS_CLI_GPADL_LOST:
+	case VMBUS_CLI_GPADL_GONE:
 		if (w->making[a->list.slot] == a->list.gen)
 			made(w, a->list.slot);
-		w->lists--;
-		break;
-	case VMBUS_CLI_GPADL_GONE:
 		w->lists--;
 		break;
 	case VMBUS_CLI_MODIFIED:

@@ -66,6 +66,7 @@ struct parent {
 	/* faults */
 	uint32_t post_status; /* of the next post_status_times posts */
 	uint32_t post_status_times;
+	uint8_t post_type;	   /* if not 0, only messages of this type count for that */
 	uint32_t post_again_times; /* AGAIN so often before each post is done */
 	uint32_t post_again_left;
 	uint32_t signal_fails; /* the next so many signals are not taken */
@@ -105,7 +106,8 @@ static inline int parent_post(void *ctx, uint32_t conn_id, uint32_t type, const 
 	}
 	p->post_again_left = p->post_again_times;
 	p->posts++;
-	if (p->post_status_times) {
+	if (p->post_status_times &&
+	    (!p->post_type || p->post_type == ((const uint8_t *)payload)[0])) {
 		p->post_status_times--;
 		return (int)p->post_status;
 	}

@@ -156,6 +156,93 @@ START_TEST(guest_post__gives_up_on_a_status_that_is_final)
 }
 END_TEST
 
+/* A message that has no answer, and is refused for good: the connection has ended. */
+START_TEST(guest_post__ends_the_connection_without_its_request_for_offers)
+{
+	struct parent *p = parent_new(0);
+
+	(void)parent_offer(p, 1);
+	p->post_type = VMBUS_CTL_REQUEST_OFFERS;
+	p->post_status = 5;
+	p->post_status_times = 1;
+	must_eq(vmbus_guest_connect(p->guest), 0);
+	must_eq(vmbus_guest_wait(p->guest, VMBUS_GUEST_CONNECTED, PARENT_SECOND), VMBUS_E_PEER);
+	must_eq(vmbus_guest_state(p->guest), VMBUS_GUEST_REFUSED);
+	must_eq(vmbus_guest_disconnect(p->guest), VMBUS_E_STATE);
+	parent_connect(p);
+	must_eq(p->offered, 1);
+	parent_free(p, 0);
+}
+END_TEST
+
+/* The same with a channel.  Test i: before or while it disconnects. */
+START_TEST(guest_post__ends_the_connection_without_its_close)
+{
+	const struct vmbus_vsc_opts opts = { .struct_bytes = sizeof(opts) };
+	struct parent *p = parent_new(0);
+	struct vmbus_vsc *vsc;
+
+	(void)parent_offer(p, 1);
+	parent_connect(p);
+	vsc = vmbus_vsc_find(p->guest, &parent_class, 0);
+	must_eq(vmbus_vsc_open(vsc, &opts), 0);
+	must_eq(vmbus_vsc_wait(vsc, VMBUS_VSC_OPEN, PARENT_SECOND), 0);
+	p->post_type = VMBUS_CTL_CLOSE;
+	p->post_status = 5;
+	p->post_status_times = 1;
+	if (_i)
+		must_eq(vmbus_guest_disconnect(p->guest), 0);
+	else
+		must_eq(vmbus_vsc_close(vsc), 0);
+	parent_settle(p);
+	must_eq(vmbus_guest_state(p->guest), _i ? VMBUS_GUEST_IDLE : VMBUS_GUEST_REFUSED);
+	must_eq(p->gone, 1);
+	must_eq(vmbus_guest_disconnect(p->guest), VMBUS_E_STATE);
+	parent_connect(p);
+	must_eq(p->offered, 2);
+	parent_free(p, PARENT_ANY); /* the rings are lost */
+}
+END_TEST
+
+/*
+ * A connection that is not there any more, and a backend that fails: tried for some seconds, and then
+ * everything ends.  One unit of work at a time, so that no try hides behind another one's.
+ */
+START_TEST(guest_post__gives_up_in_the_end)
+{
+	const struct vmbus_vsc_opts opts = { .struct_bytes = sizeof(opts) };
+	struct parent *p = parent_new(0);
+	struct vmbus_vsc *vsc;
+	uint64_t left, end;
+	int done;
+
+	(void)parent_offer(p, 1);
+	parent_connect(p);
+	vsc = vmbus_vsc_find(p->guest, &parent_class, 0);
+	must_eq(vmbus_vsc_open(vsc, &opts), 0);
+	must_eq(vmbus_vsc_wait(vsc, VMBUS_VSC_OPEN, PARENT_SECOND), 0);
+	p->post_status = _i % 2 ? (uint32_t)VMBUS_E_SYSTEM : 0x12;
+	p->post_status_times = UINT32_MAX;
+	p->post_type = _i < 2 ? 0 : VMBUS_CTL_UNLOAD;
+	must_eq(vmbus_guest_disconnect(p->guest), 0);
+	end = p->now + 60 * PARENT_SECOND / 100;
+	while (vmbus_guest_state(p->guest) != VMBUS_GUEST_IDLE) {
+		done = vmbus_guest_dispatch(p->guest, 1);
+		left = vmbus_guest_timeout(p->guest);
+		if (done == 0 && parent_turn(p) == 0) {
+			must(left != UINT64_MAX);
+			p->now += left / 100 + 1;
+		}
+		must(p->now < end);
+	}
+	must_eq(p->gone, 1);
+	p->post_status_times = 0;
+	parent_connect(p);
+	must_eq(p->offered, 2);
+	parent_free(p, PARENT_ANY);
+}
+END_TEST
+
 START_TEST(lesson_15_every_wait_has_a_deadline)
 {
 	struct parent *p = parent_new(0);
@@ -327,6 +414,36 @@ START_TEST(guest_disconnect__while_connecting)
 	must_eq(vmbus_guest_wait(p->guest, VMBUS_GUEST_IDLE, PARENT_SECOND), 0);
 	must_eq(p->offered, 0); /* what is offered meanwhile is not told */
 	must(vmbus_vsc_find(p->guest, &parent_class, 0) == NULL);
+	parent_free(p, 0);
+}
+END_TEST
+
+/* Test i: the parent does not answer; has no buffers; and the hypercall is under way. */
+START_TEST(guest_disconnect__gives_up_a_contact)
+{
+	struct parent *p = parent_new(0);
+	unsigned long posts;
+
+	(void)parent_offer(p, 1);
+	p->mute = true;
+	p->post_status = _i == 1 ? 0x13 : (uint32_t)VMBUS_E_AGAIN;
+	p->post_status_times = _i ? UINT32_MAX : 0;
+	must_eq(vmbus_guest_connect(p->guest), 0);
+	must_eq(vmbus_guest_wait(p->guest, VMBUS_GUEST_CONNECTED, PARENT_SECOND), VMBUS_E_AGAIN);
+	must_eq(vmbus_guest_disconnect(p->guest), 0);
+	must_eq(vmbus_guest_wait(p->guest, VMBUS_GUEST_IDLE, PARENT_SECOND), 0);
+	if (_i < 2) {
+		posts = p->posts;
+		must_eq(vmbus_guest_timeout(p->guest), UINT64_MAX);
+		p->now += 10000000;
+		must_eq(vmbus_guest_dispatch(p->guest, 10), 0);
+		must_eq(p->posts, posts);
+	}
+	p->post_status_times = 0;
+	p->mute = false;
+	parent_connect(p);
+	must_eq(p->offered, 1);
+	must_eq(p->lines, 0);
 	parent_free(p, 0);
 }
 END_TEST
@@ -506,6 +623,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, guest_create__refuses_what_cannot_be);
 	tcase_add_test(tc, guest_disconnect__forgets_all_and_can_connect_again);
 	tcase_add_test(tc, guest_disconnect__while_connecting);
+	tcase_add_loop_test(tc, guest_disconnect__gives_up_a_contact, 0, 3);
 	tcase_add_test(tc, guest_parent_gone__ends_everything_for_good);
 	tcase_add_test(tc, guest_parent_gone__during_contact);
 	tcase_add_test(tc, guest_pages__come_and_go);
@@ -517,6 +635,9 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, guest_post__is_tried_at_a_growing_pace);
 	tcase_add_test(tc, guest_post__gives_the_same_message_until_it_is_done);
 	tcase_add_test(tc, guest_post__gives_up_on_a_status_that_is_final);
+	tcase_add_test(tc, guest_post__ends_the_connection_without_its_request_for_offers);
+	tcase_add_loop_test(tc, guest_post__ends_the_connection_without_its_close, 0, 2);
+	tcase_add_loop_test(tc, guest_post__gives_up_in_the_end, 0, 4);
 	tc = vmbus_test_case(suite, "wait", 10);
 	tcase_add_test(tc, lesson_15_every_wait_has_a_deadline);
 	tcase_add_test(tc, guest_wait__needs_a_backend_that_can_idle);

@@ -61,7 +61,8 @@ struct netbox {
 	uint32_t version, mtu;
 	uint64_t caps, id;
 	uint32_t rx_section, rx_count, tx_section;
-	bool keep; /* receive sections are not given back */
+	bool keep;    /* receive sections are not given back */
+	bool scatter; /* the last page of the receive buffer is its first, and so on */
 	/* What came: the last completion, RNDIS messages, other messages. */
 	uint32_t completions, done_len;
 	uint64_t done_id;
@@ -290,6 +291,22 @@ static inline void nb_return(struct netbox *b, uint32_t chan, uint64_t id)
 	nb_send(b, chan, &msg);
 }
 
+/* Bytes of the receive buffer. */
+static inline void nb_read(struct netbox *b, uint32_t offset, uint8_t *to, uint32_t bytes)
+{
+	uint32_t n;
+
+	for (; bytes; bytes -= n, offset += n, to += n) {
+		const uint32_t at = offset / FAKE_PAGE, left = FAKE_PAGE - offset % FAKE_PAGE;
+
+		n = bytes < left ? bytes : left;
+		memcpy(to,
+		       nb_page(b, b->rx + (b->scatter ? b->rx_pages - 1 - at : at)) +
+			       offset % FAKE_PAGE,
+		       n);
+	}
+}
+
 static inline void nb_keep(struct netbox *b, const struct vmbus_packet *pkt)
 {
 	struct vmbus_wire_ranges it;
@@ -304,8 +321,8 @@ static inline void nb_keep(struct netbox *b, const struct vmbus_packet *pkt)
 		m->channel = nb_32(pkt->payload + 4);
 		m->bytes = range.byte_count;
 		m->id = pkt->id;
-		memcpy(m->msg, nb_page(b, b->rx) + range.byte_offset,
-		       range.byte_count < sizeof(m->msg) ? range.byte_count : sizeof(m->msg));
+		nb_read(b, range.byte_offset, m->msg,
+			range.byte_count < sizeof(m->msg) ? range.byte_count : sizeof(m->msg));
 		b->messages++;
 	}
 }
@@ -445,9 +462,25 @@ static inline uint32_t nb_buffer(struct netbox *b, uint32_t type, uint32_t gpadl
 	return nb_32(b->done + 4);
 }
 
+static inline void nb_share_scattered(struct netbox *b)
+{
+	uint64_t pfns[2048];
+	struct vmbus_ctl ctl;
+	uint32_t i;
+
+	must(b->rx_pages <= 2048);
+	for (i = 0; i < b->rx_pages; i++)
+		pfns[i] = b->rx + b->rx_pages - 1 - i;
+	fake_gpadl(&b->f, b->c[0].relid, b->rx_gpadl, pfns, b->rx_pages);
+	fake_expect(&b->f, VMBUS_CTL_GPADL_CREATED, &ctl);
+}
+
 static inline void nb_receive_buffer(struct netbox *b)
 {
-	if (!b->rx_gpadl) {
+	if (!b->rx_gpadl && b->scatter) {
+		b->rx_gpadl = b->f.next_gpadl++;
+		nb_share_scattered(b);
+	} else if (!b->rx_gpadl) {
 		b->rx_gpadl = b->f.next_gpadl++;
 		must_eq(fake_share(&b->f, b->c[0].relid, b->rx_gpadl, b->rx, b->rx_pages), 0);
 	}

@@ -5,11 +5,14 @@
  */
 #include "frames.h"
 
+#include "../channel/srv_state_check.h"
+
 #include <vmbus/diag.h>
 
 static struct netbox b;
 static uint8_t frame[NB_FRAME];
 static bool paused; /* before anything came after a move */
+static void (*spoil)(uint8_t *state, size_t bytes);
 
 static bool is_paused(void)
 {
@@ -35,6 +38,8 @@ static void move(void)
 	must(state && mem);
 	must_eq(vmbus_bus_save(b.f.bus, state, bytes, &again), 0);
 	memcpy(mem, b.f.mem, all);
+	if (spoil)
+		spoil(state, bytes);
 	vmbus_bus_destroy(b.f.bus);
 	memcpy(b.f.mem, mem, all);
 	vmbus_net_destroy(b.net);
@@ -155,6 +160,39 @@ START_TEST(save__waits_with_as_many_packets_as_may)
 }
 END_TEST
 
+/* The owners: form, how many, and those for control messages are the primary's. */
+static void give_control_away(uint8_t *state, size_t bytes)
+{
+	uint8_t want[24] = { 1 };
+	size_t i;
+
+	nb_put(want + 4, 4, b.rx_count);
+	for (i = 0; memcmp(state + i, want, sizeof(want)); i++)
+		must(i + sizeof(want) < bytes);
+	state[i + 8] = 1;
+	state_mend(state, bytes);
+}
+
+/* A sub-channel that gets one back would look at the primary's control, which may be gone. */
+START_TEST(save__refuses_sections_for_control_messages_that_are_not_the_primarys)
+{
+	struct vmbus_net_state state;
+
+	nb_prepare(&b);
+	b.opts.subchannels = 3;
+	b.port.info.queues = 4;
+	nb_start(&b);
+	nb_subs(&b, 3);
+	(void)nb_run(&b, 0);
+	if (_i)
+		spoil = give_control_away;
+	move();
+	vmbus_net_state(b.net, &state);
+	ck_assert_uint_eq(state.channels, _i ? 0 : 4);
+	nb_end(&b);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "save", 20);
@@ -162,5 +200,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, save__keeps_the_sections_that_the_guest_has);
 	tcase_add_test(tc, save__answers_packets_that_waited);
 	tcase_add_test(tc, save__waits_with_as_many_packets_as_may);
+	tcase_add_loop_test(
+		tc, save__refuses_sections_for_control_messages_that_are_not_the_primarys, 0, 2);
 }
 VMBUS_TEST_MAIN("net.save", tests)

@@ -5,6 +5,8 @@
  */
 #include "netbox.h"
 
+#include "../channel/srv_state_check.h"
+
 static void new_net(struct netbox *b)
 {
 	vmbus_net_destroy(b->net);
@@ -188,6 +190,8 @@ START_TEST(net_state__any_byte_changed)
 	size_t i, from, all;
 
 	nb_prepare(&b);
+	b.pages = 320;
+	b.rx_pages = 32;
 	b.caps = 8 + 128;
 	b.opts.subchannels = 2;
 	nb_start(&b);
@@ -207,6 +211,7 @@ START_TEST(net_state__any_byte_changed)
 		must(t.state != NULL);
 		memcpy(t.state, s.state, s.bytes);
 		t.state[i] ^= with[i % 3];
+		state_mend(t.state, t.bytes);
 		memcpy(b.f.mem, s.mem, all);
 		fake_create(&b.f);
 		nb_offer(&b);

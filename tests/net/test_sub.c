@@ -30,16 +30,26 @@ static void scale(uint32_t n)
 	must_eq(nb_set(&b, 0x00010204, info, sizeof(info)), 0);
 }
 
-static void begin(uint32_t queues)
+static void prepare(uint32_t queues)
 {
 	nb_prepare(&b);
 	b.opts.subchannels = 3;
 	b.port.info.queues = queues;
+}
+
+static void go(void)
+{
 	nb_start(&b);
 	nb_subs(&b, 3);
 	(void)nb_run(&b, 0);
 	scale(4);
 	b.taken = b.messages;
+}
+
+static void begin(uint32_t queues)
+{
+	prepare(queues);
+	go();
 }
 
 /* A TCP frame for the guest, of a flow. */
@@ -222,6 +232,184 @@ START_TEST(sub__waits_for_the_primary_and_loses_nothing)
 }
 END_TEST
 
+/* The same, and the port has read what told of its room when it is asked for frames. */
+static bool tells;
+
+static uint32_t told_receive(struct vmbus_port_queue *queue, struct vmbus_port_room *room,
+			     uint32_t n)
+{
+	if (tells)
+		b.port.take = UINT32_MAX;
+	return nb_port_receive(queue, room, n);
+}
+
+START_TEST(sub__sends_by_the_primary_after_the_port_was_asked)
+{
+	struct vmbus_port_ops ops = nb_port_ops;
+	const uint64_t one = 1;
+	uint32_t len;
+
+	ops.receive = told_receive;
+	tells = false;
+	prepare(1);
+	b.opts.port.ops = &ops;
+	go();
+	b.port.take = 0;
+	fr_plain(frame, 60, 1);
+	len = fr_message(fr_at(&b, 1), NULL, 0, frame, 60, false);
+	ck_assert_uint_eq(fr_section(&b, 1, 1, len), 1);
+	(void)nb_run(&b, 0);
+	ck_assert_uint_eq(b.port.sent, 0);
+	tells = true;
+	ck_assert_int_eq(write(b.port.queue[0]->fd, &one, 8), 8);
+	(void)nb_run(&b, 0);
+	ck_assert_uint_eq(b.port.sent, 1);
+	nb_end(&b);
+}
+END_TEST
+
+/* A flow of this channel in port.given: its port. */
+static uint32_t flow_of(uint32_t channel)
+{
+	uint32_t port = 1000;
+
+	while ((hash_now(flow(port)) & 127) % 4 != channel)
+		port++;
+	return port;
+}
+
+/* In each call frames of channel 0 first, as many of channel 1 behind them. */
+static uint32_t asked, ports[2];
+
+static uint32_t two_receive(struct vmbus_port_queue *queue, struct vmbus_port_room *room,
+			    uint32_t n)
+{
+	const uint32_t give = b.port.give;
+	uint32_t half = n / 2, got;
+
+	asked++;
+	b.port.given_bytes = flow(ports[0]);
+	b.port.give = give < half ? give : half;
+	half = nb_port_receive(queue, room, n / 2);
+	(void)flow(ports[1]);
+	b.port.give = give - half < n - half ? give - half : n - half;
+	got = half + nb_port_receive(queue, room + half, n - half);
+	b.port.give = give - got;
+	return got;
+}
+
+/* When one channel has no section left the port keeps its frames, but those of the batch, of which the other
+   channel gets its own. */
+START_TEST(sub__loses_no_more_than_a_batch_when_sections_run_out)
+{
+	struct vmbus_port_ops ops = nb_port_ops;
+	struct vmbus_net_stats stats;
+	uint32_t given, calls;
+
+	ops.receive = two_receive;
+	prepare(1);
+	b.opts.port.ops = &ops;
+	b.opts.flags = VMBUS_NET_NO_PACK;
+	go();
+	ports[0] = flow_of(0);
+	ports[1] = flow_of(1);
+	b.keep = true;
+	nb_give(&b, 0, (uint32_t)_i * 64, 60); /* so many calls of a callback's */
+	(void)nb_run(&b, 0);
+	asked = 0;
+	nb_give(&b, 0, 10000, 60);
+	(void)nb_run(&b, 0);
+	calls = asked;
+	given = (uint32_t)_i * 64 + 10000 - b.port.give;
+	must_eq(vmbus_net_stats(b.net, 0, &stats), 0);
+	ck_assert_uint_eq(stats.received_frames, (b.rx_count - 16) / 4);
+	ck_assert_uint_eq(stats.no_room, given / 2 - stats.received_frames);
+	ck_assert_uint_lt(stats.no_room, 32);
+	ck_assert_uint_eq(calls, given / 64 - (uint32_t)_i);
+	nb_end(&b);
+}
+END_TEST
+
+/* What channels have for each other when one of them ends. */
+START_TEST(sub__counts_what_lies_in_an_inbox_that_closes)
+{
+	uint32_t i, len;
+
+	begin(1);
+	if (_i) { /* for the port, by the primary */
+		b.port.take = 0;
+		fr_plain(frame, 60, 1);
+		len = fr_message(fr_at(&b, 1), NULL, 0, frame, 60, false);
+		for (i = 0; i < 20; i++)
+			ck_assert_uint_eq(fr_section(&b, 1, 1, len), 1);
+		fake_post_close(&b.f, &b.c[0]);
+		fake_run(&b.f);
+		ck_assert_uint_eq(fr_stats(&b).stopped, 20);
+	} else { /* for the guest, by a sub-channel without sections */
+		b.keep = true;
+		(void)flow_of(1);
+		nb_give(&b, 0, 5000, 74);
+		(void)nb_run(&b, 0);
+		(void)nb_run(&b, 1);
+		ck_assert_uint_lt(fr_stats(&b).received_frames, 5000);
+		fake_close(&b.f, &b.c[1]);
+		ck_assert_uint_eq(fr_stats(&b).received_frames + fr_stats(&b).no_room +
+					  fr_stats(&b).stopped,
+				  5000);
+	}
+	nb_end(&b);
+}
+END_TEST
+
+/* Of those that the guest does not have, when it asks. */
+START_TEST(sub__grants_no_more_than_there_are_sections_for)
+{
+	uint8_t msg[40] = { 133, 0, 0, 0, 1 };
+	uint32_t left = (uint32_t)_i;
+
+	nb_prepare(&b);
+	b.opts.subchannels = 3;
+	nb_start(&b);
+	b.keep = true;
+	fr_plain(b.port.given, 60, 1);
+	memcpy(b.port.given, fr_guest, 6);
+	nb_give(&b, 0, b.rx_count - 16 - left, 60);
+	(void)nb_run(&b, 0);
+	ck_assert_uint_eq(fr_stats(&b).lent, b.rx_count - 16 - left);
+	nb_put(msg + 8, 4, 3);
+	must(nb_ask(&b, 0, msg, sizeof(msg)));
+	ck_assert_uint_eq(nb_32(b.done + 4), left < 2 ? 2 : 1);
+	ck_assert_uint_eq(nb_32(b.done + 8), left ? left - 1 : 0);
+	nb_end(&b);
+}
+END_TEST
+
+/* Pages that do not follow each other, and sections whose frame begins right before the end of one. */
+START_TEST(sub__tells_the_hash_of_a_frame_across_pages)
+{
+	uint32_t i, len, hash;
+
+	prepare(4);
+	b.mtu = 9216;
+	b.rx_pages = 1024;
+	b.pages = 2048;
+	b.scatter = true;
+	go();
+	b.keep = true;
+	ck_assert_uint_gt(b.rx_count / 4, 100);
+	len = flow(1000);
+	b.port.given[46] = 0x80; /* with 12 bytes of options */
+	hash = hash_now(len);
+	ck_assert_uint_ne(hash, 0);
+	for (i = 0; i < 90; i++) {
+		nb_give(&b, 0, 1, len);
+		ck_assert_uint_eq(came_by(), 0);
+		ck_assert_uint_eq(told_hash(), hash);
+	}
+	nb_end(&b);
+}
+END_TEST
+
 START_TEST(sub__shares_sections_out_and_gets_them_back)
 {
 	uint32_t k, lent = 0;
@@ -274,6 +462,11 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, sub__leaves_frames_on_the_channel_of_their_queue);
 	tcase_add_loop_test(tc, sub__sends_by_the_primary_when_it_has_no_queue, 1, 5);
 	tcase_add_test(tc, sub__waits_for_the_primary_and_loses_nothing);
+	tcase_add_test(tc, sub__sends_by_the_primary_after_the_port_was_asked);
+	tcase_add_loop_test(tc, sub__loses_no_more_than_a_batch_when_sections_run_out, 0, 2);
+	tcase_add_loop_test(tc, sub__counts_what_lies_in_an_inbox_that_closes, 0, 2);
+	tcase_add_loop_test(tc, sub__grants_no_more_than_there_are_sections_for, 0, 4);
+	tcase_add_test(tc, sub__tells_the_hash_of_a_frame_across_pages);
 	tcase_add_test(tc, sub__shares_sections_out_and_gets_them_back);
 	tcase_add_loop_test(tc, sub__ends_with_its_primary_in_any_order, 0, 4);
 }

@@ -367,6 +367,53 @@ START_TEST(tx__asks_a_port_again_that_has_no_descriptor)
 }
 END_TEST
 
+/* A port that has read what told of its room when it is asked for frames. */
+static bool tells;
+
+static uint32_t told_receive(struct vmbus_port_queue *queue, struct vmbus_port_room *room,
+			     uint32_t n)
+{
+	if (tells)
+		b.port.take = UINT32_MAX;
+	return nb_port_receive(queue, room, n);
+}
+
+START_TEST(tx__sends_what_waits_after_the_port_was_asked)
+{
+	struct vmbus_port_ops ops = nb_port_ops;
+	const uint64_t one = 1;
+
+	ops.receive = told_receive;
+	tells = false;
+	nb_prepare(&b);
+	b.opts.port.ops = &ops;
+	nb_start(&b);
+	fr_plain(frame, 60, 1);
+	b.port.take = 0;
+	b.keep = true;
+	if (_i) { /* when sections come back */
+		memcpy(b.port.given, frame, 60);
+		memcpy(b.port.given, fr_guest, 6);
+		nb_give(&b, 0, b.rx_count - 16, 60);
+		(void)nb_run(&b, 0);
+		nb_give(&b, 0, 1, 60);
+		(void)nb_run(&b, 0);
+		ck_assert_uint_eq(b.port.give, 1);
+	}
+	ck_assert_uint_eq(fr_send(&b, NULL, 0, frame, 60), 0);
+	ck_assert_uint_eq(b.port.sent, 0);
+	tells = true;
+	if (_i)
+		nb_return(&b, 0, b.message[(b.messages - 1) % NB_MESSAGES].id);
+	else
+		ck_assert_int_eq(write(b.port.queue[0]->fd, &one, 8), 8);
+	(void)nb_run(&b, 0);
+	ck_assert_uint_eq(b.port.sent, 1);
+	ck_assert_uint_eq(b.port.give, 0);
+	nb_end(&b);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "tx", 20);
@@ -383,5 +430,6 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, tx__drops_and_counts_when_there_is_no_link);
 	tcase_add_test(tc, tx__counts_what_comes_after_the_end_as_stopped);
 	tcase_add_test(tc, tx__asks_a_port_again_that_has_no_descriptor);
+	tcase_add_loop_test(tc, tx__sends_what_waits_after_the_port_was_asked, 0, 2);
 }
 VMBUS_TEST_MAIN("net.tx", tests)

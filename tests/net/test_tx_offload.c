@@ -261,14 +261,65 @@ START_TEST(tx_offload__refuses_more_segments_than_a_frame_may_have)
 }
 END_TEST
 
+/* Of an MTU of 1500 a segment has 1460 bytes at most; a frame that is one segment has a length itself. */
+START_TEST(tx_offload__refuses_segments_that_are_longer_than_the_mtu)
+{
+	static const uint32_t mss[] = { 1461, 1500, 30000, 65535 };
+	struct fr_ppi ppi = { 2, 34u << 20 | 1u << 30 };
+	uint32_t i;
+
+	begin(_i ? VMBUS_FRAME_TSO4 | VMBUS_FRAME_CSUM : 0);
+	for (i = 0; i < sizeof(mss) / sizeof(mss[0]); i++) {
+		ppi.word = mss[i] | 34u << 20 | 1u << 30;
+		ck_assert_uint_eq(send_pages(&ppi, 1, make_large(mss[i] < 60000 ? 62000 : 1461)),
+				  1);
+		ck_assert_uint_eq(seen_n, 0);
+		ck_assert_uint_eq(fr_stats(&b).sent_bad, i + 1);
+	}
+	ck_assert_uint_eq(send_pages(&ppi, 1, make_large(1460)), 1);
+	ck_assert_uint_eq(seen_n, 1);
+	ck_assert_uint_eq(seen_flags[0] & VMBUS_FRAME_TSO4, 0);
+	ppi.word = 1460u | 34u << 20 | 1u << 30;
+	ck_assert_uint_eq(send_pages(&ppi, 1, make_large(2920)), 1);
+	ck_assert_uint_eq(seen_n, _i ? 2 : 3);
+	ck_assert_uint_eq(fr_stats(&b).sent_bad, i);
+	nb_end(&b);
+}
+END_TEST
+
+/* The port has no room a few times, and each time its burst is made again. */
+START_TEST(tx_offload__counts_a_sum_once)
+{
+	const struct fr_ppi ppi = { 0, 1u | 4u | 2u << 0 };
+	const uint64_t one = 1;
+	uint32_t i, len;
+
+	begin(0);
+	b.port.take = 0;
+	len = fr_ipv4(frame, 6, 100);
+	fr_put16(frame + 50, fr_pseudo4(frame, len - 34));
+	ck_assert_uint_eq(fr_send(&b, &ppi, 1, frame, len), 0);
+	for (i = 0; i < 5; i++) {
+		b.port.take = i == 4;
+		ck_assert_int_eq(write(b.port.queue[0]->fd, &one, 8), 8);
+		(void)nb_run(&b, 0);
+	}
+	ck_assert_uint_eq(seen_n, 1);
+	ck_assert(fr_is_summed4(seen));
+	ck_assert_uint_eq(fr_stats(&b).summed, 1);
+	nb_end(&b);
+}
+END_TEST
+
 #define BITS 36u
-#define BIT_BYTES 1700u
+#define BIT_BYTES 270u
+#define BIT_MTU 9202u
 
 /* A segment that lies in more pieces than one may. */
 START_TEST(tx_offload__counts_a_frame_once_that_cannot_be_cut)
 {
 	static uint8_t message[NB_FRAME + 200];
-	const struct fr_ppi ppi = { 2, 60000u | 34u << 20 | 1u << 30 };
+	const struct fr_ppi ppi = { 2, (BIT_MTU - 40u) | 34u << 20 | 1u << 30 };
 	const struct vmbus_wire_ext head = { .range_count = BITS };
 	uint8_t msg[40] = { 107 }, ext[8 + 16 * BITS];
 	struct vmbus_msg m = { .data = msg,
@@ -279,7 +330,10 @@ START_TEST(tx_offload__counts_a_frame_once_that_cannot_be_cut)
 	uint32_t i, len, at;
 	int n;
 
-	begin(0);
+	nb_prepare(&b);
+	b.mtu = BIT_MTU + 14;
+	seen_n = 0;
+	nb_start(&b);
 	m.id = b.id++;
 	len = make_large(BITS * BIT_BYTES - FR_HEAD - 16 - 54);
 	must_eq(fr_message(message, &ppi, 1, frame, len, false), BITS * BIT_BYTES);
@@ -297,7 +351,7 @@ START_TEST(tx_offload__counts_a_frame_once_that_cannot_be_cut)
 	nb_send(&b, 0, &m);
 	(void)nb_run(&b, 0);
 	ck_assert_uint_eq(b.done_id, m.id);
-	ck_assert_uint_eq(seen_n, 0);
+	ck_assert_uint_eq(b.port.sent, 0);
 	ck_assert_uint_eq(fr_stats(&b).sent_bad, 1);
 	ck_assert_uint_eq(fr_stats(&b).sent_frames, 0);
 	ck_assert_uint_eq(fr_send(&b, NULL, 0, frame, 60), 1);
@@ -343,6 +397,8 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, tx_offload__puts_a_tag_in_or_beside, 0, 2);
 	tcase_add_loop_test(tc, tx_offload__drops_frames_that_cannot_be, 0, 4);
 	tcase_add_loop_test(tc, tx_offload__refuses_more_segments_than_a_frame_may_have, 0, 2);
+	tcase_add_loop_test(tc, tx_offload__refuses_segments_that_are_longer_than_the_mtu, 0, 2);
+	tcase_add_test(tc, tx_offload__counts_a_sum_once);
 	tcase_add_test(tc, tx_offload__counts_a_frame_once_that_cannot_be_cut);
 	tcase_add_test(tc, tx_offload__survives_checksums_anywhere);
 }

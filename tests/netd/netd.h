@@ -59,6 +59,8 @@ struct end {
 	uint32_t next;		/* the number of the next frame from whom it listens to */
 	const struct end *from; /* whose frames count; NULL: all */
 	bool full;		/* takes nothing */
+	uint64_t refused;	/* while it is */
+	uint32_t buffer_bytes;	/* of its port; 0: as usual */
 	bool counts;		/* looks at numbers */
 	bool changed;
 };
@@ -74,8 +76,10 @@ static inline uint32_t end_deliver(struct vmbus_port_queue *queue, const struct 
 	struct end *const e = queue->up_p;
 	uint32_t i, number;
 
-	if (e->full)
+	if (e->full) {
+		e->refused += n;
 		return 0;
+	}
 	for (i = 0; i < n; i++) {
 		must(frame[i].piece[0].len >= 60);
 		if (e->from &&
@@ -95,6 +99,7 @@ static inline void end_open(struct end *e, const char *name)
 	const struct vmbus_port_uplink_opts opts = { .struct_bytes = sizeof(opts),
 						     .path = in_place("s"),
 						     .name = name,
+						     .buffer_bytes = e->buffer_bytes,
 						     .changed = end_changed,
 						     .ctx = e,
 						     .why = why,

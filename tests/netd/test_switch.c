@@ -367,6 +367,120 @@ START_TEST(uplink__tells_that_its_parent_is_gone)
 }
 END_TEST
 
+static bool is_readable(const struct end *e)
+{
+	struct pollfd p = { .fd = e->queue.fd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1;
+}
+
+static void until_readable(const struct end *e)
+{
+	const uint64_t until = now_ns() + WAIT_NS;
+
+	while (!is_readable(e)) {
+		must(now_ns() < until);
+		a_while();
+	}
+}
+
+/* The frames that its guest had no room for. */
+START_TEST(uplink__counts_what_goes_with_its_parent)
+{
+	const uint64_t until = now_ns() + WAIT_NS;
+	struct end a = { 0 }, b = { .full = true };
+	uint64_t sent, received;
+	pid_t pid;
+
+	NEEDS_SWITCH();
+	begin();
+	pid = start_switch("");
+	end_open(&a, "a");
+	end_open(&b, "b");
+	must(end_send(&a, &b, 0));
+	while (!b.refused) {
+		must(now_ns() < until);
+		end_turn(&b, 10);
+	}
+	kill(pid, SIGKILL);
+	(void)end_of(pid);
+	b.changed = false;
+	while (!b.changed) {
+		must(now_ns() < until);
+		end_turn(&b, 10);
+	}
+	b.port.ops->dropped(b.port.ctx, &sent, &received);
+	must_eq(received, 1);
+	must_eq(sent, 0);
+	end_close(&a);
+	end_close(&b);
+	finish();
+}
+END_TEST
+
+/* What a send that waits has seen to is not looked for again: nothing else tells of it. */
+START_TEST(uplink__receives_while_it_cannot_send)
+{
+	struct end a = { .buffer_bytes = 256u << 10 }, b = { 0 };
+	uint32_t i;
+	pid_t pid;
+
+	NEEDS_SWITCH();
+	begin();
+	pid = start_switch("");
+	end_open(&a, "a");
+	end_open(&b, "b");
+	while (is_readable(&a))
+		end_turn(&a, 0);
+	must(end_send(&b, &a, 0));
+	until_readable(&a);
+	must_eq(kill(pid, SIGSTOP), 0);
+	for (i = 0; end_send(&a, &b, i); i++)
+		must(i < 100000);
+	must_eq(a.got, 1);
+	kill(pid, SIGCONT);
+	end_close(&a);
+	end_close(&b);
+	must_eq(stop(pid), 0);
+	finish();
+}
+END_TEST
+
+/* One that asks for frames before it sends again is still told that it can. */
+START_TEST(uplink__tells_of_room_whatever_is_received_meanwhile)
+{
+	struct end a = { .buffer_bytes = 256u << 10 };
+	uint32_t sent = 0;
+	pid_t pid;
+
+	NEEDS_SWITCH();
+	begin();
+	pid = start_switch("");
+	end_open(&a, "a");
+	while (is_readable(&a))
+		end_turn(&a, 0);
+	must_eq(kill(pid, SIGSTOP), 0);
+	while (end_send(&a, NULL, sent))
+		must(sent++ < 100000);
+	must_eq(kill(pid, SIGCONT), 0);
+	must_eq(shell("for i in $(seq 1000); do $sw stat s | grep ' a nic' | grep ' in=%u ' && "
+		      "break; "
+		      "sleep 0.01; done",
+		      sent),
+		0);
+	must_say(" in=");
+	until_readable(&a);
+	a.port.ops->ready(&a.queue);
+	must(is_readable(&a));
+	must(end_send(&a, NULL, 0));
+	while (is_readable(&a))
+		end_turn(&a, 0);
+	end_close(&a);
+	must_eq(stop(pid), 0);
+	finish();
+}
+END_TEST
+
 START_TEST(uplink__says_what_is_wrong)
 {
 	char why[200] = "";
@@ -528,6 +642,47 @@ START_TEST(serve__is_the_only_one_on_its_socket)
 }
 END_TEST
 
+/* Signals that a process holds back now. */
+static uint64_t held_back(pid_t pid)
+{
+	char path[64], line[128];
+	uint64_t mask = 0;
+	FILE *file;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	file = fopen(path, "re");
+	must(file != NULL);
+	while (fgets(line, sizeof(line), file))
+		if (strncmp(line, "SigBlk:", 7) == 0)
+			mask = strtoull(line + 7, NULL, 16);
+	(void)fclose(file);
+	return mask;
+}
+
+/* One that comes while it works is held back until it waits: nobody would see it there otherwise. */
+START_TEST(serve__holds_signals_back_while_it_works)
+{
+	const uint64_t term = UINT64_C(1) << (SIGTERM - 1), until = now_ns() + WAIT_NS;
+	struct end a = { 0 };
+	uint32_t i, number = 0;
+	pid_t pid;
+
+	NEEDS_SWITCH();
+	begin();
+	pid = start_switch("");
+	end_open(&a, "a");
+	while (!(held_back(pid) & term)) {
+		must(now_ns() < until);
+		for (i = 0; i < 100 && end_send(&a, NULL, number); i++)
+			number++;
+		end_turn(&a, 0);
+	}
+	end_close(&a);
+	must_eq(stop(pid), 0);
+	finish();
+}
+END_TEST
+
 START_TEST(join__ends_with_its_switch)
 {
 	struct end a = { 0 };
@@ -574,11 +729,15 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, serve__refuses_more_than_its_ports_beside_plugs);
 	tcase_add_test(tc, join__says_what_the_switch_calls_it);
 	tcase_add_test(tc, uplink__tells_that_its_parent_is_gone);
+	tcase_add_test(tc, uplink__counts_what_goes_with_its_parent);
+	tcase_add_test(tc, uplink__receives_while_it_cannot_send);
+	tcase_add_test(tc, uplink__tells_of_room_whatever_is_received_meanwhile);
 	tcase_add_test(tc, uplink__says_what_is_wrong);
 	tcase_add_test(tc, serve__provides_a_nic_to_others);
 	tcase_add_loop_test(tc, vmbus_switch__says_what_is_wrong, 0,
 			    (int)(sizeof(wrong) / sizeof(wrong[0])));
 	tcase_add_test(tc, serve__is_the_only_one_on_its_socket);
+	tcase_add_test(tc, serve__holds_signals_back_while_it_works);
 	tcase_add_test(tc, join__ends_with_its_switch);
 }
 

@@ -36,6 +36,8 @@ struct vmbus_chan {
 	pid_t tid;   /* of the thread that came last */
 	int allowed; /* processors that it might use, and the first of them */
 	int cpu;
+	int hold;		    /* dispatch does not return as long as this is set */
+	int hold_poll;		    /* nor does a poll that took packets */
 	struct vmbus_pool *reenter; /* call the pool from the callback */
 	int reentered;
 };
@@ -116,6 +118,8 @@ int vmbus_chan_dispatch(struct vmbus_chan *c, uint32_t budget)
 
 		SET(c->reentered, add == VMBUS_E_STATE && rm == VMBUS_E_STATE ? 1 : -1);
 	}
+	while (GET(c->hold))
+		(void)poll(NULL, 0, 1);
 	ADD(c->inside, -1);
 	return n;
 }
@@ -137,6 +141,8 @@ int vmbus_chan_poll(struct vmbus_chan *c, uint32_t budget, uint64_t spin_ns)
 	do
 		n = take(c, budget);
 	while (n == 0 && now(CLOCK_MONOTONIC) < until);
+	while (n > 0 && GET(c->hold_poll))
+		(void)poll(NULL, 0, 1);
 	if (n == 0)
 		n = take_or_arm(c, budget);
 	ADD(c->inside, -1);
@@ -546,6 +552,95 @@ END_TEST
 
 static struct vmbus_pool *shared;
 
+static void *add_one(void *chan)
+{
+	return (void *)(intptr_t)vmbus_pool_add(shared, chan);
+}
+
+static void *remove_one(void *chan)
+{
+	return (void *)(intptr_t)vmbus_pool_remove(shared, chan);
+}
+
+static uint64_t channels_of(const struct vmbus_pool *pool)
+{
+	struct vmbus_pool_stats stats;
+
+	vmbus_pool_stats(pool, &stats);
+	return stats.channels;
+}
+
+/* Test i: the thread, which is busy meanwhile, then takes the channel; the kernel refuses it. */
+START_TEST(pool_remove__waits_for_an_add_under_way)
+{
+	struct vmbus_chan busy, c;
+	pthread_t thread[2];
+	void *added, *removed;
+
+	shared = pool_of(1, 0, 0);
+	chan_open(&busy);
+	chan_open(&c);
+	if (_i == 1) {
+		(void)close(c.fd);
+		c.fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+		must(c.fd >= 0);
+	}
+	busy.hold = 1;
+	must_eq(vmbus_pool_add(shared, &busy), 0);
+	UNTIL(GET(busy.inside) == 1);
+	must_eq(pthread_create(&thread[0], NULL, add_one, &c), 0);
+	UNTIL(channels_of(shared) == 2);
+	must_eq(pthread_create(&thread[1], NULL, remove_one, &c), 0);
+	(void)poll(NULL, 0, 50);
+	SET(busy.hold, 0);
+	must_eq(pthread_join(thread[0], &added), 0);
+	must_eq(pthread_join(thread[1], &removed), 0);
+	must_eq((intptr_t)added, _i == 1 ? VMBUS_E_SYSTEM : 0);
+	must_eq((intptr_t)removed, _i == 1 ? VMBUS_E_INVAL : 0);
+	SET(c.gone, 1);
+	must_eq(channels_of(shared), 1);
+	if (_i == 0)
+		push(&c, 1); /* nobody listens */
+	push(&busy, 1);	     /* the thread goes on, with the one that is left */
+	UNTIL(GET(busy.done) == 1);
+	(void)close(c.fd);
+	remove_and_close(shared, &busy);
+	vmbus_pool_destroy(shared);
+}
+END_TEST
+
+/* Removed between two looks of a spin, it is handed back so that one may sleep at its descriptor. */
+START_TEST(pool_remove__leaves_the_channel_armed)
+{
+	struct vmbus_pool *pool = pool_of(1, 8, VMBUS_POOL_SPIN_NS_MAX);
+	struct vmbus_chan c;
+	struct pollfd ready;
+	pthread_t thread;
+	uint64_t ignored;
+
+	shared = pool;
+	chan_open(&c);
+	must_eq(vmbus_pool_add(pool, &c), 0);
+	c.hold_poll = 1;
+	push(&c, 1); /* wakes the thread, which spins from now on */
+	UNTIL(GET(c.done) == 1);
+	(void)poll(NULL, 0, 20);
+	push(&c, 1); /* found by a spin */
+	UNTIL(GET(c.done) == 2);
+	(void)!read(c.fd, &ignored, sizeof(ignored));
+	must_eq(pthread_create(&thread, NULL, remove_one, &c), 0);
+	(void)poll(NULL, 0, 50);
+	SET(c.hold_poll, 0);
+	must_eq(pthread_join(thread, NULL), 0);
+	SET(c.gone, 1);
+	push(&c, 1);
+	ready = (struct pollfd){ .fd = c.fd, .events = POLLIN };
+	must_eq(poll(&ready, 1, 0), 1);
+	(void)close(c.fd);
+	vmbus_pool_destroy(pool);
+}
+END_TEST
+
 static void *add_remove(void *arg)
 {
 	struct vmbus_chan *c = arg;
@@ -761,6 +856,8 @@ static void tests(Suite *suite)
 	tc = vmbus_test_case(suite, "threads", 20);
 	tcase_add_loop_test(tc, pool__loses_no_wakeup, 0, 4);
 	tcase_add_loop_test(tc, pool_remove__leaves_no_thread_in_the_channel, 0, 4);
+	tcase_add_loop_test(tc, pool_remove__waits_for_an_add_under_way, 0, 2);
+	tcase_add_test(tc, pool_remove__leaves_the_channel_armed);
 	tcase_add_test(tc, pool_remove__from_several_threads);
 	tc = vmbus_test_case(suite, "idle", 20);
 	tcase_add_test(tc, pool__uses_no_processor_when_idle);

@@ -284,18 +284,25 @@ START_TEST(port_packet__throws_away_what_comes_while_the_guest_wants_none)
 }
 END_TEST
 
+static const char *make_slow(struct drive d[2])
+{
+	const char *reason = make_both(d);
+
+	if (!reason && system("tc qdisc add dev vp0 root tbf rate 40mbit burst 3000 limit 9000000 "
+			      "2>/dev/null"))
+		reason = "the interface cannot be made slow (tc, tbf)";
+	return reason;
+}
+
 /* The interface is slow: frames wait, and none is lost. */
 START_TEST(port_packet__waits_for_room)
 {
 	static uint8_t bytes[1500];
 	const struct vmbus_iov piece = { bytes, sizeof(bytes) };
 	struct drive d[2];
-	const char *reason = make_both(d);
+	const char *reason = make_slow(d);
 	uint32_t i, waits = 0;
 
-	if (!reason && system("tc qdisc add dev vp0 root tbf rate 40mbit burst 3000 limit 9000000 "
-			      "2>/dev/null"))
-		reason = "the interface cannot be made slow (tc, tbf)";
 	if (reason)
 		VMBUS_TEST_SKIP(reason);
 	for (i = 0; i < 250; i++) {
@@ -313,6 +320,118 @@ START_TEST(port_packet__waits_for_room)
 		must_eq(get32(d[1].got[i].at + 14), i);
 	must(!drive_turn(&d[0], 0));
 	drive_drops(&d[0], 0, 0);
+	end(&d[0]);
+	end(&d[1]);
+}
+END_TEST
+
+/* Until there is no room. */
+static void fill_up(struct drive *d)
+{
+	static uint8_t bytes[1500];
+	const struct vmbus_iov piece = { bytes, sizeof(bytes) };
+	uint32_t number = 0;
+
+	do {
+		ours(bytes, sizeof(bytes), number);
+		must(number++ < 10000);
+	} while (drive_send_pieces(d, &piece, 1, (struct vmbus_frame){ 0 }));
+}
+
+/* A NIC may ask for frames between a send that found no room and the room. */
+START_TEST(port_packet__tells_of_room_whatever_is_received_meanwhile)
+{
+	uint8_t bytes[60];
+	struct drive d[2];
+	const char *reason = make_slow(d);
+	uint32_t number = 77;
+
+	if (reason)
+		VMBUS_TEST_SKIP(reason);
+	ours(bytes, sizeof(bytes), number);
+	drive_send(&d[1], bytes, sizeof(bytes));
+	fill_up(&d[0]);
+	d[0].port.ops->ready(&d[0].queue);
+	d[0].port.ops->ready(&d[0].queue);
+	must(drive_find(&d[0], is_ours, &number, 0));
+	must(drive_turn(&d[0], WAIT_MS));
+	drive_send(&d[0], bytes, sizeof(bytes));
+	must(!drive_turn(&d[0], 0));
+	end(&d[0]);
+	end(&d[1]);
+}
+END_TEST
+
+/* Who has given up what it was to send is not told for ever. */
+START_TEST(port_packet__is_not_readable_for_ever_for_one_that_sends_no_more)
+{
+	struct drive d[2];
+	const char *reason = make_slow(d);
+	struct vmbus_port port;
+	uint32_t turns = 0;
+
+	if (reason)
+		VMBUS_TEST_SKIP(reason);
+	fill_up(&d[0]);
+	must(drive_turn(&d[0], WAIT_MS));
+	while (drive_turn(&d[0], 100))
+		must(turns++ < 100);
+	fill_up(&d[0]);
+	must(drive_turn(&d[0], WAIT_MS));
+	port = d[0].port;
+	drive_close(&d[0]);
+	drive_open(&d[0], &port);
+	must(!drive_turn(&d[0], 0));
+	end(&d[0]);
+	end(&d[1]);
+}
+END_TEST
+
+static void send_some(struct drive *d, uint32_t n)
+{
+	uint8_t bytes[60];
+	uint32_t i;
+
+	for (i = 0; i < n; i++) {
+		ours(bytes, sizeof(bytes), i);
+		drive_send(d, bytes, sizeof(bytes));
+	}
+}
+
+/* While a guest takes no frames its NIC does not look at the descriptor. */
+START_TEST(port_packet__gives_nothing_old_to_a_guest_that_begins)
+{
+	uint8_t bytes[60];
+	struct drive d[2];
+	const char *reason = make_both(d);
+	const uint32_t number = 1000;
+	struct vmbus_port port;
+
+	if (reason)
+		VMBUS_TEST_SKIP(reason);
+	d[1].room = 0;
+	send_some(&d[0], 3);
+	must(drive_turn(&d[1], WAIT_MS)); /* some it has read, and keeps */
+	drive_config(&d[1], 0, false);
+	send_some(&d[0], 100);
+	drive_config(&d[1], 0, true);
+	d[1].room = 1000;
+	ours(bytes, sizeof(bytes), number);
+	drive_send(&d[0], bytes, sizeof(bytes));
+	must(drive_find(&d[1], is_ours, &number, WAIT_MS));
+	must_eq(d[1].n, 1);
+	drive_drops(&d[1], 0, 103);
+	/* The same for another NIC. */
+	d[1].room = 0;
+	send_some(&d[0], 3);
+	must(drive_turn(&d[1], WAIT_MS));
+	port = d[1].port;
+	drive_close(&d[1]);
+	send_some(&d[0], 100);
+	drive_open_queue(&d[1], &port, 0);
+	must(!drive_turn(&d[1], 0));
+	must_eq(d[1].n, 0);
+	drive_drops(&d[1], 0, 206);
 	end(&d[0]);
 	end(&d[1]);
 }
@@ -455,6 +574,9 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, port_packet__keeps_what_finds_no_room);
 	tcase_add_test(tc, port_packet__throws_away_what_comes_while_the_guest_wants_none);
 	tcase_add_test(tc, port_packet__waits_for_room);
+	tcase_add_test(tc, port_packet__tells_of_room_whatever_is_received_meanwhile);
+	tcase_add_test(tc, port_packet__is_not_readable_for_ever_for_one_that_sends_no_more);
+	tcase_add_test(tc, port_packet__gives_nothing_old_to_a_guest_that_begins);
 	tcase_add_test(tc, port_packet__counts_what_the_kernel_does_not_take);
 	tcase_add_test(tc, port_packet__counts_what_the_socket_loses);
 	tcase_add_test(tc, port_packet__passes_tags_beside_frames);

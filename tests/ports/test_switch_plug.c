@@ -22,6 +22,7 @@ struct cable {
 	struct vmbus_frame *coming; /* that receive() or ready() gives, `left` of them */
 	uint32_t left;
 	bool pushes;
+	bool deaf; /* it has no descriptor */
 	bool lies; /* receive() tells of more rooms than there are, and of more bytes than they have */
 	struct vmbus_port_config config;
 };
@@ -48,7 +49,8 @@ static int cable_open(struct vmbus_port_queue *queue)
 		return VMBUS_E_NOTSUP;
 	c->fd = eventfd(0, EFD_NONBLOCK);
 	c->is_open = true;
-	queue->fd = c->fd;
+	if (!c->deaf)
+		queue->fd = c->fd;
 	return 0;
 }
 
@@ -171,6 +173,7 @@ static struct nic nic;
 static uint32_t number;
 
 static uint32_t tso_max; /* of the next cable */
+static bool deaf;
 
 static void make(uint32_t can, uint32_t mtu, bool pushes)
 {
@@ -181,6 +184,7 @@ static void make(uint32_t can, uint32_t mtu, bool pushes)
 	cable.mtu = mtu;
 	cable.takes = UINT32_MAX;
 	cable.tso_max = tso_max;
+	cable.deaf = deaf;
 	must_eq(vmbus_switch_create(NULL, &sw), 0);
 	must_eq(vmbus_switch_port(sw, "nic", &nic_port), 0);
 	nic_open(&nic, &nic_port);
@@ -504,6 +508,29 @@ START_TEST(switch_dispatch__waits_for_a_port_that_takes_no_more)
 }
 END_TEST
 
+/* A port without a descriptor has nothing to wait for. */
+START_TEST(switch_dispatch__drops_what_a_deaf_port_does_not_take)
+{
+	uint32_t i;
+
+	deaf = true;
+	make(0, 0, false);
+	cable.takes = 10;
+	for (i = 0; i < 30; i++)
+		nic_send(&nic, 1, 255, i);
+	(void)dispatch_all();
+	ck_assert_uint_eq(cable.sent, 10);
+	ck_assert_uint_eq(cable_stats().refused, 20);
+	cable.takes = 1;
+	nic_send(&nic, 1, 255, 30);
+	ck_assert_int_eq(dispatch_all(), 1);
+	ck_assert_uint_eq(cable.sent, 11);
+	must(memcmp(cable.kept[10] + 14, &(uint32_t){ 30 }, 4) == 0);
+	unmake();
+	deaf = false;
+}
+END_TEST
+
 /* ---- what the port cannot do is done before ---- */
 
 static struct built b;
@@ -604,6 +631,27 @@ START_TEST(switch_dispatch__goes_on_in_the_midst_of_a_frame_that_is_cut)
 }
 END_TEST
 
+START_TEST(switch_dispatch__drops_the_rest_of_a_frame_that_a_deaf_port_does_not_take)
+{
+	const struct shape s = { .ip = 4, .protocol = 6, .payload = 5001 };
+
+	deaf = true;
+	make(VMBUS_FRAME_CSUM, 0, false);
+	cable.takes = 2;
+	send_built(&s, VMBUS_FRAME_TSO4 | VMBUS_FRAME_CSUM);
+	(void)dispatch_all();
+	ck_assert_uint_eq(cable.sent, 2);
+	ck_assert_uint_eq(cable_stats().refused, 1);
+	cable.takes = 1;
+	nic_send(&nic, 1, 255, 30);
+	(void)dispatch_all();
+	ck_assert_uint_eq(cable.sent, 3);
+	ck_assert_uint_eq(cable.frame[2].bytes, 60);
+	unmake();
+	deaf = false;
+}
+END_TEST
+
 START_TEST(switch_dispatch__leaves_to_the_port_what_it_can)
 {
 	const struct shape s = { .ip = 4, .protocol = 6, .payload = 5001 };
@@ -675,10 +723,13 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, switch_dispatch__carries_frames_of_a_port_that_delivers);
 	tcase_add_test(tc, switch_dispatch__keeps_to_its_budget);
 	tcase_add_test(tc, switch_dispatch__waits_for_a_port_that_takes_no_more);
+	tcase_add_test(tc, switch_dispatch__drops_what_a_deaf_port_does_not_take);
 	tcase_add_test(tc, switch_dispatch__passes_on_more_than_an_inbox_holds);
 	tcase_add_test(tc, switch_dispatch__sums_cuts_and_tags_for_a_port_that_cannot);
 	tcase_add_test(tc, switch_dispatch__counts_segments_against_its_budget);
 	tcase_add_test(tc, switch_dispatch__goes_on_in_the_midst_of_a_frame_that_is_cut);
+	tcase_add_test(tc,
+		       switch_dispatch__drops_the_rest_of_a_frame_that_a_deaf_port_does_not_take);
 	tcase_add_test(tc, switch_dispatch__leaves_to_the_port_what_it_can);
 	tcase_add_loop_test(tc, switch_dispatch__cuts_what_is_larger_than_the_port_takes, 0, 2);
 	tcase_add_test(tc, switch_dispatch__refuses_and_counts_what_cannot_be_done);

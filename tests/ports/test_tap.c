@@ -233,6 +233,42 @@ START_TEST(port_tap__throws_away_what_comes_while_the_guest_wants_none)
 }
 END_TEST
 
+/* While a guest takes no frames its NIC does not look at the descriptors. */
+START_TEST(port_tap__gives_nothing_old_to_a_guest_that_begins)
+{
+	static uint8_t frame[60];
+	struct drive tap, packet;
+	const char *reason = make_both(&tap, &packet);
+	struct vmbus_port port;
+	uint32_t number;
+
+	if (reason)
+		VMBUS_TEST_SKIP(reason);
+	drive_config(&tap, 0, false);
+	for (number = 0; number < 200; number++) {
+		ours(frame, sizeof(frame), number);
+		drive_send(&packet, frame, sizeof(frame));
+	}
+	drive_config(&tap, 0, true);
+	ours(frame, sizeof(frame), number);
+	drive_send(&packet, frame, sizeof(frame));
+	must(drive_find(&tap, is_ours, &number, WAIT_MS));
+	must_eq(tap.n, 1);
+	drive_drops(&tap, 0, 200);
+	/* The same for another NIC. */
+	port = tap.port;
+	drive_close(&tap);
+	for (number = 0; number < 200; number++)
+		drive_send(&packet, frame, sizeof(frame));
+	drive_open_queue(&tap, &port, 0);
+	must(!drive_turn(&tap, 0));
+	must_eq(tap.n, 0);
+	drive_drops(&tap, 0, 400);
+	end(&packet);
+	end(&tap);
+}
+END_TEST
+
 START_TEST(port_tap__counts_what_the_kernel_does_not_take)
 {
 	static uint8_t frame[60];
@@ -660,6 +696,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, port_tap__passes_frames_of_every_length_both_ways);
 	tcase_add_test(tc, port_tap__drops_and_counts_what_is_too_long_for_the_room);
 	tcase_add_test(tc, port_tap__throws_away_what_comes_while_the_guest_wants_none);
+	tcase_add_test(tc, port_tap__gives_nothing_old_to_a_guest_that_begins);
 	tcase_add_test(tc, port_tap__counts_what_the_kernel_does_not_take);
 	tcase_add_test(tc, port_tap__puts_tags_in);
 	tcase_add_loop_test(tc, port_tap__passes_offloads_both_ways, 0, 3);
