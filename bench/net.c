@@ -25,13 +25,13 @@
 
 const struct net_entry net_entries[] = {
 	{ &net_vmbus, "vmbus.net", NULL, NULL, 0, false },
-	{ &net_memif, "memif", "dpdk", "vmbus.net", 1, false },
-	{ &net_virtio, "virtio-user", "dpdk", "vmbus.net", 1, false },
-	{ &net_virtio_packed, "virtio-user-packed", "dpdk", "vmbus.net", 1, false },
+	{ &net_memif, "memif", "dpdk-dev", "vmbus.net", 1, false },
+	{ &net_virtio, "virtio-user", "dpdk-dev", "vmbus.net", 1, false },
+	{ &net_virtio_packed, "virtio-user-packed", "dpdk-dev", "vmbus.net", 1, false },
 	{ &net_unix, "unix-datagram", NULL, "vmbus.net", 1, false },
 	{ &net_vmbus, "vmbus.net-huge", NULL, NULL, 0, true },
-	{ &net_memif, "memif-huge", "dpdk", "vmbus.net-huge", 1, true },
-	{ &net_virtio, "virtio-user-huge", "dpdk", "vmbus.net-huge", 1, true },
+	{ &net_memif, "memif-huge", "dpdk-dev", "vmbus.net-huge", 1, true },
+	{ &net_virtio, "virtio-user-huge", "dpdk-dev", "vmbus.net-huge", 1, true },
 };
 const uint32_t net_entry_count = sizeof(net_entries) / sizeof(net_entries[0]);
 

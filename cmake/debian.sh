@@ -25,7 +25,7 @@ packages_for() {
 		libck-dev peer of the benchmark: ring of Concurrency Kit
 		libqb-dev peer of the benchmark: ring buffer of libqb
 		libdpdk-dev peer of the benchmark: rte_ring
-		dpdk peer of the benchmark: memif, virtio-user and vhost-user of its testpmd
+		dpdk-dev peer of the benchmark: memif, virtio-user and vhost-user of its testpmd
 		nbdkit peer of the benchmark: memory behind a socket
 		qemu-system-common peer of the benchmark: vhost-user-blk of its storage daemon
 	END

@@ -49,7 +49,7 @@ static const char *pmd_version(void)
 
 	/* Debian's package says so, and the program only when it starts. */
 	if (!text[0]) {
-		FILE *const f = popen("dpkg-query -W -f '${Version}' dpdk 2>/dev/null", "re");
+		FILE *const f = popen("dpkg-query -W -f '${Version}' dpdk-dev 2>/dev/null", "re");
 
 		if (!f || !fgets(text, sizeof(text), f))
 			(void)snprintf(text, sizeof(text), "unknown");
@@ -211,7 +211,7 @@ static int pair_open(struct net_link *link, const struct kind *kind)
 	char vdev[192];
 
 	if (!block_is_installed("dpdk-testpmd")) {
-		link->missing = "dpdk";
+		link->missing = "dpdk-dev";
 		return net_fail(link, "dpdk-testpmd is not installed");
 	}
 	pair = must_alloc(sizeof(*pair));
