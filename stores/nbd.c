@@ -20,8 +20,9 @@
 #include <unistd.h>
 
 #define TIMEOUT_DEFAULT_NS UINT64_C(10000000000)
-#define TRANSFER_BYTES_MAX (32u << 20)	    /* that every server takes */
-#define RANGE_BYTES_MAX (UINT64_C(1) << 30) /* of a discard: the protocol has 32 bits for it */
+#define TRANSFER_BYTES_MAX (32u << 20)	      /* that every server takes */
+#define RANGE_BYTES_MAX (UINT64_C(1) << 30)   /* of a discard: the protocol has 32 bits for it */
+#define BOUNCE_BYTES_MAX (UINT64_C(32) << 20) /* of a queue; one request may have more */
 
 enum kind {
 	READ = 0,
@@ -59,14 +60,20 @@ static void copy_out(struct vmbus_io *io)
 	}
 }
 
+/* A guest may have many at once: what is past the queue's limit is asked again. */
 static bool make_bounce(struct vmbus_io *io)
 {
-	uint8_t *to = malloc(io->bytes);
+	struct vmbus__nbd_queue *const q = io->queue->priv;
+	uint8_t *to;
 	uint32_t i;
 
-	io->store[BOUNCE] = (uintptr_t)to;
+	if (q->bounced && q->bounced + io->bytes > BOUNCE_BYTES_MAX)
+		return false;
+	to = malloc(io->bytes);
 	if (!to)
 		return false;
+	q->bounced += io->bytes;
+	io->store[BOUNCE] = (uintptr_t)to;
 	for (i = 0; io->store[KIND] == WRITE && i < io->iov_count; i++) {
 		memcpy(to, io->iov[i].iov_base, io->iov[i].iov_len);
 		to += io->iov[i].iov_len;
@@ -101,10 +108,14 @@ static enum vmbus_io_end end_of(uint64_t reason)
 static void end(struct vmbus_io *io)
 {
 	const enum vmbus_io_end how = end_of(io->store[REASON]);
+	struct vmbus__nbd_queue *const q = io->queue->priv;
 
-	if (how == VMBUS_IO_OK && io->store[KIND] == READ && bounce_of(io))
-		copy_out(io);
-	free(bounce_of(io));
+	if (bounce_of(io)) {
+		if (how == VMBUS_IO_OK && io->store[KIND] == READ)
+			copy_out(io);
+		q->bounced -= io->bytes;
+		free(bounce_of(io));
+	}
 	if (how == VMBUS_IO_MEDIUM)
 		io->bad_offset = io->offset + io->store[DONE];
 	vmbus_io_done(io, how);

@@ -47,6 +47,7 @@ struct vmbus__nbd_queue {
 	int epoll_fd;
 	int bell_fd;
 	bool rung;
+	uint64_t bounced;	       /* bytes of buffers */
 	struct vmbus_io *first, *last; /* ended, and not reported; linked by store[] */
 };
 

@@ -36,6 +36,7 @@
 #define SUBMIT_TRIES 1000u	      /* the kernel has no memory for requests now */
 #define ZERO_BYTES (64u << 10)
 #define ZERO_PIECES 16u
+#define BOUNCE_BYTES_MAX (UINT64_C(32) << 20) /* of a queue; one request may have more */
 
 enum kind {
 	READ = 0,
@@ -61,7 +62,8 @@ struct queue {
 	uint32_t busy_ns;
 	uint32_t under_way; /* begun */
 	bool refused;	    /* requests are given back: no more are gathered */
-	bool cancelled;	    /* what the kernel gives back unfinished is not begun again */
+	bool cancelled;	    /* no round is begun any more */
+	uint64_t bounced;   /* bytes of buffers */
 };
 
 static _Alignas(4096) const uint8_t zeroes[ZERO_BYTES];
@@ -88,13 +90,19 @@ static uint8_t *bounce_of(const struct vmbus_io *io)
 	return (uint8_t *)(uintptr_t)io->store[BOUNCE];
 }
 
+/* A guest may have many at once: what is past the queue's limit is asked again. */
 static bool make_bounce(struct vmbus_io *io)
 {
-	uint8_t *to = aligned_alloc(4096, (io->bytes + 4095u) & ~UINT64_C(4095));
+	struct queue *const q = queue_of(io);
+	uint8_t *to;
 	uint32_t i;
 
+	if (q->bounced && q->bounced + io->bytes > BOUNCE_BYTES_MAX)
+		return false;
+	to = aligned_alloc(4096, (io->bytes + 4095u) & ~UINT64_C(4095));
 	if (!to)
 		return false;
+	q->bounced += io->bytes;
 	io->store[BOUNCE] = (uintptr_t)to;
 	if (io->store[KIND] != WRITE)
 		return true;
@@ -114,6 +122,7 @@ static void end_bounce(struct vmbus_io *io, bool good)
 		memcpy(io->iov[i].iov_base, from, io->iov[i].iov_len);
 		from += io->iov[i].iov_len;
 	}
+	queue_of(io)->bounced -= io->bytes;
 	free(bounce_of(io));
 }
 
@@ -179,10 +188,43 @@ static void prepare_zeroes(struct io_uring_sqe *sqe, const struct vmbus_io *io)
 		io_uring_prep_write(sqe, 0, zeroes, (unsigned)left, at);
 }
 
-static void prepare(struct io_uring_sqe *sqe, struct vmbus_io *io)
+/* Of a discard or zeroes, from what is done on: a device takes whole blocks only.  0: an edge is next. */
+static uint64_t whole_blocks(const struct vmbus_io *io)
+{
+	const uint64_t past = ((const struct vmbus__uring *)io->queue->ctx)->range_align - 1u;
+	const uint64_t at = io->offset + io->store[DONE];
+
+	return at & past ? 0 : (io->bytes - io->store[DONE]) & ~past;
+}
+
+/* That edge is written. */
+static void prepare_edge(struct io_uring_sqe *sqe, const struct vmbus_io *io)
+{
+	const uint64_t block = ((const struct vmbus__uring *)io->queue->ctx)->range_align;
+	const uint64_t at = io->offset + io->store[DONE], left = io->bytes - io->store[DONE];
+	const uint64_t edge = block - (at & (block - 1u));
+
+	io_uring_prep_write(sqe, 0, zeroes, (unsigned)(left < edge ? left : edge), at);
+}
+
+static void prepare_range(struct io_uring_sqe *sqe, const struct vmbus_io *io)
 {
 	const int hole = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 	const int range = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+	const struct vmbus__uring *const u = io->queue->ctx;
+	const bool punch =
+		io->store[KIND] == DISCARD || ((io->flags & VMBUS_IO_MAY_DISCARD) && u->punches);
+	const uint64_t bytes = whole_blocks(io);
+
+	if (!bytes)
+		prepare_edge(sqe, io);
+	else
+		io_uring_prep_fallocate(sqe, 0, punch ? hole : range,
+					(off_t)(io->offset + io->store[DONE]), (off_t)bytes);
+}
+
+static void prepare(struct io_uring_sqe *sqe, struct vmbus_io *io)
+{
 	const struct vmbus__uring *const u = io->queue->ctx;
 
 	switch ((enum kind)io->store[KIND]) {
@@ -196,12 +238,8 @@ static void prepare(struct io_uring_sqe *sqe, struct vmbus_io *io)
 		io_uring_prep_fsync(sqe, 0, IORING_FSYNC_DATASYNC);
 		break;
 	case DISCARD:
-		io_uring_prep_fallocate(sqe, 0, hole, (off_t)io->offset, (off_t)io->bytes);
-		break;
 	case ZERO:
-		io_uring_prep_fallocate(
-			sqe, 0, (io->flags & VMBUS_IO_MAY_DISCARD) && u->punches ? hole : range,
-			(off_t)io->offset, (off_t)io->bytes);
+		prepare_range(sqe, io);
 		break;
 	case ZERO_BY_WRITING:
 		prepare_zeroes(sqe, io);
@@ -267,8 +305,13 @@ static void submit(struct queue *q)
 static void begin_round(struct vmbus_io *io)
 {
 	struct queue *const q = queue_of(io);
-	struct io_uring_sqe *sqe = q->refused ? NULL : io_uring_get_sqe(&q->ring);
+	struct io_uring_sqe *sqe;
 
+	if (q->cancelled) { /* a request of many rounds would go on for hours */
+		end(io, VMBUS_IO_GONE);
+		return;
+	}
+	sqe = q->refused ? NULL : io_uring_get_sqe(&q->ring);
 	if (!sqe && !q->refused) { /* the ring is full: these first */
 		submit(q);
 		sqe = io_uring_get_sqe(&q->ring);
@@ -317,10 +360,6 @@ static void failed(struct vmbus_io *io, int reason)
 {
 	enum vmbus_io_end how = end_of(reason);
 
-	if (queue_of(io)->cancelled && (reason == ECANCELED || reason == EINTR)) {
-		end(io, VMBUS_IO_GONE);
-		return;
-	}
 	/* The thread that began it has ended, or was called away. */
 	if ((reason == ECANCELED || reason == EINTR || reason == EAGAIN) &&
 	    io->store[TRIES]++ < TRIES_MAX) {
@@ -342,17 +381,20 @@ static void failed(struct vmbus_io *io, int reason)
 static void ended(struct vmbus_io *io, int res)
 {
 	const uint64_t kind = io->store[KIND];
+	uint64_t done = (uint64_t)res;
 
 	if (res < 0) {
 		failed(io, -res);
 		return;
 	}
-	if (kind == READ || kind == WRITE || kind == ZERO_BY_WRITING) {
-		if (res == 0 || (uint64_t)res > io->bytes - io->store[DONE]) {
+	if (kind != FLUSH) {
+		if ((kind == DISCARD || kind == ZERO) && whole_blocks(io))
+			done = whole_blocks(io);
+		if (done == 0 || done > io->bytes - io->store[DONE]) {
 			failed(io, EIO); /* the file ends before: somebody has cut it */
 			return;
 		}
-		io->store[DONE] += (uint64_t)res;
+		io->store[DONE] += done;
 		if (io->store[DONE] < io->bytes) {
 			begin_round(io);
 			return;
@@ -425,8 +467,8 @@ static void uring_cancel(struct vmbus_store_queue *queue)
 	struct queue *const q = queue->priv;
 	struct io_uring_sqe *sqe;
 
-	run(q);
 	q->cancelled = true;
+	run(q);
 	sqe = q->under_way ? io_uring_get_sqe(&q->ring) : NULL;
 	if (!sqe)
 		return;

@@ -20,6 +20,7 @@ struct vmbus__uring {
 	uint32_t discard_bytes;
 	uint32_t align_bytes;  /* of offsets and lengths */
 	uint32_t memory_align; /* of addresses, and of the lengths of pieces */
+	uint32_t range_align;  /* of holes and zeroes */
 	struct vmbus_store_ops ops;
 };
 

@@ -183,6 +183,7 @@ static int look(struct vmbus__uring *u, const struct vmbus_store_uring_opts *opt
 	struct stat stat;
 	uint64_t granularity;
 	unsigned physical = 0;
+	int sector = 0;
 
 	if (fstat(u->fd, &stat))
 		return error();
@@ -196,10 +197,13 @@ static int look(struct vmbus__uring *u, const struct vmbus_store_uring_opts *opt
 	if (!is_power_of_two(u->align_bytes) || u->align_bytes > ALIGN_MAX ||
 	    !is_power_of_two(u->memory_align) || u->memory_align > ALIGN_MAX)
 		return VMBUS_E_NOTSUP;
+	u->range_align = 1;
 	u->punches = opts->sparse && !u->read_only && can_punch(u, &stat);
 	u->block_bytes = (uint32_t)stat.st_blksize;
 	granularity = u->block_bytes;
 	if (u->is_device) {
+		if (!ioctl(u->fd, BLKSSZGET, &sector) && sector > 0 && sector <= 4096)
+			u->range_align = (uint32_t)sector;
 		(void)ioctl(u->fd, BLKPBSZGET, &physical);
 		u->block_bytes = physical;
 		granularity = sysfs(stat.st_rdev, "discard_granularity", 0);

@@ -112,17 +112,37 @@ static void finish(struct slot *s, int err)
 	pthread_mutex_unlock(&s->engine->lock);
 }
 
+/* A channel that ended or broke; others may be alive. */
+static bool is_dead(int err)
+{
+	return err == VMBUS_E_STATE || err == VMBUS_E_FAULT || err == VMBUS_E_PEER;
+}
+
+/* By the slot's channel, or else by the next that is alive, which is the slot's from then on. */
+static int send(struct slot *s)
+{
+	struct blk_client *const c = &s->engine->client;
+	int err = vmbus_storvsc_submit(&c->storvsc, s->channel, &s->req);
+	uint32_t i;
+
+	for (i = 1; i < c->channels && is_dead(err); i++) {
+		s->channel = s->channel + 1 < c->channels ? s->channel + 1 : 0;
+		err = vmbus_storvsc_submit(&c->storvsc, s->channel, &s->req);
+	}
+	return err;
+}
+
 /* false: there is no room now. */
 static bool submit(struct slot *s)
 {
 	int err = s->engine->swapped ? VMBUS_E_PEER : fill_in(s);
 
 	if (!err)
-		err = vmbus_storvsc_submit(&s->engine->client.storvsc, s->channel, &s->req);
+		err = send(s);
 	if (err == VMBUS_E_FULL)
 		return false;
 	if (err)
-		finish(s, err == VMBUS_E_PERM ? EPERM : err == VMBUS_E_PEER ? ESHUTDOWN : EIO);
+		finish(s, err == VMBUS_E_PERM ? EPERM : is_dead(err) ? ESHUTDOWN : EIO);
 	return true;
 }
 
@@ -166,33 +186,52 @@ static struct slot *take_new(struct blk_engine *e)
 	return s;
 }
 
-/* What is new goes to the channels, which are told of it together. */
+/* What is new goes to the channels, which are told of it together.  One that has ended is none. */
 static void submit_new(struct blk_engine *e)
 {
+	struct vmbus_vsc *vsc;
 	struct slot *s;
 	uint32_t i;
 
-	for (i = 0; i < e->client.channels; i++)
-		(void)vmbus_vsc_hold(vmbus_storvsc_channel(&e->client.storvsc, i));
+	for (i = 0; i < e->client.channels; i++) {
+		vsc = vmbus_storvsc_channel(&e->client.storvsc, i);
+		if (vsc)
+			(void)vmbus_vsc_hold(vsc);
+	}
 	while ((s = take_new(e)))
 		if (!submit(s)) {
 			put_back(s);
 			break;
 		}
-	for (i = 0; i < e->client.channels; i++)
-		(void)vmbus_vsc_flush(vmbus_storvsc_channel(&e->client.storvsc, i));
+	for (i = 0; i < e->client.channels; i++) {
+		vsc = vmbus_storvsc_channel(&e->client.storvsc, i);
+		if (vsc)
+			(void)vmbus_vsc_flush(vsc);
+	}
 }
 
-/* Nobody answers any more: not those that are new, and not those that come. */
+/*
+ * Nobody answers any more: not those that are new, not those that are under way, whose channels may not
+ * have ended yet, and not those that come.  What ends a request later is blk_engine_stop(): then nobody
+ * waits for it.
+ */
 static void all_gone(struct blk_engine *e)
 {
-	struct slot *s;
+	uint32_t i;
 
 	pthread_mutex_lock(&e->lock);
 	e->gone = true;
+	e->first = e->last = NULL;
+	for (i = 0; i < e->slot_count; i++) {
+		struct slot *const s = &e->slots[i];
+
+		if (s->finished)
+			continue;
+		s->err = ESHUTDOWN;
+		s->finished = true;
+		pthread_cond_signal(&s->cond);
+	}
 	pthread_mutex_unlock(&e->lock);
-	while ((s = take_new(e)))
-		finish(s, ESHUTDOWN);
 }
 
 static void *run(void *arg)
@@ -322,7 +361,6 @@ static struct slot *take_free(struct blk_engine *e)
 	s = e->free;
 	e->free = s->next;
 	pthread_mutex_unlock(&e->lock);
-	s->finished = false;
 	s->tries = 0;
 	return s;
 }
@@ -349,6 +387,7 @@ static int run_slot(struct slot *s)
 		pthread_mutex_unlock(&e->lock);
 		return ESHUTDOWN;
 	}
+	s->finished = false;
 	s->next = NULL;
 	first = !e->first;
 	if (first)

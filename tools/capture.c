@@ -256,6 +256,7 @@ static int capture(const struct wish *wish)
 	s->wish = wish;
 	(void)sigaction(SIGINT, &on, NULL);
 	(void)sigaction(SIGTERM, &on, NULL);
+	(void)signal(SIGXFSZ, SIG_IGN); /* past ulimit -f writing fails, and taps end in order */
 	status = find_targets(s);
 	if (!status)
 		status = begin(s);

@@ -123,6 +123,7 @@ void blk_catch_signals(void)
 	(void)sigaction(SIGTERM, &on_stop, NULL);
 	(void)sigaction(SIGINT, &on_stop, NULL);
 	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGXFSZ, SIG_IGN); /* past ulimit -f a request fails, and no more */
 }
 
 bool blk_stopped(void)

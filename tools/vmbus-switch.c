@@ -115,6 +115,7 @@ void sw_catch_signals(void)
 	handle(SIGTERM, stop);
 	handle(SIGINT, stop);
 	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGXFSZ, SIG_IGN); /* past ulimit -f a capture ends, and no more */
 }
 
 int sw_wait(struct pollfd *polls, nfds_t count)

@@ -210,7 +210,7 @@ static void set_all(struct vmm *vmm, struct pollfd *p)
 	set(&p[P_BUS], vmbus_kvm_fd(vmm->kvm), true, POLLIN);
 	set(&p[P_IC], vmm->ic ? vmbus_ic_fd(vmm->ic) : -1, vmm->ic, POLLIN);
 	set(&p[P_SERVER], vmm->server ? vmbus_shm_server_fd(vmm->server) : -1, vmm->server, POLLIN);
-	set(&p[P_CONTROL], vmm->control_fd, true, POLLIN);
+	set(&p[P_CONTROL], vmm->control_fd, vmm->accept_ns == 0, POLLIN);
 	set(&p[P_STDIN], STDIN_FILENO,
 	    vmm->stdin_open && vmm_serial_room(&vmm->platform.serial) > 0, POLLIN);
 	set(&p[P_STDOUT], vmm->out_fd, vmm->pending > 0, POLLOUT);
@@ -232,6 +232,8 @@ static int timeout(struct vmm *vmm)
 	/* A guest that is behind with its input gets it when it has read some. */
 	if (vmm->stdin_open && vmm_serial_room(&vmm->platform.serial) == 0 && next > now + INPUT_NS)
 		next = now + INPUT_NS;
+	if (vmm->accept_ns && vmm->accept_ns < next)
+		next = vmm->accept_ns;
 	if (next == UINT64_MAX)
 		return -1;
 	if (next <= now)
@@ -243,6 +245,8 @@ static void deadlines(struct vmm *vmm)
 {
 	const uint64_t now = vmm_now_ns();
 
+	if (now >= vmm->accept_ns)
+		vmm->accept_ns = 0;
 	if (vmm->crashed && now >= vmm->crash_deadline_ns)
 		vmm_bus_end(vmm, VMM_CRASH);
 	if (vmm->deadline_ns && now >= vmm->deadline_ns && !vmm->ended) {

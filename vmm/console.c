@@ -74,19 +74,32 @@ int vmm_console_open(struct vmm *vmm)
 	if (!vmm->opts.serial)
 		return 0;
 	vmm->serial_fd = open(vmm->opts.serial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (vmm->serial_fd < 0)
+	if (vmm->serial_fd < 0 || fcntl(vmm->serial_fd, F_SETFL, O_WRONLY | O_NONBLOCK))
 		return vmm_errno("--serial %s", vmm->opts.serial);
 	return 0;
 }
 
-static void to_file(struct vmm *vmm)
+static void stop_file(struct vmm *vmm)
 {
-	if (vmm->serial_fd < 0 ||
-	    write(vmm->serial_fd, vmm->pending_out, vmm->pending) == (ssize_t)vmm->pending)
-		return;
 	vmm_errno("--serial %s: no more is written there", vmm->opts.serial);
 	close(vmm->serial_fd);
 	vmm->serial_fd = -1;
+}
+
+/* What a pipe or a terminal does not take now is left out. */
+static void to_file(struct vmm *vmm)
+{
+	uint32_t at = 0;
+	ssize_t n;
+
+	while (vmm->serial_fd >= 0 && at < vmm->pending) {
+		n = write(vmm->serial_fd, vmm->pending_out + at, vmm->pending - at);
+		if (n == 0 || (n < 0 && errno == EAGAIN))
+			return;
+		if (n < 0 && errno != EINTR)
+			stop_file(vmm);
+		at += n > 0 ? (uint32_t)n : 0;
+	}
 }
 
 /* What goes without waiting, as write() tells it. */

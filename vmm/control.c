@@ -16,7 +16,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define OUT_MAX (1u << 20) /* 2,047 channels in status are a quarter of it */
+#define OUT_MAX (1u << 20)	     /* 2,047 channels in status are a quarter of it */
+#define NO_DESCRIPTOR_NS 1000000000u /* until it is tried again */
 
 static const char help[] =
 	"commands: add echo[,monitor=US] | remove RELID | disk VERB | "
@@ -64,13 +65,24 @@ int vmm_control_listen(struct vmm *vmm)
 	return 0;
 }
 
+/* The client waits in line, and the socket stays readable: it is not polled for a while. */
+static void no_client(struct vmm *vmm)
+{
+	if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS)
+		return;
+	vmm_errno("--control %s: a client has to wait; raise ulimit -n", vmm->opts.control);
+	vmm->accept_ns = vmm_now_ns() + NO_DESCRIPTOR_NS;
+}
+
 void vmm_control_accept(struct vmm *vmm)
 {
 	const int fd = accept4(vmm->control_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	uint32_t i;
 
-	if (fd < 0)
+	if (fd < 0) {
+		no_client(vmm);
 		return;
+	}
 	for (i = 0; i < VMM_CLIENTS_MAX; i++) {
 		if (vmm->clients[i].fd >= 0)
 			continue;

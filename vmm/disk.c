@@ -199,7 +199,7 @@ void vmm_disks_go(struct vmm *vmm)
 	uint32_t i;
 	int err;
 
-	for (i = 0; d->pool && i < DISK_QUEUES_MAX; i++) {
+	for (i = 0; d->pool && i < VMM_CHANNELS_MAX; i++) {
 		if (!d->chans[i])
 			continue;
 		err = vmbus_pool_add(d->pool, d->chans[i]);
@@ -214,7 +214,7 @@ void vmm_disks_stop(struct vmm *vmm)
 	struct vmm_disks *const d = &vmm->disks;
 	uint32_t i;
 
-	for (i = 0; d->running && i < DISK_QUEUES_MAX; i++)
+	for (i = 0; d->running && i < VMM_CHANNELS_MAX; i++)
 		if (d->chans[i])
 			(void)vmbus_pool_remove(d->pool, d->chans[i]);
 	d->running = false;
@@ -256,7 +256,7 @@ void vmm_disks_offered(void *ctx, struct vmbus_chan *sub)
 
 	if (vmbus_chan_fd(sub) < 0 || vmm_nets_offered(vmm, sub))
 		return; /* of a provider, of a NIC */
-	for (i = 0; i < DISK_QUEUES_MAX; i++) {
+	for (i = 0; i < VMM_CHANNELS_MAX; i++) {
 		if (d->chans[i])
 			continue;
 		d->chans[i] = sub;
@@ -264,7 +264,7 @@ void vmm_disks_offered(void *ctx, struct vmbus_chan *sub)
 			vmm_warn("--disk: a queue has no thread");
 		return;
 	}
-	vmm_warn("--disk: more than %u queues", DISK_QUEUES_MAX);
+	vmm_warn("--disk: more than %u channels", VMM_CHANNELS_MAX);
 }
 
 /* From removed() of the bus: no thread is in it any more when this returns. */
@@ -273,7 +273,7 @@ void vmm_disks_removed(struct vmm *vmm, struct vmbus_chan *chan)
 	struct vmm_disks *const d = &vmm->disks;
 	uint32_t i;
 
-	for (i = 0; i < DISK_QUEUES_MAX; i++) {
+	for (i = 0; i < VMM_CHANNELS_MAX; i++) {
 		if (d->chans[i] != chan)
 			continue;
 		if (d->running)
@@ -287,7 +287,7 @@ void vmm_disks_dispatch(struct vmm *vmm)
 {
 	uint32_t i;
 
-	for (i = 0; i < DISK_QUEUES_MAX; i++)
+	for (i = 0; i < VMM_CHANNELS_MAX; i++)
 		if (vmm->disks.chans[i])
 			(void)vmbus_chan_dispatch(vmm->disks.chans[i], BUDGET);
 }
@@ -297,7 +297,7 @@ static bool any_open(const struct vmm *vmm)
 	struct vmbus_chan_info info;
 	uint32_t i;
 
-	for (i = 0; i < DISK_QUEUES_MAX; i++) {
+	for (i = 0; i < VMM_CHANNELS_MAX; i++) {
 		if (!vmm->disks.chans[i])
 			continue;
 		vmbus_chan_info(vmm->disks.chans[i], &info);

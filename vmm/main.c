@@ -7,6 +7,7 @@
 #include "vmm.h"
 
 #include <malloc.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -33,6 +34,7 @@ static int init(void)
 	uint32_t i;
 
 	more_descriptors();
+	signal(SIGXFSZ, SIG_IGN); /* past ulimit -f a guest's words end a file, not the machine */
 
 	mallopt(M_ARENA_MAX, 1); /* threads here allocate little */
 	vmm_platform_init(&vmm.platform);

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "vmm.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -36,6 +37,24 @@ int vmm_name_keep(struct vmm_name *name, const char *path)
 	name->ino = st.st_ino;
 	name->folder_fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return name->folder_fd < 0 ? -1 : 0;
+}
+
+/* If it is still the socket that we made.  0, or -1 and errno. */
+int vmm_name_give(const struct vmm_name *name, const char *path, uid_t uid, gid_t gid)
+{
+	const int fd = openat(name->folder_fd, last_part(path), O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	int err = -1;
+
+	if (fd < 0)
+		return -1;
+	if (fstat(fd, &st) || st.st_dev != name->dev || st.st_ino != name->ino ||
+	    !S_ISSOCK(st.st_mode))
+		errno = ESTALE;
+	else
+		err = fchownat(fd, "", uid, gid, AT_EMPTY_PATH);
+	close(fd);
+	return err;
 }
 
 /* If it is still the one that we made. */

@@ -107,7 +107,7 @@ static int create(struct vmm *vmm, uint32_t i)
 	err = vmbus_net_create(&opts, &n->net);
 	if (err)
 		return vmm_error("--net: NIC %u: %s", i, vmbus_err_name(err));
-	err = vmbus_bus_offer(vmm->bus, vmbus_net_vsp(), n->net, &offer, &n->chans[0]);
+	err = vmbus_bus_offer(vmm->bus, vmbus_net_vsp(), n->net, &offer, &vmm->nets.chans[i]);
 	return err ? vmm_error("--net: offering NIC %u: %s", i, vmbus_err_name(err)) : 0;
 }
 
@@ -153,13 +153,6 @@ static void *begin(void *arg)
 	return NULL;
 }
 
-static struct vmbus_chan **channel(struct vmm *vmm, uint32_t i)
-{
-	return &vmm->nets.net[i / VMM_NET_CHANNELS_MAX].chans[i % VMM_NET_CHANNELS_MAX];
-}
-
-#define CHANNELS (VMM_NETS_MAX * VMM_NET_CHANNELS_MAX)
-
 /* All channels that there are, with no thread in them. */
 void vmm_nets_go(struct vmm *vmm)
 {
@@ -167,10 +160,10 @@ void vmm_nets_go(struct vmm *vmm)
 	uint32_t i;
 	int err;
 
-	for (i = 0; nets->pool && i < CHANNELS; i++) {
-		if (!*channel(vmm, i))
+	for (i = 0; nets->pool && i < VMM_CHANNELS_MAX; i++) {
+		if (!vmm->nets.chans[i])
 			continue;
-		err = vmbus_pool_add(nets->pool, *channel(vmm, i));
+		err = vmbus_pool_add(nets->pool, vmm->nets.chans[i]);
 		if (err && err != VMBUS_E_STATE) /* it is there */
 			vmm_warn("--net: a queue has no thread: %s", vmbus_err_name(err));
 	}
@@ -181,9 +174,9 @@ void vmm_nets_stop(struct vmm *vmm)
 {
 	uint32_t i;
 
-	for (i = 0; vmm->nets.running && i < CHANNELS; i++)
-		if (*channel(vmm, i))
-			(void)vmbus_pool_remove(vmm->nets.pool, *channel(vmm, i));
+	for (i = 0; vmm->nets.running && i < VMM_CHANNELS_MAX; i++)
+		if (vmm->nets.chans[i])
+			(void)vmbus_pool_remove(vmm->nets.pool, vmm->nets.chans[i]);
 	vmm->nets.running = false;
 }
 
@@ -225,15 +218,13 @@ bool vmm_nets_offered(struct vmm *vmm, struct vmbus_chan *sub)
 	uint32_t i, k;
 
 	for (i = 0; i < vmm->opts.net_count; i++) {
-		struct vmm_net *const n = &vmm->nets.net[i];
-
-		if (!n->net || n->net != ctx)
+		if (!vmm->nets.net[i].net || vmm->nets.net[i].net != ctx)
 			continue;
-		for (k = 0; k < VMM_NET_CHANNELS_MAX && n->chans[k]; k++)
+		for (k = 0; k < VMM_CHANNELS_MAX && vmm->nets.chans[k]; k++)
 			;
-		if (k < VMM_NET_CHANNELS_MAX)
-			n->chans[k] = sub;
-		if (k == VMM_NET_CHANNELS_MAX ||
+		if (k < VMM_CHANNELS_MAX)
+			vmm->nets.chans[k] = sub;
+		if (k == VMM_CHANNELS_MAX ||
 		    (vmm->nets.running && vmbus_pool_add(vmm->nets.pool, sub)))
 			vmm_warn("--net: a queue of NIC %u has no thread", i);
 		return true;
@@ -246,12 +237,12 @@ void vmm_nets_removed(struct vmm *vmm, struct vmbus_chan *chan)
 {
 	uint32_t i;
 
-	for (i = 0; i < CHANNELS; i++) {
-		if (*channel(vmm, i) != chan)
+	for (i = 0; i < VMM_CHANNELS_MAX; i++) {
+		if (vmm->nets.chans[i] != chan)
 			continue;
 		if (vmm->nets.running)
 			(void)vmbus_pool_remove(vmm->nets.pool, chan);
-		*channel(vmm, i) = NULL;
+		vmm->nets.chans[i] = NULL;
 	}
 }
 
@@ -260,9 +251,9 @@ void vmm_nets_dispatch(struct vmm *vmm)
 {
 	uint32_t i;
 
-	for (i = 0; i < CHANNELS; i++)
-		if (*channel(vmm, i))
-			(void)vmbus_chan_dispatch(*channel(vmm, i), BUDGET);
+	for (i = 0; i < VMM_CHANNELS_MAX; i++)
+		if (vmm->nets.chans[i])
+			(void)vmbus_chan_dispatch(vmm->nets.chans[i], BUDGET);
 }
 
 static bool any_open(struct vmm *vmm)
@@ -270,10 +261,10 @@ static bool any_open(struct vmm *vmm)
 	struct vmbus_chan_info info;
 	uint32_t i;
 
-	for (i = 0; i < CHANNELS; i++) {
-		if (!*channel(vmm, i))
+	for (i = 0; i < VMM_CHANNELS_MAX; i++) {
+		if (!vmm->nets.chans[i])
 			continue;
-		vmbus_chan_info(*channel(vmm, i), &info);
+		vmbus_chan_info(vmm->nets.chans[i], &info);
 		if (info.send_bytes)
 			return true;
 	}

@@ -276,8 +276,10 @@ int vmm_partition_create(struct vmm *vmm)
 	vmm->platform.serial.irq = serial_irq;
 	vmm->platform.serial.wake = serial_wake;
 	vmm->platform.serial.ctx = vmm;
-	return open_kvm(vmm) || machine(vmm) || vcpus(vmm) || bus(vmm) || set_up_vcpus(vmm) ? -1
-											    : 0;
+	if (open_kvm(vmm) || machine(vmm) || vcpus(vmm) ||
+	    (vmm->opts.restore && vmm_restore_rate(vmm)))
+		return -1;
+	return bus(vmm) || set_up_vcpus(vmm) ? -1 : 0;
 }
 
 /* The vCPUs stand still. */

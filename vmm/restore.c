@@ -142,6 +142,24 @@ int vmm_restore_memory(struct vmm *vmm)
 	return err;
 }
 
+int vmm_restore_rate(struct vmm *vmm)
+{
+	const struct vmm_saved_machine *const m = need(vmm, VMM_SAVED_MACHINE, 0, sizeof(*m));
+	uint32_t i;
+	int khz;
+
+	if (!m)
+		return -1;
+	for (i = 0; i < vmm->vcpu_count && m->tsc_khz; i++) {
+		khz = ioctl(vmm->vcpus[i].fd, KVM_GET_TSC_KHZ, 0);
+		if (khz != (int)m->tsc_khz &&
+		    ioctl(vmm->vcpus[i].fd, KVM_SET_TSC_KHZ, (unsigned long)m->tsc_khz))
+			return vmm_errno("--restore %s: its processors count %u kHz, these %d",
+					 vmm->opts.restore, m->tsc_khz, khz);
+	}
+	return 0;
+}
+
 int vmm_restore_cpuid(struct vmm_vcpu *vcpu)
 {
 	struct {
@@ -191,19 +209,8 @@ int vmm_restore_devices(struct vmm *vmm)
 static int put_clock(struct vmm *vmm, const struct vmm_saved_machine *m)
 {
 	struct kvm_clock_data clock = { .clock = m->clock_ns };
-	uint32_t i;
-	int khz;
 
-	if (ioctl(vmm->vm_fd, KVM_SET_CLOCK, &clock))
-		return vmm_errno("--restore: the clock");
-	for (i = 0; i < vmm->vcpu_count && m->tsc_khz; i++) {
-		khz = ioctl(vmm->vcpus[i].fd, KVM_GET_TSC_KHZ, 0);
-		if (khz != (int)m->tsc_khz &&
-		    ioctl(vmm->vcpus[i].fd, KVM_SET_TSC_KHZ, (unsigned long)m->tsc_khz))
-			return vmm_errno("--restore %s: its processors count %u kHz, these %d",
-					 vmm->opts.restore, m->tsc_khz, khz);
-	}
-	return 0;
+	return ioctl(vmm->vm_fd, KVM_SET_CLOCK, &clock) ? vmm_errno("--restore: the clock") : 0;
 }
 
 static int put_chips(struct vmm *vmm)

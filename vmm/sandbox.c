@@ -121,9 +121,9 @@ static unsigned int number_of(const char *variable)
 }
 
 /* Sockets belong to the user that we become. */
-static void give(const char *path, unsigned int uid, unsigned int gid)
+static void give(const struct vmm_name *name, const char *path, unsigned int uid, unsigned int gid)
 {
-	if (path && lchown(path, uid, gid))
+	if (path && vmm_name_give(name, path, uid, gid))
 		vmm_tell("sandbox: %s stays root's (%s)", path, strerror(errno));
 }
 
@@ -150,10 +150,10 @@ int vmm_sandbox_enter(struct vmm *vmm)
 	uint32_t i;
 
 	if (root) {
-		give(vmm->opts.socket, uid, gid);
-		give(vmm->opts.control, uid, gid);
+		give(&vmm->socket_name, vmm->opts.socket, uid, gid);
+		give(&vmm->control_name, vmm->opts.control, uid, gid);
 		for (i = 0; i < vmm->opts.provider_count; i++)
-			give(vmm->opts.providers[i], uid, gid);
+			give(&vmm->providers[i].name, vmm->opts.providers[i], uid, gid);
 	}
 	name_spaces(root, (vmm_nets_roles(vmm) & VMM_ROLE_SOCKETS) != 0);
 	if ((root && drop(uid, gid)) || no_capabilities())

@@ -61,7 +61,6 @@ uint64_t vmm_now_ns(void);
 #define VMM_PROVIDERS_MAX 4u
 #define VMM_DISKS_MAX 64u
 #define VMM_NETS_MAX 8u
-#define VMM_NET_CHANNELS_MAX (VMBUS_NET_SUBCHANNELS_MAX + 1u)
 
 struct vmm_device {
 	uint32_t count;
@@ -381,7 +380,8 @@ struct vmm_disk {
 struct vmm_disks {
 	struct vmbus_block *block; /* NULL: no --disk */
 	struct vmbus_pool *pool;
-	struct vmbus_chan *chans[DISK_QUEUES_MAX];
+	/* As many as a bus can have, with those that are revoked and that the guest keeps. */
+	struct vmbus_chan *chans[VMM_CHANNELS_MAX];
 	bool running;	      /* the pool has them */
 	bool stuck;	      /* a store keeps a request: it goes with the process */
 	pthread_mutex_t lock; /* of what follows: a disk may end on any thread */
@@ -393,12 +393,12 @@ struct vmm_net {
 	uint32_t number;
 	struct vmbus_port port;
 	struct vmbus_net *net; /* NULL: there is none */
-	struct vmbus_chan *chans[VMM_NET_CHANNELS_MAX];
 };
 
 struct vmm_nets {
 	struct vmbus_pool *pool;
-	bool running; /* the pool has the channels */
+	struct vmbus_chan *chans[VMM_CHANNELS_MAX]; /* of all, as those of the disks */
+	bool running;				    /* the pool has the channels */
 	struct vmm_net net[VMM_NETS_MAX];
 };
 
@@ -453,6 +453,7 @@ struct vmm {
 	uint8_t pending_out[4096];
 	enum vmm_end end;
 	uint64_t start_ns, crash_deadline_ns, deadline_ns;
+	uint64_t accept_ns; /* not before it: there was no descriptor for a client */
 	uint32_t resets;
 };
 
@@ -477,6 +478,7 @@ void vmm_pristine_free(struct vmm *vmm);
 int vmm_save(struct vmm *vmm, int state_fd, int memory_fd);
 int vmm_restore_open(struct vmm *vmm); /* options from the state */
 int vmm_restore_memory(struct vmm *vmm);
+int vmm_restore_rate(struct vmm *vmm); /* of the vCPUs' counters, before the bus asks for it */
 int vmm_restore_cpuid(struct vmm_vcpu *vcpu);
 int vmm_restore_devices(struct vmm *vmm);
 int vmm_restore(struct vmm *vmm); /* the rest, when everything is there */
@@ -559,6 +561,7 @@ void vmm_console_close(struct vmm *vmm);
 
 /* ---- name.c ---- */
 int vmm_name_keep(struct vmm_name *name, const char *path);
+int vmm_name_give(const struct vmm_name *name, const char *path, uid_t uid, gid_t gid);
 void vmm_name_remove(struct vmm_name *name, const char *path);
 
 /* ---- record.c ---- */

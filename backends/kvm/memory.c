@@ -4,8 +4,9 @@
  * that the parent writes, hypercall code and reference clock.  Both of these are written into plain
  * memory of the guest, once; nothing is laid over it.
  *
- * A region that holds a page of a SynIC is pinned.  So an embedder that takes it away behind our
- * back is told to wait, and vmbus_kvm_mem_remove() takes the page out of use first.
+ * Every region of our map is pinned, for the guest may name a page in it at any time.  So an embedder
+ * that takes it away behind our back is told to wait; vmbus_kvm_mem_remove() takes it out of our map
+ * first, and its pages out of use.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -18,12 +19,6 @@
 const struct vmbus_mem *vmbus__kvm_map(const struct vmbus_kvm *kvm)
 {
 	return &kvm->maps[kvm->map];
-}
-
-int vmbus__kvm_memory_init(struct vmbus_kvm *kvm)
-{
-	return vmbus_mem_init(&kvm->maps[0], kvm->opts.bus.regions, kvm->opts.bus.region_count,
-			      kvm->opts.bus.dirty);
 }
 
 /* A list of one page, with a pin on its region. */
@@ -44,31 +39,28 @@ static int list_page(const struct vmbus_kvm *kvm, uint64_t gpa, struct vmbus_sgl
 	return err;
 }
 
-/* Pin a region for as long as it may hold pages of SynICs; once. */
-static int pin(struct vmbus_kvm *kvm, struct vmbus_region *region, uint64_t gpa)
+/* A region comes into our map, and is pinned as long as it is there; the map has no more than pins. */
+static void pin(struct vmbus_kvm *kvm, struct vmbus_region *region)
 {
-	struct vmbus__kvm_pin *unused = NULL;
-	uint32_t n;
-	int err;
+	struct vmbus__kvm_pin *at = kvm->pins;
 
-	for (n = 0; n < VMBUS__KVM_PINS; n++) {
-		if (kvm->pins[n].region == region)
-			return 0;
-		if (!kvm->pins[n].region && !unused)
-			unused = &kvm->pins[n];
-	}
-	if (!unused)
-		return VMBUS_E_FULL;
-	err = list_page(kvm, gpa, &unused->sgl, &unused->piece);
-	if (!err)
-		unused->region = region;
-	return err;
+	while (at->region)
+		at++;
+	at->region = region;
+	memset(&at->sgl, 0, sizeof(at->sgl));
+	(void)vmbus_sgl_pin(&at->sgl, region); /* an empty list has room */
 }
 
-static void unpin(struct vmbus__kvm_pin *at)
+int vmbus__kvm_memory_init(struct vmbus_kvm *kvm)
 {
-	vmbus_sgl_release(&at->sgl);
-	at->region = NULL;
+	const struct vmbus_bus_opts *opts = &kvm->opts.bus;
+	const int err =
+		vmbus_mem_init(&kvm->maps[0], opts->regions, opts->region_count, opts->dirty);
+	uint32_t n;
+
+	for (n = 0; !err && n < opts->region_count; n++)
+		pin(kvm, opts->regions[n]);
+	return err;
 }
 
 void vmbus__kvm_unpin_all(struct vmbus_kvm *kvm)
@@ -76,12 +68,11 @@ void vmbus__kvm_unpin_all(struct vmbus_kvm *kvm)
 	uint32_t n;
 
 	for (n = 0; n < VMBUS__KVM_PINS; n++)
-		if (kvm->pins[n].region)
-			unpin(&kvm->pins[n]);
+		vmbus_sgl_release(&kvm->pins[n].sgl);
 }
 
 /* Where we have a page of a SynIC mapped; NULL if it is no memory that we may use. */
-static void *synic_page(struct vmbus_kvm *kvm, uint64_t gpa)
+static void *synic_page(const struct vmbus_kvm *kvm, uint64_t gpa)
 {
 	const struct vmbus_mem *map = vmbus__kvm_map(kvm);
 	const vmbus_gpa_t at = { gpa };
@@ -89,7 +80,7 @@ static void *synic_page(struct vmbus_kvm *kvm, uint64_t gpa)
 
 	if (gpa == UINT64_MAX || vmbus_mem_map(map, at, VMBUS_PAGE_BYTES, VMBUS_READ_WRITE, &host))
 		return NULL;
-	return pin(kvm, vmbus_mem_find(map, at), gpa) ? NULL : host;
+	return (uintptr_t)host % sizeof(uint64_t) ? NULL : host;
 }
 
 void vmbus__kvm_place(struct vmbus_kvm *kvm, uint32_t n)
@@ -131,16 +122,22 @@ static void place_all(struct vmbus_kvm *kvm)
 
 int vmbus_kvm_mem_add(struct vmbus_kvm *kvm, struct vmbus_region *region)
 {
-	int err = vmbus_bus_mem_add(kvm->bus, region);
 	uint32_t vp;
+	int err;
 
+	/* Ours may have what was taken from the bus alone: then the bus must not have this either. */
+	(void)pthread_mutex_lock(&kvm->lock);
+	err = vmbus_mem_with(&kvm->maps[!kvm->map], vmbus__kvm_map(kvm), region);
+	(void)pthread_mutex_unlock(&kvm->lock);
+	if (!err)
+		err = vmbus_bus_mem_add(kvm->bus, region);
 	if (err)
 		return err;
 	(void)pthread_mutex_lock(&kvm->lock);
-	/* It fits, for the bus has taken it into the same map. */
 	err = vmbus_mem_with(&kvm->maps[!kvm->map], vmbus__kvm_map(kvm), region);
 	if (!err) {
 		kvm->map = !kvm->map;
+		pin(kvm, region);
 		place_all(kvm);
 	}
 	(void)pthread_mutex_unlock(&kvm->lock);
@@ -150,35 +147,36 @@ int vmbus_kvm_mem_add(struct vmbus_kvm *kvm, struct vmbus_region *region)
 	return err;
 }
 
-/* Take a region out of the map and its pages out of use.  Returns whether it has our pin. */
-static struct vmbus__kvm_pin *forget(struct vmbus_kvm *kvm, struct vmbus_region *region)
+/* Take a region out of the map and its pages out of use; held takes over our pin.  False: not there. */
+static bool forget(struct vmbus_kvm *kvm, struct vmbus_region *region, struct vmbus_sgl *held)
 {
 	uint32_t n;
 
-	if (!vmbus_mem_without(&kvm->maps[!kvm->map], vmbus__kvm_map(kvm), region)) {
-		kvm->map = !kvm->map;
-		place_all(kvm);
-	}
+	if (vmbus_mem_without(&kvm->maps[!kvm->map], vmbus__kvm_map(kvm), region))
+		return false;
+	kvm->map = !kvm->map;
+	place_all(kvm);
 	for (n = 0; n < VMBUS__KVM_PINS; n++)
-		if (kvm->pins[n].region == region)
-			return &kvm->pins[n];
-	return NULL;
+		if (kvm->pins[n].region == region) {
+			*held = kvm->pins[n].sgl;
+			memset(&kvm->pins[n], 0, sizeof(kvm->pins[n]));
+			break;
+		}
+	return true;
 }
 
 int vmbus_kvm_mem_remove(struct vmbus_kvm *kvm, struct vmbus_region *region)
 {
-	struct vmbus__kvm_pin *pinned;
+	struct vmbus_sgl held = { 0 };
+	bool was_there;
 	int err;
 
 	(void)pthread_mutex_lock(&kvm->lock);
-	pinned = forget(kvm, region);
+	was_there = forget(kvm, region, &held);
 	(void)pthread_mutex_unlock(&kvm->lock);
-	if (pinned) {
-		vmbus__kvm_grace(kvm); /* who posts or raises now may still see the page */
-		(void)pthread_mutex_lock(&kvm->lock);
-		unpin(pinned);
-		(void)pthread_mutex_unlock(&kvm->lock);
-	}
+	if (was_there)
+		vmbus__kvm_grace(kvm); /* who posts or raises now may still see a page */
+	vmbus_sgl_release(&held);
 	err = vmbus_bus_mem_remove(kvm->bus, region);
 	vmbus_bus_wake_changed(kvm->bus, VMBUS_VP_NONE);
 	return err;
@@ -271,6 +269,22 @@ static uint64_t scale_of(struct vmbus_kvm *kvm, uint32_t vp)
 }
 
 /*
+ * After a restore: go on from the number in the page.  A vCPU may have been saved between its two looks
+ * at it, and must not find it again beside other words.
+ */
+void vmbus__kvm_follow_tsc(struct vmbus_kvm *kvm)
+{
+	const uint64_t gpa = vmbus_hv_tsc_gpa(&kvm->hv);
+	uint32_t number = 0; /* the page begins with it, [HV-TSC] */
+
+	if (gpa != UINT64_MAX)
+		(void)vmbus_mem_read(vmbus__kvm_map(kvm), (vmbus_gpa_t){ gpa }, &number,
+				     sizeof(number));
+	if (number)
+		kvm->tsc_sequence = number;
+}
+
+/*
  * Write the reference TSC page, if there is memory for it.  Where the counter cannot be relied on
  * the page says that it is not valid, and the guest reads the register.
  */
@@ -285,6 +299,7 @@ void vmbus__kvm_fill_tsc(struct vmbus_kvm *kvm, uint32_t vp)
 		return;
 	scale = scale_of(kvm, vp);
 	if (scale && (exact_clocks(kvm, vp, &tsc, &time) || close_clocks(kvm, vp, &tsc, &time))) {
+		/* Never 0, which is not valid, nor UINT32_MAX. */
 		kvm->tsc_sequence = kvm->tsc_sequence % (UINT32_MAX - 1u) + 1u;
 		(void)__builtin_sub_overflow(time, multiply_high(tsc, scale), &offset);
 		vmbus_hv_fill_tsc(piece.host, kvm->tsc_sequence, scale, (int64_t)offset);

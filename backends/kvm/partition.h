@@ -4,7 +4,7 @@
  *
  * Registers and the memory map belong to the lock.  A SynIC is written under the lock and read by
  * any thread; its pages stay mapped for whoever is between vmbus__kvm_enter() and _leave(), because
- * the region that they lie in has a pin of ours until vmbus_kvm_mem_remove() lets go of it.
+ * every region of the map has a pin of ours until vmbus_kvm_mem_remove() lets go of it.
  */
 #ifndef VMBUS_KVM_PARTITION_H
 #define VMBUS_KVM_PARTITION_H
@@ -46,11 +46,10 @@ struct vmbus__kvm_vp {
 	bool listening; /* resample_fd is in the set; the dispatching thread's */
 };
 
-/* A region with a page of a SynIC. */
+/* A region of the map. */
 struct vmbus__kvm_pin {
 	struct vmbus_region *region;
-	struct vmbus_sgl sgl;
-	struct vmbus_piece piece;
+	struct vmbus_sgl sgl; /* no piece, one pin */
 };
 
 struct vmbus_kvm {
@@ -121,6 +120,8 @@ void vmbus__kvm_place(struct vmbus_kvm *kvm, uint32_t vp);
 void vmbus__kvm_place_kept(struct vmbus_kvm *kvm, uint32_t vp);
 /* Errors: RANGE, PERM: no memory that we may write. */
 int vmbus__kvm_fill_hypercall(struct vmbus_kvm *kvm);
+/* Before the first fill of a page whose number another partition may have written. */
+void vmbus__kvm_follow_tsc(struct vmbus_kvm *kvm);
 void vmbus__kvm_fill_tsc(struct vmbus_kvm *kvm, uint32_t vp);
 
 /* msr.c */

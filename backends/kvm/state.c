@@ -324,6 +324,7 @@ static int use_pages(struct vmbus_kvm *kvm)
 		if (is_here(kvm, vp))
 			vmbus__kvm_place_kept(kvm, vp);
 	if (kvm->way == VMBUS_KVM_USER) {
+		vmbus__kvm_follow_tsc(kvm);
 		err = vmbus__kvm_fill_hypercall(kvm) ? VMBUS_E_INVAL : 0;
 		for (vp = 0; vp < kvm->opts.vps_max; vp++)
 			if (is_here(kvm, vp))

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #endif
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +30,8 @@
 #define MSR_SIMP 0x40000083u
 #define MSR_SINT0 0x40000090u
 #define VECTOR0 0x20u
-#define FLAG_BYTES 256u /* of each SINT's flags in their page, [SYNIC-EVENT] */
+#define FLAG_BYTES 256u	 /* of each SINT's flags in their page, [SYNIC-EVENT] */
+#define UNREAD_MAX 4096u /* bytes on their way as the system counts: about five messages */
 
 /* Pages at the start of the memory; the layout is told in WELCOME. */
 #define PAGE_MAILBOX 0u
@@ -99,6 +101,19 @@ static int be_wake(void *ctx, uint32_t vp, uint32_t sint, struct vmbus_wake *wak
 	return 0;
 }
 
+/*
+ * Descriptors that are on their way count against a limit of our user's until the child takes them, and
+ * past it no child gets any.  One that does not read holds a few.
+ */
+static bool reads_late(const struct vmbus_shm_child *child)
+{
+	uint32_t mem[SK_MEMINFO_VARS] = { 0 };
+	socklen_t bytes = sizeof(mem);
+
+	return getsockopt(child->sock, SOL_SOCKET, SO_MEMINFO, mem, &bytes) == 0 &&
+	       mem[SK_MEMINFO_WMEM_ALLOC] > UNREAD_MAX;
+}
+
 static int be_bind(void *ctx, uint32_t conn_id, int fd)
 {
 	struct vmbus_shm_child *const child = ctx;
@@ -111,7 +126,7 @@ static int be_bind(void *ctx, uint32_t conn_id, int fd)
 	relid = conn_id - VMBUS_SHM_CONN_BASE;
 	if (child->state == VMBUS_SHM_ENDING)
 		return VMBUS_E_STATE;
-	if (child->mute)
+	if (child->mute || reads_late(child))
 		return VMBUS_E_AGAIN;
 	msg.u.bind.conn_id = conn_id;
 	err = vmbus__shm_send(child->sock, &msg, &fd, 1);
@@ -464,8 +479,8 @@ static int refuse(struct vmbus__shm_text *refused, uint32_t code, const char *fo
 	return VMBUS_E_RANGE;
 }
 
-static int check_hello(const struct vmbus_shm_server *server, const struct vmbus__shm_hello *hello,
-		       struct vmbus__shm_text *refused)
+int vmbus__shm_child_check(const struct vmbus_shm_server *server,
+			   const struct vmbus__shm_hello *hello, struct vmbus__shm_text *refused)
 {
 	const struct vmbus_shm_server_opts *const opts = &server->opts;
 
@@ -524,13 +539,9 @@ int vmbus__shm_child_create(struct vmbus_shm_server *server, int sock,
 			    const struct vmbus__shm_hello *hello, struct vmbus__shm_text *refused)
 {
 	const struct vmbus_shm_server_opts *const opts = &server->opts;
-	struct vmbus_shm_child *child;
-	int err = check_hello(server, hello, refused);
+	struct vmbus_shm_child *const child = new_child(server, sock, hello);
+	int err = child ? set_up(child, hello) : VMBUS_E_NOMEM;
 
-	if (err)
-		return err;
-	child = new_child(server, sock, hello);
-	err = child ? set_up(child, hello) : VMBUS_E_NOMEM;
 	if (err) {
 		(void)refuse(refused, VMBUS_SHM_CODE_SYSTEM,
 			     "the parent's system: %s: %s; see vmbusctl check", vmbus_err_name(err),
@@ -553,8 +564,11 @@ int vmbus__shm_child_create(struct vmbus_shm_server *server, int sock,
 	vmbus__shm_record_note(child, VMBUS_RECORD_ATTACHED, child->vps, NULL);
 	vmbus__shm_log(&server->log, VMBUS_LOG_INFO, "%s: attached, process %d, %llu bytes",
 		       child->name, child->pid, (unsigned long long)child->bytes);
-	if (send_welcome(child))
+	if (send_welcome(child)) {
+		vmbus__shm_log(&server->log, VMBUS_LOG_ERROR, "%s: WELCOME cannot be sent: %s",
+			       child->name, strerror(errno));
 		vmbus__shm_child_socket(child, true);
+	}
 	return 0;
 
 err_free:
@@ -638,7 +652,7 @@ int vmbus__shm_child_adopt(struct vmbus_shm_server *server, const struct vmbus__
 	int err;
 
 	memcpy(hello.name, state->name, sizeof(hello.name));
-	err = check_hello(server, &hello, &refused);
+	err = vmbus__shm_child_check(server, &hello, &refused);
 	if (err) {
 		vmbus__shm_log(&server->log, VMBUS_LOG_ERROR, "%s: %s", state->name, refused.text);
 		return err;

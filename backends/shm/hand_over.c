@@ -3,6 +3,8 @@
  * A parent that gives way to another process: the state of every child's bus and every descriptor of
  * it go over a socket, and with them the socket that listens.  Until the other says READY nothing is
  * given up; with GO everything is.  So exactly one of the two serves, whichever of them ends when.
+ * Who gives up shuts its end for reading before it says CANCEL: the other's READY or GO is here then,
+ * and counts, or fails and tells it.
  *
  *	old	SERVER, STATE for each child ->
  *	new					<- READY
@@ -19,6 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <vmbus/shm.h>
@@ -93,6 +96,19 @@ static int send_child(const struct vmbus_shm_child *child, int sock, uint64_t en
 	return err;
 }
 
+/* Whether each bus can be saved now; a bus that can says RANGE, as there is no room. */
+static int check_all(const struct vmbus_shm_server *server)
+{
+	int err = VMBUS_E_RANGE;
+	uint32_t slot;
+	size_t need;
+
+	for (slot = 0; slot < server->slots && err == VMBUS_E_RANGE; slot++)
+		if (goes(server->children[slot]))
+			err = vmbus_bus_save(server->children[slot]->bus, NULL, 0, &need);
+	return err == VMBUS_E_RANGE ? 0 : err;
+}
+
 static int send_all(const struct vmbus_shm_server *server, int sock, uint64_t end)
 {
 	struct vmbus__rs_msg msg = { .type = VMBUS_RS_SERVER };
@@ -110,23 +126,34 @@ static int send_all(const struct vmbus_shm_server *server, int sock, uint64_t en
 	return err;
 }
 
-/* Wait for a word.  Errors: AGAIN (time), PEER (gone, another word, or it says that it cannot). */
-static int expect(struct vmbus_shm_server *server, int sock, uint32_t code, uint64_t end)
+/* Wait for a word of the other, and return its code.  Errors: AGAIN (time), PEER (gone, no word). */
+static int hear(struct vmbus_shm_server *server, int sock, uint64_t end)
 {
 	struct vmbus__shm_record record;
 	struct vmbus__rs_msg msg;
-	int err = vmbus__shm_recv_until(sock, end, &record);
+	int said = vmbus__shm_recv_until(sock, end, &record);
 
-	if (err)
-		return err;
-	if (vmbus__rs_type_of(record.bytes, record.len) != VMBUS_RS_WORD ||
-	    vmbus__rs_decode(record.bytes, record.len, &msg) || msg.u.word.code != code)
-		err = VMBUS_E_PEER;
-	if (err && vmbus__rs_type_of(record.bytes, record.len) == VMBUS_RS_WORD)
+	if (said)
+		return said;
+	said = VMBUS_E_PEER;
+	if (vmbus__rs_type_of(record.bytes, record.len) == VMBUS_RS_WORD &&
+	    !vmbus__rs_decode(record.bytes, record.len, &msg) &&
+	    msg.u.word.code >= VMBUS_RS_READY && msg.u.word.code <= VMBUS_RS_CANCEL)
+		said = (int)msg.u.word.code;
+	if (said == VMBUS_RS_CANCEL)
 		vmbus__shm_log(&server->log, VMBUS_LOG_ERROR, "%s: hand-over refused: %s",
 			       server->path, msg.u.word.text);
 	vmbus__shm_record_close(&record);
-	return err;
+	return said;
+}
+
+static int expect_ready(struct vmbus_shm_server *server, int sock, uint64_t end)
+{
+	const int said = hear(server, sock, end);
+
+	if (said < 0)
+		return said;
+	return said == VMBUS_RS_READY ? 0 : VMBUS_E_PEER;
 }
 
 /* What was looked at by the other may have been told to be quiet: look at everything once. */
@@ -161,25 +188,35 @@ static void give_up_all(struct vmbus_shm_server *server)
 			vmbus__shm_child_disown(server->children[slot]);
 }
 
+/*
+ * A READY fails from here on.  If one came before, all that we sent was read, and the word has room.
+ * The end of what we send would let go of the children: only after the word.
+ */
+static void cancel(int sock, int why)
+{
+	(void)shutdown(sock, SHUT_RD);
+	if (!vmbus__rs_send_word(sock, VMBUS_RS_CANCEL, vmbus_err_name(why), vmbus__shm_now_ns()))
+		(void)shutdown(sock, SHUT_WR);
+}
+
 static int hand_over(struct vmbus_shm_server *server, int sock, uint64_t end)
 {
-	int err = send_all(server, sock, end);
+	int err = check_all(server);
 
+	if (err == VMBUS_E_AGAIN)
+		return err; /* nothing was said: the other waits for the next time */
 	if (!err)
-		err = expect(server, sock, VMBUS_RS_READY, end);
+		err = send_all(server, sock, end);
+	if (!err)
+		err = expect_ready(server, sock, end);
 	if (!err)
 		err = vmbus__rs_send_word(sock, VMBUS_RS_GO, "", end);
-	if (err) {
-		(void)vmbus__rs_send_word(sock, VMBUS_RS_CANCEL, vmbus_err_name(err),
-					  vmbus__shm_now_ns());
-		go_on(server);
-		return err;
-	}
-	/* They are the other's, even if it ends before it says so: this process must not end first. */
-	(void)expect(server, sock, VMBUS_RS_DONE, end);
-	vmbus__shm_log(&server->log, VMBUS_LOG_INFO, "%s: handed over", server->path);
-	give_up_all(server);
-	return 0;
+	/* Then they are the other's, even if it ends before DONE; this process must not end first. */
+	if (!err && hear(server, sock, end) == VMBUS_RS_CANCEL)
+		err = VMBUS_E_PEER; /* it did not read GO */
+	if (err)
+		cancel(sock, err);
+	return err;
 }
 
 int vmbus_shm_server_hand_over(struct vmbus_shm_server *server, int sock, uint64_t timeout_ns)
@@ -192,6 +229,12 @@ int vmbus_shm_server_hand_over(struct vmbus_shm_server *server, int sock, uint64
 		return VMBUS_E_STATE;
 	server->calling = true;
 	err = hand_over(server, sock, end);
+	if (err) {
+		go_on(server);
+	} else {
+		vmbus__shm_log(&server->log, VMBUS_LOG_INFO, "%s: handed over", server->path);
+		give_up_all(server);
+	}
 	server->calling = false;
 	return err;
 }

@@ -155,8 +155,12 @@ extern const struct vmbus_backend vmbus__shm_backend;
 int vmbus__shm_listen_at(const char *path, uint32_t mode, dev_t *dev, ino_t *ino);
 void vmbus__shm_unlink_own(const char *path, dev_t dev, ino_t ino);
 
+/* Whether what a child asks for is allowed, and there is a place; errors as the next one's. */
+int vmbus__shm_child_check(const struct vmbus_shm_server *server,
+			   const struct vmbus__shm_hello *hello, struct vmbus__shm_text *refused);
 /*
- * Make a child of a connection: 0, and sock is taken, or an error with code and text for REFUSED.
+ * Make a child of a connection whose hello was checked: 0, and sock is taken, or an error with code
+ * and text for REFUSED.
  */
 int vmbus__shm_child_create(struct vmbus_shm_server *server, int sock,
 			    const struct vmbus__shm_hello *hello, struct vmbus__shm_text *refused);

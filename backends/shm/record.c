@@ -130,6 +130,8 @@ static int make_file(struct vmbus_shm_child *child)
 	uint32_t n;
 	int fd = -1;
 
+	if (vmbus__shm_size_allowed(server->opts.record_bytes))
+		return -1;
 	if (!make_room(server)) {
 		errno = EDQUOT;
 		return -1;

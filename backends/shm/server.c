@@ -177,22 +177,21 @@ static bool may_attach(struct vmbus_shm_server *server, uint64_t *when)
 	return true;
 }
 
-/* Returns whether it was for a quota. */
-static bool count_refusal(struct vmbus_shm_server_stats *stats, uint32_t code)
+static void count_refusal(struct vmbus_shm_server_stats *stats, uint32_t code)
 {
 	switch (code) {
 	case VMBUS_SHM_CODE_FULL:
 		stats->quota_children++;
-		return true;
+		break;
 	case VMBUS_SHM_CODE_MEMORY:
 		stats->quota_memory++;
-		return true;
+		break;
 	case VMBUS_SHM_CODE_VPS:
 		stats->quota_vps++;
-		return true;
+		break;
 	default:
 		stats->refused++;
-		return false;
+		break;
 	}
 }
 
@@ -203,6 +202,7 @@ static void hello(struct vmbus_shm_server *server, struct vmbus__shm_conn *conn)
 	const uint32_t place = (uint32_t)(conn - server->conns);
 	const int sock = conn->fd;
 	uint64_t when = 0;
+	int err;
 
 	if (!may_attach(server, &when)) {
 		server->stats.quota_attach += !conn->waits;
@@ -216,9 +216,13 @@ static void hello(struct vmbus_shm_server *server, struct vmbus__shm_conn *conn)
 	conn->waits = false;
 	server->attach_round = server->round;
 	vmbus__shm_epoll_del(server->epoll_fd, sock);
-	if (vmbus__shm_child_create(server, sock, &conn->hello, &refused)) {
-		if (count_refusal(&server->stats, refused.code)) /* nothing was made yet */
-			server->attach_due -= SECOND_NS / server->opts.attach_rate_max;
+	err = vmbus__shm_child_check(server, &conn->hello, &refused);
+	if (err) /* nothing was made yet */
+		server->attach_due -= SECOND_NS / server->opts.attach_rate_max;
+	else
+		err = vmbus__shm_child_create(server, sock, &conn->hello, &refused);
+	if (err) {
+		count_refusal(&server->stats, refused.code);
 		refuse_conn(server, conn, refused.code, refused.text);
 	} else {
 		server->stats.attached++;

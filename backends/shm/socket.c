@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #endif
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -58,6 +59,38 @@ static int is_alive(const char *path)
 	return err != ECONNREFUSED && err != ENOENT;
 }
 
+static int taken(void)
+{
+	errno = EADDRINUSE;
+	return VMBUS_E_STATE;
+}
+
+/*
+ * Take the place of a socket that nobody listened behind.  Another server may have taken it since: so
+ * the two change places, and it gets its name back.
+ */
+static int displace(const char *own, const char *path)
+{
+	int alive, saved;
+
+	if (renameat2(AT_FDCWD, own, AT_FDCWD, path, RENAME_EXCHANGE)) {
+		if (errno == EINVAL || errno == ENOSYS || errno == EPERM) /* not here */
+			return rename(own, path) ? vmbus__shm_errno() : 0;
+		if (errno != ENOENT)
+			return vmbus__shm_errno();
+		if (link(own, path))
+			return errno == EEXIST ? taken() : vmbus__shm_errno();
+		return unlink(own) ? vmbus__shm_errno() : 0;
+	}
+	alive = is_alive(own);
+	if (alive == 0)
+		return unlink(own) && errno != ENOENT ? vmbus__shm_errno() : 0;
+	saved = errno;
+	(void)renameat2(AT_FDCWD, own, AT_FDCWD, path, RENAME_EXCHANGE);
+	errno = saved;
+	return alive < 0 ? alive : taken();
+}
+
 /* Give the listening socket its name, in place of one that nobody listens behind. */
 static int take_name(const char *own, const char *path)
 {
@@ -70,11 +103,7 @@ static int take_name(const char *own, const char *path)
 	alive = is_alive(path);
 	if (alive < 0)
 		return alive;
-	if (alive) {
-		errno = EADDRINUSE;
-		return VMBUS_E_STATE;
-	}
-	return rename(own, path) ? vmbus__shm_errno() : 0;
+	return alive ? taken() : displace(own, path);
 }
 
 static int listen_as(int sock, const char *own, const struct sockaddr_un *at, uint32_t mode)

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <vmbus/shm_restart.h>
@@ -130,7 +131,10 @@ static int take_child(struct taking *t)
 	return err;
 }
 
-/* The last word of the old parent; one that ends without a word has left them to us. */
+/*
+ * The last word of the old parent; one that ends without a word has left them to us.  When time is up
+ * its GO is here, or fails from then on: it serves on, and knows.
+ */
 static int wait_for_go(struct taking *t)
 {
 	struct vmbus__shm_record record;
@@ -139,6 +143,11 @@ static int wait_for_go(struct taking *t)
 
 	if (err == VMBUS_E_PEER)
 		return 0;
+	if (err == VMBUS_E_AGAIN) {
+		(void)shutdown(t->sock, SHUT_RD);
+		if (!vmbus__shm_recv_until(t->sock, t->end, &record))
+			err = 0;
+	}
 	if (err)
 		return say(t, err, "the old parent does not let go");
 	if (vmbus__rs_decode(record.bytes, record.len, &msg) || msg.type != VMBUS_RS_WORD ||
@@ -155,9 +164,14 @@ static int take(struct taking *t, const struct vmbus_shm_server_opts *opts)
 
 	for (i = 0; !err && i < t->told.children; i++)
 		err = take_child(t);
-	if (!err)
-		err = vmbus__rs_send_word(t->sock, VMBUS_RS_READY, "", t->end);
-	return err ? err : wait_for_go(t);
+	if (err)
+		return err;
+	if (vmbus__shm_now_ns() >= t->end)
+		return say(t, VMBUS_E_AGAIN, "the children are not restored in time");
+	err = vmbus__rs_send_word(t->sock, VMBUS_RS_READY, "", t->end);
+	if (err)
+		return say(t, err, "the old parent serves on, or is gone");
+	return wait_for_go(t);
 }
 
 /* They are ours: tell each, and look at everything once. */
@@ -181,7 +195,9 @@ static void undo(struct taking *t)
 	struct vmbus_shm_server *const server = t->server;
 	uint32_t slot;
 
+	(void)shutdown(t->sock, SHUT_RD);
 	(void)vmbus__rs_send_word(t->sock, VMBUS_RS_CANCEL, t->why, vmbus__shm_now_ns());
+	(void)shutdown(t->sock, SHUT_WR);
 	for (slot = 0; server && slot < server->slots; slot++)
 		if (server->children[slot])
 			vmbus__shm_child_disown(server->children[slot]);

@@ -156,20 +156,37 @@ static void changed(struct vmbus_block *block, uint8_t target, uint8_t lun, uint
 		vmbus__port_wake(port);
 }
 
-/* A number that stands for the disks that there are, never 0. */
-uint64_t vmbus__block_fingerprint(struct vmbus_block *block)
+/* Who a disk is, and where, never 0: address 9 below a bit that is 1, a number for its id 22. */
+uint32_t vmbus__disk_who(const struct vmbus__disk *disk)
 {
+	const uint32_t address = (uint32_t)disk->target << 8 | disk->lun;
 	uint64_t h = UINT64_MAX;
-	uint32_t t, l;
+	uint32_t i;
 
+	for (i = 0; i < sizeof(disk->id.b); i++)
+		h = vmbus__block_mix(h, disk->id.b[i], 1);
+	return 1u << 31 | address << VMBUS__WHO_BITS | (uint32_t)(h >> (64u - VMBUS__WHO_BITS));
+}
+
+void vmbus__block_known(struct vmbus_block *block, struct vmbus__known *known)
+{
+	uint64_t h = UINT64_MAX, ids = UINT64_MAX;
+	uint32_t t, l, n = 0;
+
+	memset(known, 0, sizeof(*known));
 	pthread_mutex_lock(&block->lock);
 	for (t = 0; t < VMBUS__TARGETS; t++)
 		for (l = 0; l < VMBUS__LUNS; l++) {
 			const struct vmbus__unit *const unit = block->place[t][l].unit;
 			uint64_t bytes;
+			uint32_t who;
 
 			if (!unit)
 				continue;
+			who = vmbus__disk_who(&unit->disk);
+			if (n < VMBUS__WHO)
+				known->who[n++] = who;
+			ids = vmbus__block_mix(ids, who, 4);
 			bytes = vmbus__ld64_relaxed(
 				vmbus__as_a64c(&unit->disk.bytes)); /* DISKSIZE.read */
 			h = vmbus__block_mix(h, t << 8 | l, 2);
@@ -178,7 +195,9 @@ uint64_t vmbus__block_fingerprint(struct vmbus_block *block)
 			h = vmbus__block_mix(h, unit->disk.read_only, 1);
 		}
 	pthread_mutex_unlock(&block->lock);
-	return h ? h : 1;
+	known->shapes = h ? h : 1;
+	h = vmbus__block_mix(h, ids, 8);
+	known->number = h ? h : 1;
 }
 
 /* ---- disks ---- */

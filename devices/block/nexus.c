@@ -103,7 +103,7 @@ void vmbus__nexus_tell(struct vmbus__port *port)
 		vmbus__st32_relaxed(&nexus->tell, 1); /* BLOCKLIST.look */
 	nexus->unsettled = true;
 	nexus->patience = PATIENCE;
-	vmbus__state_note_told(port, 0);
+	vmbus__state_note_told(port, false);
 }
 
 /* The guest is told that a disk is gone, by an answer of this callback, though another one is there: when
@@ -158,7 +158,7 @@ void vmbus__nexus_settle(struct vmbus__port *port)
 	if (any_attention(port))
 		return;
 	nexus->unsettled = false;
-	vmbus__state_note_told(port, vmbus__block_fingerprint(port->block));
+	vmbus__state_note_told(port, true);
 }
 
 /* ---- the steps ---- */
@@ -209,7 +209,7 @@ static void end_init(struct vmbus__port *port)
 		for (l = 0; l < VMBUS__LUNS; l++)
 			vmbus__st64_relaxed(vmbus__as_a64(&nexus->ua[t][l]), 0); /* UNITATT.take */
 	nexus->state = VMBUS__INIT_READY;
-	vmbus__state_note_told(port, vmbus__block_fingerprint(port->block));
+	vmbus__state_note_told(port, true);
 	vmbus__nexus_ready(port);
 }
 

@@ -183,6 +183,7 @@ void vmbus__scsi_start(struct vmbus__scsi_task *task)
 	task->kind = VMBUS__SCSI_OTHER;
 	task->told = false;
 	task->work = 0;
+	task->looked_at = 0;
 	if (VMBUS_UNLIKELY(word & (VMBUS__UA_LEFT | VMBUS__UA_TOLD)) && means_another(task, word)) {
 		vmbus__scsi_no_lun(task);
 		return;

@@ -60,6 +60,7 @@ struct vmbus__scsi_task {
 	uint32_t data_bytes;	  /* that the guest gave */
 	struct vmbus__disk *disk; /* NULL: there is none at this address */
 	struct vmbus_store_queue *queue;
+	const bool *over;    /* true: no more requests for the queue; NULL: it never is */
 	uint64_t *ua;	     /* atomic: VMBUS__UA_* of this address for this guest; NULL: none */
 	uint8_t target, lun; /* as addressed */
 	uint32_t *scratches; /* that commands of this channel have; NULL: nobody counts */
@@ -81,6 +82,7 @@ struct vmbus__scsi_task {
 	/* What it made the store do within the calls, for who shares out time: its bytes, and 4096
 	   for each request.  0: the store was not asked. */
 	uint64_t work;
+	uint64_t looked_at; /* bytes that the command itself has compared, whenever that was */
 	/* The command's own, while it is under way. */
 	struct vmbus_io io;
 	bool (*next)(struct vmbus__scsi_task *task); /* begin a request of io; false: it is over */

@@ -128,6 +128,7 @@ static bool next_verify(struct vmbus__scsi_task *task)
 		task->left < VMBUS__SCSI_PIECE_BYTES ? task->left : VMBUS__SCSI_PIECE_BYTES;
 
 	if (task->piece.iov_len && task->plan & COMPARE) {
+		task->looked_at += task->piece.iov_len;
 		if (!same(task)) {
 			vmbus__scsi_check(task, VMBUS__SENSE_MISCOMPARE);
 			return false;

@@ -260,6 +260,9 @@ static void request_done(struct vmbus_io *io, enum vmbus_io_end end)
 {
 	struct vmbus__scsi_task *const task = io->user_p;
 
+	/* What would begin the next request of the command ends it; nobody waits for its answer. */
+	if (VMBUS_UNLIKELY(task->over && *task->over) && end == VMBUS_IO_OK)
+		end = VMBUS_IO_GONE;
 	if (task->turn == CALLING) {
 		task->turn = ENDED;
 		task->end = (uint8_t)end;

@@ -139,8 +139,8 @@ static void done(struct vmbus__scsi_task *scsi)
 	struct vmbus__view *const view = task->view;
 
 	port->under_way--;
-	if (task->at != VMBUS__NOWHERE)
-		port->work += scsi->work; /* done by ourselves, in this callback */
+	/* By ourselves, in this callback; of what began earlier, what a store does is its own affair. */
+	port->work += task->at != VMBUS__NOWHERE ? scsi->work : scsi->looked_at;
 	if (view) {
 		vmbus__view_flight(view, view->in_flight - 1u);
 		count(view, scsi);
@@ -180,6 +180,7 @@ static void start(struct vmbus__task *task)
 
 	scsi->disk = NULL;
 	scsi->queue = NULL;
+	scsi->over = NULL;
 	scsi->ua = NULL;
 	if (task->path == 0 && scsi->target < VMBUS__TARGETS) {
 		view = port->views[scsi->target][scsi->lun];
@@ -199,6 +200,7 @@ static void start(struct vmbus__task *task)
 		vmbus__view_touch(port, view);
 		scsi->disk = &view->unit->disk;
 		scsi->queue = &view->queue;
+		scsi->over = &view->over;
 	}
 	scsi->luns = task->path == 0 ? vmbus__view_luns : no_luns;
 	scsi->ctx = port;

@@ -5,7 +5,8 @@
  *
  * What the guest knows of the disks is in neither.  A number that stands for the list of disks, as
  * it was when the guest was last told to look and had looked, tells whether it has to be told
- * again.
+ * again.  A journal has besides who the first disks were: what was sent to one of them is not for
+ * another one.
  */
 #include "block/vsp.h"
 
@@ -19,8 +20,10 @@
 /* The words of a primary channel; those of a sub-channel are zero. */
 struct own {
 	uint64_t state;
-	uint64_t told; /* 0: the guest is to be told */
+	uint64_t told;		  /* 0: the guest is to be told */
+	uint32_t who[VMBUS__WHO]; /* with told; 0 of earlier versions */
 };
+_Static_assert(sizeof(struct own) == 64, "own_bytes of the device");
 
 /* Form in the upper byte, then the state 1, version 2, sub-channels 2, zeroes 2. */
 uint64_t vmbus__state_word(const struct vmbus__nexus *nexus)
@@ -57,32 +60,73 @@ void vmbus__state_note(struct vmbus__port *port)
 				    vmbus__state_word(port->nexus));
 }
 
-void vmbus__state_note_told(struct vmbus__port *port, uint64_t told)
+/* The guest has looked at the disks that there are, or is to be told. */
+void vmbus__state_note_told(struct vmbus__port *port, bool told)
 {
 	struct own *const own = vmbus_chan_own(port->chan);
+	struct vmbus__known known;
+	uint32_t i;
 
-	if (own)
-		vmbus__st64_relaxed(vmbus__as_a64(&own->told), told); /* BLOCKOWN.note */
+	if (!own)
+		return;
+	vmbus__st64_relaxed(vmbus__as_a64(&own->told), 0); /* BLOCKOWN.note */
+	if (!told)
+		return;
+	vmbus__block_known(port->block, &known);
+	for (i = 0; i < VMBUS__WHO; i++)
+		vmbus__st32_release(vmbus__as_a32(&own->who[i]), known.who[i]); /* BLOCKOWN.note */
+	vmbus__st64_release(vmbus__as_a64(&own->told), known.number);		/* BLOCKOWN.note */
+}
+
+/* Whether the guest knew another disk at this address, by a table or NULL. */
+static bool is_another(const uint32_t *table, const struct vmbus__disk *disk)
+{
+	const uint32_t who = vmbus__disk_who(disk);
+	uint32_t i;
+
+	for (i = 0; table && i < VMBUS__WHO; i++) {
+		const uint32_t was =
+			vmbus__ld32_relaxed(vmbus__as_a32c(&table[i])); /* BLOCKOWN.read */
+
+		if (was != who && was >> VMBUS__WHO_BITS == who >> VMBUS__WHO_BITS)
+			return true;
+	}
+	return false;
+}
+
+/* The disks are not those that the guest knows.  What it has sent to one that is gone, and what a process
+   before us had begun of that, is not for the one that is there. */
+static void mark(struct vmbus__port *port, const uint32_t *table)
+{
+	struct vmbus__nexus *const nexus = port->nexus;
+	uint64_t attention;
+	uint32_t t, l;
+
+	for (t = 0; t < VMBUS__TARGETS; t++)
+		for (l = 0; l < VMBUS__LUNS; l++) {
+			vmbus__a64 *const word = vmbus__as_a64(&nexus->ua[t][l]);
+
+			if (!port->views[t][l])
+				continue;
+			attention = is_another(table, &port->views[t][l]->unit->disk)
+					    ? VMBUS__UA_LEFT
+					    : VMBUS__UA_CAPACITY;
+			(void)vmbus__or64_release(word, attention); /* UNITATT.set */
+		}
+	vmbus__st32_relaxed(&nexus->tell, 1); /* BLOCKLIST.tell */
+	vmbus__port_wake(port);
 }
 
 /* A guest that was ready goes on; if the disks are not those that it knows, it is told to look. */
-static void go_on(struct vmbus__port *port, uint64_t told)
+static void go_on(struct vmbus__port *port, uint64_t told, const uint32_t *table)
 {
-	struct vmbus__nexus *const nexus = port->nexus;
-	uint32_t t, l;
+	struct vmbus__known known;
 
-	if (nexus->state != VMBUS__INIT_READY)
+	if (port->nexus->state != VMBUS__INIT_READY)
 		return;
-	if (told != vmbus__block_fingerprint(port->block)) {
-		for (t = 0; t < VMBUS__TARGETS; t++)
-			for (l = 0; l < VMBUS__LUNS; l++)
-				if (port->views[t][l])
-					(void)vmbus__or64_release(
-						vmbus__as_a64(&nexus->ua[t][l]),
-						VMBUS__UA_CAPACITY); /* UNITATT.set */
-		vmbus__st32_relaxed(&nexus->tell, 1);		     /* BLOCKLIST.tell */
-		vmbus__port_wake(port);
-	}
+	vmbus__block_known(port->block, &known);
+	if (told != known.number && told != known.shapes)
+		mark(port, told ? table : NULL);
 	vmbus__nexus_ready(port);
 }
 
@@ -96,7 +140,7 @@ int vmbus__state_resume(struct vmbus__port *port)
 			      vmbus__ld64_relaxed(vmbus__as_a64c(&own->state)))) /* BLOCKOWN.read */
 		return VMBUS_E_INVAL;
 	port->nexus->repeat = true;
-	go_on(port, vmbus__ld64_relaxed(vmbus__as_a64c(&own->told))); /* BLOCKOWN.read */
+	go_on(port, vmbus__ld64_relaxed(vmbus__as_a64c(&own->told)), own->who); /* BLOCKOWN.read */
 	return 0;
 }
 
@@ -182,6 +226,7 @@ int vmbus__state_save(struct vmbus_chan *chan, void *buf, size_t bytes)
 	const size_t need =
 		HEAD_BYTES + (size_t)marks * ATTENTION_BYTES + (size_t)replies * REPLY_BYTES;
 	const bool told = !vmbus__ld32_relaxed(&nexus->tell); /* BLOCKLIST.look */
+	struct vmbus__known known = { 0 };
 	uint8_t *to = buf;
 
 	if (port->under_way > held)
@@ -189,7 +234,9 @@ int vmbus__state_save(struct vmbus_chan *chan, void *buf, size_t bytes)
 	if (need > bytes)
 		return VMBUS_E_RANGE;
 	to = put(to, 8, port->primary ? vmbus__state_word(nexus) : 0);
-	to = put(to, 8, port->primary && told ? vmbus__block_fingerprint(port->block) : 0);
+	if (port->primary && told)
+		vmbus__block_known(port->block, &known);
+	to = put(to, 8, known.number);
 	to = put(put(to, 4, marks), 4, replies);
 	/* Another thread may add to them meanwhile; that guest is told to look. */
 	if (marks && attentions(nexus, to, marks) < marks)
@@ -253,7 +300,7 @@ int vmbus__state_restore(struct vmbus__port *port, const void *buf, size_t bytes
 			  (uint32_t)replies))
 		return VMBUS_E_INVAL;
 	if (port->primary)
-		go_on(port, vmbus__stor_get(from + 8, 8));
+		go_on(port, vmbus__stor_get(from + 8, 8), NULL);
 	vmbus__task_send_replies(port);
 	return 0;
 }

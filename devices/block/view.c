@@ -222,6 +222,7 @@ static void cancel(struct vmbus__port *port, struct vmbus__view *view)
 
 	if (!view->in_flight || !ops->cancel)
 		return;
+	view->over = true;
 	ops->cancel(&view->queue);
 	vmbus__view_touch(port, view);
 }

@@ -108,6 +108,7 @@ struct vmbus__view {
 	uint32_t in_flight;
 	int fd; /* in the channel's epoll, or -1; queue.fd or a duplicate */
 	bool open, is_touched;
+	bool over;		  /* its store was told to end what is under way */
 	uint32_t tried;		  /* the callback in which the store was last asked for a queue */
 	uint64_t shown_in_flight; /* atomic */
 	uint64_t count[VMBUS__COUNTS]; /* atomic, one writer */
@@ -186,11 +187,21 @@ struct vmbus_block {
 	uint64_t log_second, log_lines;
 };
 
+/* What stands for the disks that there are. */
+#define VMBUS__WHO 12u
+#define VMBUS__WHO_BITS 22u
+struct vmbus__known {
+	uint64_t number;	  /* never 0 */
+	uint64_t shapes;	  /* the number of earlier versions, without ids; never 0 */
+	uint32_t who[VMBUS__WHO]; /* the first ones: vmbus__disk_who(), or 0 */
+};
+
 /* block.c */
 void vmbus__block_log(struct vmbus_block *block, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 void vmbus__unit_put(struct vmbus_block *block, struct vmbus__unit *unit);
-uint64_t vmbus__block_fingerprint(struct vmbus_block *block);
+void vmbus__block_known(struct vmbus_block *block, struct vmbus__known *known);
+uint32_t vmbus__disk_who(const struct vmbus__disk *disk);
 void vmbus__port_wake(struct vmbus__port *port);
 
 /* disk.c: what an embedder says of a disk, struct_bytes checked.  Returns 0 or an error of
@@ -270,7 +281,7 @@ void vmbus__task_send_replies(struct vmbus__port *port);
 
 /* state.c: what outlives a process. */
 void vmbus__state_note(struct vmbus__port *port);
-void vmbus__state_note_told(struct vmbus__port *port, uint64_t told);
+void vmbus__state_note_told(struct vmbus__port *port, bool told);
 int vmbus__state_resume(struct vmbus__port *port);
 bool vmbus__state_set(struct vmbus__nexus *nexus, uint64_t word);
 uint64_t vmbus__state_word(const struct vmbus__nexus *nexus);

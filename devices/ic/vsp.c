@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <vmbus/vsp.h>
+#include <vmbus/watch.h>
 
 #define ALL (VMBUS_IC_SHUTDOWN | VMBUS_IC_TIMESYNC | VMBUS_IC_HEARTBEAT)
 #define LOST_AFTER 5u /* defaults of struct vmbus_ic_opts */
@@ -101,6 +102,8 @@ static int part_open(struct vmbus_chan *chan, void *ctx)
 	struct vmbus__ic_part *const part = ctx;
 	int err;
 
+	if (vmbus_chan_sub_index(chan)) /* never offered: a saved state named it */
+		return VMBUS_E_RANGE;
 	part->chan = chan;
 	part->waits = false;
 	part->synced = false;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <vmbus/vsp.h>
+#include <vmbus/watch.h>
 
 /*
  * Little-endian: version 1, state 1, bits 1, transaction 1, asked 2, versions offered 2,
@@ -85,6 +86,8 @@ int vmbus__ic_restore(struct vmbus_chan *chan, const void *buf, size_t bytes)
 	const uint8_t *const from = buf;
 	int err;
 
+	if (vmbus_chan_sub_index(chan)) /* never offered */
+		return VMBUS_E_RANGE;
 	if (bytes != BYTES || !can_be(part, from))
 		return VMBUS_E_INVAL;
 	part->chan = chan;

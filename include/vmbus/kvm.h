@@ -153,6 +153,7 @@ VMBUS_API int vmbus_kvm_dispatch(struct vmbus_kvm *kvm, uint32_t budget);
 
 /*
  * Add memory to the partition: vmbus_bus_mem_add(), and pages of a SynIC that lie in it are found.
+ * The partition has a pin on it, as on those of opts.bus.regions.
  *
  * region  kept until it is removed.
  *
@@ -162,8 +163,8 @@ VMBUS_API int vmbus_kvm_mem_add(struct vmbus_kvm *kvm, struct vmbus_region *regi
 
 /*
  * Take memory away.  Pages of a SynIC that lie in it are let go first: messages wait and events are
- * dropped until the guest names other pages or the memory comes back.  vmbus_bus_mem_remove() alone
- * says AGAIN for ever while there are such pages.
+ * dropped until the guest names other pages or the memory comes back.  Only this call gives up the
+ * partition's pin: vmbus_bus_mem_remove() alone says AGAIN for ever.
  *
  * Errors, effect, threads: as vmbus_bus_mem_remove().
  */

@@ -19,11 +19,13 @@ extern "C" {
  * vmbus_shm_take_over(); the children see nothing but a pause.  Both sides say how it went: on an
  * error this server serves on.  Waits for the other.
  *
- * sock	       a connected socket of the kind AF_UNIX, SOCK_SEQPACKET; kept by the caller.
+ * sock	       a connected socket of the kind AF_UNIX, SOCK_SEQPACKET; kept by the caller.  Who
+ *	       fails shuts it down: another attempt needs another one, but if a device was AGAIN.
  * timeout_ns  for all of it; 0: 10 s.
  *
  * Errors: STATE   within a callback, or it was handed over already
- *	   AGAIN   a device cannot be saved now: dispatch, and try again; or no answer came in time
+ *	   AGAIN   a device cannot be saved now: dispatch, and try again; or no answer came in time,
+ *		   and trying again with this sock is PEER
  *	   NOTSUP  a channel cannot be saved, as one of a provider's
  *	   PEER	   the other process refused, or is gone
  *	   NOMEM, SYSTEM  a system call failed; errno tells why

@@ -165,8 +165,9 @@ struct vmbus_chan {
 	vmbus__a32 closing; /* 1: close() was called, close_done() was not */
 	vmbus__a64 holder;  /* own_fd: the thread that dispatches it now, or VMBUS__SEIZED, or 0 */
 	vmbus__a64 subs_wanted;
-	vmbus__a64 tap_next; /* what its thread shall have as tap, and has */
-	vmbus__a64 tap_held;
+	vmbus__a64 tap_next;  /* what its thread shall have as tap */
+	vmbus__a64 tap_asked; /* how often that was said, and what of it its thread has done */
+	vmbus__a64 tap_done;
 	vmbus__a64 shown[16];	/* counters of both rings, for listings */
 	vmbus__a64 accepted_at; /* the child was first seen to use the rings, 0: not yet */
 	vmbus__a64 raised;	/* flags for the child, and the last time, for snapshots */

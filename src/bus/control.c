@@ -129,6 +129,7 @@ static void not_resumed(struct vmbus_chan *chan)
 
 	if (!chan->resuming)
 		return;
+	vmbus__revoke_subs(chan); /* while it is known who of them was told of nothing */
 	chan->resuming = false;
 	if (chan->revoked || vmbus_srv_open_info(chan->bus->srv, chan->ref, &action) != 1)
 		return;

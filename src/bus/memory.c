@@ -272,6 +272,7 @@ static bool drop_unused(struct vmbus_bus *bus, struct vmbus__list **at)
 	if (list->ring_users || list->foreign_user || vmbus_region_pins(&list->counter))
 		return false;
 	*at = list->next;
+	bus->waiting -= list->early; /* after a restore the child does not wait for its owner */
 	(void)vmbus_srv_gpadl_gone(bus->srv, list->ref);
 	free(list);
 	return true;

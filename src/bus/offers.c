@@ -71,7 +71,11 @@ static int make_descriptors(struct vmbus_chan *chan)
 	chan->wait_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (chan->wait_fd < 0)
 		return VMBUS_E_SYSTEM;
-	return vmbus__watch(chan->wait_fd, chan->kick.fd, EPOLLIN, 0);
+	if (vmbus__watch(chan->wait_fd, chan->kick.fd, EPOLLIN, 0) == 0)
+		return 0;
+	close(chan->wait_fd); /* else the next channel here would be deaf */
+	chan->wait_fd = -1;
+	return VMBUS_E_SYSTEM;
 }
 
 /* Storage for a channel: what was another one's, or new. */

@@ -19,6 +19,7 @@ struct restoring {
 	struct vmbus__in chans;			      /* from the first channel's section on */
 	struct vmbus_chan **offered; /* by the embedder, NULL when they have a place */
 	uint32_t count;
+	uint32_t subs; /* that have a place */
 	const char *why;
 	uint32_t relid; /* that why is about, or 0 */
 };
@@ -227,6 +228,8 @@ static int place_subs(struct restoring *r)
 		primary = find_primary(r->bus, &info.offer);
 		if (!primary || primary->revoked)
 			continue;
+		if (r->count + ++r->subs > VMBUS__RELIDS) /* give_up() finds room for all */
+			return wrong(r, VMBUS_E_NOTSUP, "no room for what is offered besides");
 		chan = vmbus__sub_again(primary);
 		if (!chan)
 			return wrong(r, VMBUS_E_NOMEM, "out of memory");
@@ -292,6 +295,7 @@ static int restore_lists(struct restoring *r)
 static int copy_record(struct vmbus_chan *chan, const struct record *record)
 {
 	struct vmbus__restore *from = malloc(sizeof(*from) + record->data.left);
+	size_t i;
 
 	if (!from)
 		return VMBUS_E_NOMEM;
@@ -301,8 +305,11 @@ static int copy_record(struct vmbus_chan *chan, const struct record *record)
 					 .need = record->need,
 					 .failed = (record->bits & VMBUS__SAVE_FAILED) != 0,
 					 .bytes = record->data.left };
-	if (record->why.left)
-		memcpy(from->why, record->why.at, record->why.left);
+	for (i = 0; i < record->why.left; i++) { /* it goes to logs */
+		const uint8_t byte = record->why.at[i];
+
+		from->why[i] = byte >= 0x20 && byte < 0x7f ? (char)byte : '?';
+	}
 	if (record->data.left)
 		memcpy(from->data, record->data.at, record->data.left);
 	chan->from = from;
@@ -471,7 +478,7 @@ static void give_up(struct restoring *r)
 		if (!r->offered[i])
 			continue;
 		while (vmbus__chan_at(bus, slot))
-			slot++; /* there were never more than slots */
+			slot++; /* there are never more than slots: place_subs() */
 		vmbus__chan_bury_at(r->offered[i], slot);
 	}
 }

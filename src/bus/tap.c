@@ -5,8 +5,9 @@
  * nothing here waits, allocates on the path of packets or calls the system, but for wake(), once for
  * each batch at most.
  *
- * Two words between the threads: tap_next is what the bus wants the channel's thread to have,
- * tap_held what it has.  The bus frees a tap when tap_held names it no more.
+ * Three words between the threads: tap_next is what the bus wants the channel's thread to have,
+ * tap_asked counts how often it said so, tap_done is the count that the thread has followed.  The bus
+ * frees a tap when its thread has followed the last; an answer alone may be an older one's.
  */
 #include "bus/bus.h"
 
@@ -257,6 +258,7 @@ void vmbus__tap_publish(struct vmbus_chan *chan)
 /* Take the tap that the bus wants us to have, or none.  The channel's thread. */
 void vmbus__tap_take(struct vmbus_chan *chan)
 {
+	const uint64_t asked = vmbus__ld64_acquire(&chan->tap_asked); /* TAPASK.take */
 	struct vmbus__tap *const next = (struct vmbus__tap *)(uintptr_t)vmbus__ld64_relaxed(
 		&chan->tap_next); /* BITS.take */
 
@@ -269,7 +271,7 @@ void vmbus__tap_take(struct vmbus_chan *chan)
 			vmbus__tap_opened(chan, true);
 	}
 	chan->tap = next;
-	vmbus__st64_release(&chan->tap_held, (uintptr_t)next); /* TAPHOLD.set */
+	vmbus__st64_release(&chan->tap_done, asked); /* TAPHOLD.set */
 	vmbus__chan_answer(chan, VMBUS__ANS_TAP);
 }
 
@@ -290,8 +292,19 @@ static void finish(struct vmbus_chan *chan)
 void vmbus__tap_answered(struct vmbus_chan *chan)
 {
 	if (chan->tap_own && chan->tap_own->ending &&
-	    vmbus__ld64_acquire(&chan->tap_held) == 0) /* TAPHOLD.look */
+	    vmbus__ld64_acquire(&chan->tap_done) ==	   /* TAPHOLD.look */
+		    vmbus__ld64_relaxed(&chan->tap_asked)) /* TAPASK.set */
 		finish(chan);
+}
+
+/* Have the channel's thread take a tap, or let go of its own: 0.  Bus thread. */
+static void ask(struct vmbus_chan *chan, struct vmbus__tap *tap)
+{
+	const uint64_t asked = vmbus__ld64_relaxed(&chan->tap_asked); /* TAPASK.set */
+
+	vmbus__st64_relaxed(&chan->tap_next, (uintptr_t)tap); /* BITS.add */
+	vmbus__st64_release(&chan->tap_asked, asked + 1u);    /* TAPASK.set */
+	vmbus__chan_command(chan, VMBUS__CMD_TAP);
 }
 
 /* The channel is removed: no thread is in it any more.  Bus thread. */
@@ -383,8 +396,7 @@ int vmbus_chan_tap(struct vmbus_chan *chan, const struct vmbus_tap_opts *opts)
 	}
 	describe(tap, chan);
 	chan->tap_own = tap;
-	vmbus__st64_relaxed(&chan->tap_next, (uintptr_t)tap); /* BITS.add */
-	vmbus__chan_command(chan, VMBUS__CMD_TAP);
+	ask(chan, tap);
 	return 0;
 }
 
@@ -393,8 +405,7 @@ void vmbus_chan_untap(struct vmbus_chan *chan)
 	if (!chan->tap_own || chan->tap_own->ending)
 		return;
 	chan->tap_own->ending = true;
-	vmbus__st64_relaxed(&chan->tap_next, 0); /* BITS.add */
-	vmbus__chan_command(chan, VMBUS__CMD_TAP);
+	ask(chan, NULL);
 }
 
 void vmbus_bus_allow_capture(struct vmbus_bus *bus, bool allow)

@@ -37,6 +37,7 @@ struct rig {
 	uint32_t asked; /* requests */
 	uint32_t done;	/* ends of the command */
 	bool keep;	/* requests back until rig_let_go() */
+	bool over;	/* the queue gets no more requests */
 	struct vmbus_io *kept;
 	uint32_t fail_at; /* the request that fails, from 1 on; 0: none */
 	enum vmbus_io_end fail;
@@ -225,6 +226,7 @@ static inline void rig_begin(struct rig *rig, const uint8_t *cdb, uint32_t len)
 	memcpy(task->cdb, cdb, len);
 	task->disk = rig->disk.store.ops ? &rig->disk : NULL;
 	task->queue = &rig->queue;
+	task->over = &rig->over;
 	task->ua = &rig->ua;
 	task->scratches = &rig->scratches;
 	task->luns = rig_luns;

@@ -324,6 +324,36 @@ START_TEST(scsi_refuse__says_busy_or_full)
 }
 END_TEST
 
+/* A command of several requests, whose queue gets no more of them while the first is under way. */
+START_TEST(scsi_run__asks_no_more_of_a_queue_that_is_over)
+{
+	static const struct {
+		uint8_t cdb[10];
+		uint32_t bytes; /* of the buffer */
+	} all[] = {
+		{ { 0x2A, 0x08, [8] = 8 }, 4096 }, /* WRITE with FUA: then a flush */
+		{ { 0x28, 0x08, [8] = 8 }, 4096 }, /* READ with FUA: a flush before it */
+		{ { 0x2E, [8] = 8 }, 4096 },	   /* WRITE AND VERIFY */
+		{ { 0x2F, [8] = 200 }, 0 },	   /* VERIFY in pieces */
+	};
+	uint32_t i;
+
+	for (i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		rig.keep = true;
+		rig.over = false;
+		rig_buffer(&rig, all[i].bytes, all[i].cdb[0] == 0x28);
+		rig_begin(&rig, all[i].cdb, sizeof(all[i].cdb));
+		must_eq(rig.asked, 1);
+		rig.over = true;
+		must(rig_let_go(&rig));
+		must_eq(rig.asked, 1);
+		must_eq(rig.done, 1);
+		must_eq(rig.task.scsi_status, 2);
+		must_eq(rig.scratches, 0);
+	}
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "scsi", 20);
@@ -343,6 +373,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, scsi_start__absent_inquiry_is_good_so_that_linux_sees_no_phantom);
 	tcase_add_test(tc, scsi_start__absent_ends_everything_else);
 	tcase_add_test(tc, scsi_refuse__says_busy_or_full);
+	tcase_add_test(tc, scsi_run__asks_no_more_of_a_queue_that_is_over);
 }
 
 VMBUS_TEST_MAIN("block.scsi", tests)

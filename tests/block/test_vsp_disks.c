@@ -387,6 +387,36 @@ START_TEST(block_vsp__is_charged_for_what_it_moves)
 }
 END_TEST
 
+/* And what is compared when the store answers later. */
+START_TEST(block_vsp__is_charged_for_what_it_compares)
+{
+	/* VERIFY of 1 MiB with the buffer */
+	struct box_srb srb = { .bytes = 2040 * 512,
+			       .cdb = { 0x2F, 0x02, [7] = 2040 >> 8, [8] = 2040 & 0xFF } };
+	struct vmbus_bus_stats before, after;
+	struct box_reply r;
+	struct box b;
+	uint32_t i;
+
+	box_prepare(&b);
+	box_start(&b, 1);
+	box_stall(&b, 0, true);
+	for (i = 0; i < 3; i++)
+		(void)box_command(&b, 0, &srb, 0);
+	fake_run(&b.f);
+	vmbus_bus_stats(b.f.bus, &before);
+	box_stall(&b, 0, false);
+	for (i = 0; i < 3; i++) {
+		must_eq(box_any(&b, 0, &r), VMBUS_PKT_COMPLETION);
+		must_eq(r.scsi_status, 0);
+	}
+	vmbus_bus_stats(b.f.bus, &after);
+	/* perhaps each in a callback of its own */
+	must(after.charged - before.charged > 3 * (2040 - 1024) * 512 / 2048 - 10);
+	box_end(&b);
+}
+END_TEST
+
 /* ---- several guests ---- */
 
 /* Two primary channels are two guests: each is told, and has unit attentions of its own. */
@@ -548,6 +578,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, block_resized__takes_other_limits);
 	tcase_add_test(tc, block_vsp__tries_to_open_a_store_again);
 	tcase_add_test(tc, block_vsp__is_charged_for_what_it_moves);
+	tcase_add_test(tc, block_vsp__is_charged_for_what_it_compares);
 	tcase_add_test(tc, block_vsp__serves_several_guests);
 	tcase_add_loop_test(tc, block_vsp__waits_for_its_store, 0, 2);
 	tcase_add_test(tc, block_vsp__ends_with_requests_under_way);

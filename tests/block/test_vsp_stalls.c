@@ -87,34 +87,41 @@ START_TEST(bus_destroy__ends_what_stalls)
 }
 END_TEST
 
-/* A store of one's own without cancel(): it is waited for. */
-static struct vmbus_store_ops plain_ops;
+/* A store of one's own: that of faults, but for what changes it. */
+static struct vmbus_store_ops faulty_ops, plain_ops;
 
+static void start_own(struct box *b, void (*read)(struct vmbus_io *io),
+		      void (*cancel)(struct vmbus_store_queue *queue))
+{
+	struct vmbus_block_disk disk = { .struct_bytes = sizeof(disk) };
+
+	box_prepare(b);
+	must_eq(vmbus_block_create(&b->opts, &b->block), 0);
+	b->store[0] = box_store(BOX_DISK_BYTES);
+	faulty_ops = plain_ops = *b->store[0].ops;
+	plain_ops.cancel = cancel;
+	if (read)
+		plain_ops.read = read;
+	disk.store = (struct vmbus_store){ &plain_ops, b->store[0].ctx };
+	must_eq(vmbus_block_add(b->block, &disk), 0);
+	fake_init(&b->f, 1024);
+	(void)fake_offer(&b->f, vmbus_block_vsp(), b->block, 0);
+	fake_contact(&b->f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&b->f, b->c, 1), 1);
+	b->data = fake_pages(&b->f, BOX_DATA_PAGES);
+	box_open(b);
+	box_init(b);
+	box_stall(b, 0, true);
+}
+
+/* Without cancel() it is waited for. */
 START_TEST(block_vsp__waits_for_a_store_that_cannot_end)
 {
 	struct vmbus_ctl ctl;
 	struct box b;
 	uint64_t until;
 
-	box_prepare(&b);
-	must_eq(vmbus_block_create(&b.opts, &b.block), 0);
-	b.store[0] = box_store(BOX_DISK_BYTES);
-	plain_ops = *b.store[0].ops;
-	plain_ops.cancel = NULL;
-	{
-		const struct vmbus_block_disk disk = { .struct_bytes = sizeof(disk),
-						       .store = { &plain_ops, b.store[0].ctx } };
-
-		must_eq(vmbus_block_add(b.block, &disk), 0);
-	}
-	fake_init(&b.f, 1024);
-	(void)fake_offer(&b.f, vmbus_block_vsp(), b.block, 0);
-	fake_contact(&b.f, VMBUS_PROTO_5_3);
-	must_eq(fake_offers(&b.f, b.c, 1), 1);
-	b.data = fake_pages(&b.f, BOX_DATA_PAGES);
-	box_open(&b);
-	box_init(&b);
-	box_stall(&b, 0, true);
+	start_own(&b, NULL, NULL);
 	(void)box_command(&b, 0, &(struct box_srb){ .cdb = { 0x35 } }, 0);
 	fake_run(&b.f);
 	fake_post_close(&b.f, &b.c[0]);
@@ -130,6 +137,56 @@ START_TEST(block_vsp__waits_for_a_store_that_cannot_end)
 }
 END_TEST
 
+/* What cancel() cannot end ends well, and is followed by nothing. */
+static struct box *own;
+static uint32_t cancels, reads;
+
+static void own_cancel(struct vmbus_store_queue *queue)
+{
+	(void)queue;
+	cancels++;
+	box_stall(own, 0, false);
+}
+
+static void own_read(struct vmbus_io *io)
+{
+	reads++;
+	faulty_ops.read(io);
+}
+
+START_TEST(block_vsp__begins_nothing_after_cancel)
+{
+	/* WRITE AND VERIFY: a write, then a read */
+	struct box_srb srb = { .bytes = 4096, .cdb = { 0x2E, [8] = 8 } };
+	const uint64_t before = fake_now_ns();
+	struct vmbus_ctl ctl;
+	struct box_reply r;
+	struct box b;
+	bool torn = false;
+
+	own = &b;
+	cancels = reads = 0;
+	start_own(&b, own_read, own_cancel);
+	box_stall(&b, 0, false);
+	box_do(&b, 0, &srb, 0, &r);
+	must_eq(r.scsi_status, 0);
+	must_eq(reads, 1);
+	box_stall(&b, 0, true);
+	(void)box_command(&b, 0, &srb, 0);
+	fake_run(&b.f);
+	fake_post_close(&b.f, &b.c[0]);
+	fake_post_teardown(&b.f, b.c[0].relid, b.c[0].gpadl);
+	while (!torn) {
+		must(fake_now_ns() - before < LATE_NS);
+		fake_run(&b.f);
+		torn = fake_take(&b.f, &ctl) && ctl.type == VMBUS_CTL_GPADL_TORNDOWN;
+	}
+	must_eq(cancels, 1);
+	must_eq(reads, 1);
+	box_end(&b);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "stalls", 20);
@@ -137,5 +194,6 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, block_vsp__ends_what_stalls_when_the_channel_is_closed, 0, 2);
 	tcase_add_test(tc, bus_destroy__ends_what_stalls);
 	tcase_add_test(tc, block_vsp__waits_for_a_store_that_cannot_end);
+	tcase_add_test(tc, block_vsp__begins_nothing_after_cancel);
 }
 VMBUS_TEST_MAIN("block.vsp_stalls", tests)

@@ -118,6 +118,12 @@ START_TEST(block_vsp__tells_of_other_disks_after_a_restore)
 	box_do(&b, 0, &tur, 0, &r);
 	box_sense(&r, 0x62A09);
 	box_good(&b, 0, &tur, 0);
+	b.serial[0] = "another";
+	move(&b, 1);
+	must_eq(box_any(&b, 0, &r), VMBUS_PKT_INBAND);
+	must_eq(r.op, ENUMERATE_BUS);
+	box_do(&b, 0, &tur, 0, &r);
+	box_sense(&r, 0x62A09);
 	box_end(&b);
 }
 END_TEST
@@ -577,6 +583,73 @@ START_TEST(block_vsp__is_killed_and_has_other_disks)
 }
 END_TEST
 
+/* What a process of an earlier version has left: a number without ids, and no table. */
+static void make_old(struct jbox *j, struct image *image)
+{
+	static const uint8_t fields[] = { 2, 8, 1, 1 };
+	uint8_t *const own = image->journal[0] + j->bytes - 64;
+	uint64_t h = UINT64_MAX;
+	uint32_t f, i, lun;
+
+	for (lun = 0; lun < 2; lun++) {
+		const uint64_t values[] = { lun, BOX_DISK_BYTES, 9, 0 };
+
+		for (f = 0; f < 4; f++)
+			for (i = 0; i < 8u * fields[f]; i++)
+				h = h >> 1 ^ ((h ^ values[f] >> i) & 1u ? 0xC96C5795D7870F42u : 0);
+	}
+	memcpy(own + 8, &h, 8);
+	memset(own + 16, 0, 48);
+}
+
+/*
+ * The next process has another disk at an address, of the same size: what was sent to the one before is
+ * not for it, whether a process had begun it or not.  0 has the same disk, 1 another one; 2 and 3 are the
+ * same after an earlier version, which has left nothing that tells them apart.
+ */
+START_TEST(block_vsp__is_killed_and_has_another_disk)
+{
+	struct box_srb write = box_rw(0, true, 0, 8), read = box_rw(1, false, 0, 8);
+	struct box_reply r, done[3];
+	uint32_t i, type, told = 0;
+	struct image image;
+	uint64_t first;
+	struct jbox j;
+
+	jbox_begin(&j, 2);
+	run_steps(&j.b, 0, 4);
+	box_stall(&j.b, 0, true);
+	first = box_command(&j.b, 0, &write, 0);
+	fake_run(&j.b.f);
+	(void)box_command(&j.b, 0, &write, 1);
+	(void)box_command(&j.b, 0, &read, 2);
+	image = take(&j);
+	if (_i >= 2)
+		make_old(&j, &image);
+	j.b.serial[0] = _i & 1 ? "another" : NULL;
+	must_eq(go_on(&j, &image, 2), 0);
+	memset(done, 0, sizeof(done));
+	while ((type = box_any(&j.b, 0, &r)))
+		if (type == VMBUS_PKT_COMPLETION)
+			done[r.id - first] = r;
+		else
+			told++;
+	must_eq(told, _i == 1 ? 2 : 0); /* and again after an answer that a disk is gone */
+	for (i = 0; i < 3; i++)
+		must_eq(done[i].srb_status, _i != 1 ? 1 : i < 2 ? 0x20 : 0x84);
+	if (_i == 1) {
+		done[2].sense = done[2].raw + 28;
+		box_sense(&done[2], 0x62A09);
+		box_good(&j.b, 0, &read, 0);
+		box_do(&j.b, 0, &write, 0, &r); /* it has not asked what is there */
+		must_eq(r.srb_status, 0x20);
+		box_inquiry(&j.b, 0, 0);
+	}
+	box_good(&j.b, 0, &write, 0);
+	jbox_end(&j);
+}
+END_TEST
+
 /* Words that no process of ours has left: the channel fails, and nothing else. */
 START_TEST(block_vsp__takes_no_words_that_cannot_be)
 {
@@ -611,6 +684,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, block_vsp__is_killed_within_a_step, 0, 5);
 	tcase_add_loop_test(tc, block_vsp__is_killed_under_load, 0, 3);
 	tcase_add_loop_test(tc, block_vsp__is_killed_and_has_other_disks, 0, 3);
+	tcase_add_loop_test(tc, block_vsp__is_killed_and_has_another_disk, 0, 4);
 	tcase_add_test(tc, block_vsp__takes_no_words_that_cannot_be);
 }
 VMBUS_TEST_MAIN("block.vsp_state", tests)

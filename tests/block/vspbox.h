@@ -22,6 +22,7 @@ struct box {
 	struct vmbus_block *block;
 	struct vmbus_block_opts opts;
 	struct vmbus_store store[4]; /* faulty ones before memory; LUNs 0 and up of target 0 */
+	const char *serial[4];	     /* of its disks; NULL: box */
 	struct fake_chan c[BOX_CHANNELS];
 	uint32_t channels; /* open */
 	size_t data;	   /* first of BOX_DATA_PAGES pages for buffers */
@@ -112,7 +113,7 @@ static inline int box_add(struct box *b, uint32_t lun)
 	const struct vmbus_block_disk disk = { .struct_bytes = sizeof(disk),
 					       .store = b->store[lun],
 					       .lun = (uint8_t)lun,
-					       .serial = "box" };
+					       .serial = b->serial[lun] ? b->serial[lun] : "box" };
 
 	return vmbus_block_add(b->block, &disk);
 }

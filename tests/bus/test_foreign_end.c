@@ -94,6 +94,42 @@ START_TEST(vsp_gpadl__keeps_the_answer_back)
 }
 END_TEST
 
+/* After a restore the child has its answer, whatever the new owner says, and may take the list back. */
+START_TEST(vsp_gpadl__restored_and_torn_down_before_the_answer)
+{
+	struct vmbus_bus_diag diag;
+	struct box b;
+	size_t bytes, again;
+	char why[160];
+	void *state;
+
+	box_init(&b);
+	must_eq(fake_share(&b.f, b.c.relid, 41, 10, 3), 0);
+	must_eq(vmbus_bus_save(b.f.bus, NULL, 0, &bytes), VMBUS_E_RANGE);
+	state = malloc(bytes);
+	must(state != NULL);
+	must_eq(vmbus_bus_save(b.f.bus, state, bytes, &again), 0);
+	vmbus_bus_destroy(b.f.bus);
+	fake_create(&b.f);
+	must_eq(vmbus_bus_offer(b.f.bus, &all_vsp, &b.d, NULL, &b.chan), 0);
+	b.d.gpadl_err = VMBUS_E_AGAIN;
+	must_eq(vmbus_bus_restore(b.f.bus, state, bytes, why, sizeof(why)), 0);
+	free(state);
+	must_eq(b.d.gpadls, 2);
+	fake_expect_none(&b.f);
+	if (_i) /* the owner is earlier */
+		vmbus_chan_gpadl_done(b.chan, 41);
+	fake_post_teardown(&b.f, b.c.relid, 41);
+	fake_expect(&b.f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
+	must_eq(b.d.gone, 1);
+	vmbus_chan_gpadl_done(b.chan, 41);
+	fake_expect_none(&b.f);
+	vmbus_bus_diag(b.f.bus, &diag);
+	must_eq(diag.waits & VMBUS_WAIT_LISTS, 0);
+	box_fini(&b);
+}
+END_TEST
+
 /* Torn down before the answer: it comes first, and then the list goes. */
 START_TEST(vsp_gpadl__torn_down_before_the_answer)
 {
@@ -347,6 +383,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, chan_gpadl_done__lets_go_of_a_list);
 	tcase_add_test(tc, vsp_gpadl__keeps_the_answer_back);
 	tcase_add_test(tc, vsp_gpadl__torn_down_before_the_answer);
+	tcase_add_loop_test(tc, vsp_gpadl__restored_and_torn_down_before_the_answer, 0, 2);
 	tcase_add_test(tc, vsp_gpadl__refuses);
 	tcase_add_test(tc, chan_gpadl_done__of_another_list_in_gpadl_gone);
 	tcase_add_test(tc, vsp_gpadl_gone__of_the_rings);

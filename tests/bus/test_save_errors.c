@@ -591,6 +591,50 @@ START_TEST(vmbus_bus_restore__limits)
 }
 END_TEST
 
+static void count_sub(void *ctx, struct vmbus_chan *chan)
+{
+	(void)chan;
+	++*(uint32_t *)ctx;
+}
+
+/* Channels of the state and devices that it does not tell of, more than there are slots together. */
+START_TEST(vmbus_bus_restore__more_channels_than_slots)
+{
+	uint32_t subs = 0, i;
+	struct box b;
+
+	begin(&b);
+	b.second = 0;
+	b.bank[0].subs = 2046;
+	create(&b);
+	fake_contact(&b.f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&b.f, b.c, 2), 1);
+	fake_rings(&b.f, &b.c[0], 2, 2);
+	b.c[0].gpadl = 7;
+	must_eq(fake_share(&b.f, b.c[0].relid, 7, b.c[0].first, 4), 0);
+	b.f.busy = true; /* nobody takes 2046 messages */
+	fake_post_open(&b.f, &b.c[0], 0);
+	for (i = 0; i < 4; i++)
+		(void)vmbus_bus_dispatch(b.f.bus, 64);
+	b.f.opts.offered = count_sub;
+	b.f.opts.events_ctx = &subs;
+	move(&b);
+	for (i = 2; i <= 10; i++) {
+		const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts),
+						       .instance_id.b[0] = (uint8_t)i };
+
+		must_eq(vmbus_bus_offer(b.f.bus, &b.vsp, &b.bank[1], &opts, NULL), 0);
+	}
+	must_eq(restore(&b), VMBUS_E_NOTSUP);
+	must(subs > 2000);
+	vmbus_bus_destroy(b.f.bus);
+	must_eq(b.f.removed, subs + 10); /* nobody was lost */
+	b.f.opts.offered = NULL;
+	create(&b);
+	end(&b);
+}
+END_TEST
+
 /* ---- states that were changed ---- */
 
 static void mend(uint8_t *state, size_t bytes)
@@ -602,6 +646,28 @@ static void mend(uint8_t *state, size_t bytes)
 		state_mend(state + at + VMBUS__SECTION_HEAD, len);
 	state_mend(state, bytes);
 }
+
+/* The text of a state comes to logs, and to terminals. */
+START_TEST(vmbus_bus_restore__text_of_a_state_is_printable)
+{
+	static const char forged[] = "be\x1b[2J\n";
+	struct box b;
+	uint8_t *at;
+
+	begin(&b);
+	live(&b);
+	vmbus_chan_fail(b.chan[0], "because");
+	move(&b);
+	at = memmem(b.state, b.bytes, "because", 7);
+	must(at != NULL);
+	memcpy(at, forged, 7);
+	mend(b.state, b.bytes);
+	must_eq(restore(&b), 0);
+	fake_expect(&b.f, VMBUS_CTL_RESCIND, NULL);
+	must(fake_logged(&b.f, "be?[2J?"));
+	end(&b);
+}
+END_TEST
 
 /* Whatever it is, an error or a bus that goes on until the child unloads. */
 static bool try_state(struct old *o, const uint8_t *state, size_t bytes, const uint8_t *mem)
@@ -698,6 +764,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vmbus_bus_restore__monitors);
 	tcase_add_test(tc, vmbus_bus_restore__memory_of_another_time);
 	tcase_add_test(tc, vmbus_bus_restore__limits);
+	tcase_add_test(tc, vmbus_bus_restore__more_channels_than_slots);
+	tcase_add_test(tc, vmbus_bus_restore__text_of_a_state_is_printable);
 	tcase_add_loop_test(tc, lesson_37_every_byte_of_a_bus_changed, 0, OLD_SESSIONS);
 }
 VMBUS_TEST_MAIN("bus.save_errors", tests)

@@ -258,6 +258,30 @@ START_TEST(vmbus_bus_restore__opening_of_a_sub_channel_waits)
 }
 END_TEST
 
+/* Its thread has heard of nothing, and must be told of the opening to answer the close. */
+START_TEST(vmbus_bus_restore__opening_of_a_sub_channel_whose_primary_does_not_go_on)
+{
+	const bool later = _i == 1; /* restore() said AGAIN, and the child closes the primary */
+	struct box b;
+
+	begin(&b, false);
+	move(&b);
+	b.d.restore_err = later ? VMBUS_E_AGAIN : VMBUS_E_PEER;
+	come(&b, 1);
+	come(&b, 0);
+	if (later) {
+		fake_post_close(&b.f, &b.c[0]);
+		come(&b, 0);
+	}
+	come(&b, 1);
+	must_eq(b.d.restores[0], 1);
+	must_eq(b.d.restores[1], 0);
+	must_eq(vmbus_bus_end(b.f.bus), 0); /* all are closed */
+	b.f.bus = NULL;
+	end(&b);
+}
+END_TEST
+
 /* What waits is closed by the child, withdrawn, or ends with the bus. */
 START_TEST(vmbus_bus_restore__sub_channel_that_waits_is_closed)
 {
@@ -296,6 +320,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vmbus_bus_restore__sub_channels_after_their_primary);
 	tcase_add_test(tc, vmbus_bus_restore__sub_channel_of_a_primary_that_does_not_go_on);
 	tcase_add_test(tc, vmbus_bus_restore__opening_of_a_sub_channel_waits);
+	tcase_add_loop_test(
+		tc, vmbus_bus_restore__opening_of_a_sub_channel_whose_primary_does_not_go_on, 0, 2);
 	tcase_add_loop_test(tc, vmbus_bus_restore__sub_channel_that_waits_is_closed, 0, 4);
 }
 

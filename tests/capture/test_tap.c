@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Taps of channels: what is recorded, what is dropped, who may, and when they end. */
+#include "bus/bus.h"
+
 #include "capture/tapped.h"
 
 #include <pthread.h>
@@ -565,6 +567,62 @@ START_TEST(chan_tap__does_not_keep_a_bus_from_ending)
 }
 END_TEST
 
+/* The bus acts while the channel's thread is in its first record of a tap. */
+struct race {
+	struct set_up *s;
+	struct tapped t;
+	unsigned int wakes;
+};
+
+static void untap_in_wake(void *ctx)
+{
+	struct race *const r = ctx;
+
+	if (r->wakes++)
+		return;
+	vmbus_chan_untap(r->s->chan);
+	(void)vmbus_bus_dispatch(r->s->f.bus, 64);
+	must_eq(r->t.dones, 0); /* its memory is in use */
+}
+
+static void done_of_race(void *ctx)
+{
+	((struct race *)ctx)->t.dones++;
+}
+
+/* An answer of the tap before comes late: it says nothing of this one. */
+START_TEST(chan_tap__is_not_freed_by_an_older_answer)
+{
+	struct set_up s;
+	struct tapped first = { 0 };
+	struct race r = { .s = &s };
+	struct vmbus_tap_opts opts;
+
+	set_up(&s, &fake_echo_vsp, true);
+	opts = tapped_opts(&first, 65536);
+	must_eq(vmbus_chan_tap(s.chan, &opts), 0);
+	(void)vmbus_chan_dispatch(s.chan, 64);
+	vmbus_chan_untap(s.chan);
+	(void)vmbus_chan_dispatch(s.chan, 64);
+	fake_run(&s.f);
+	must_eq(first.dones, 1);
+	opts = tapped_opts(&r.t, 65536);
+	opts.wake = untap_in_wake;
+	opts.done = done_of_race;
+	opts.ctx = &r;
+	must_eq(vmbus_chan_tap(s.chan, &opts), 0);
+	vmbus__chan_answer(s.chan, VMBUS__ANS_TAP); /* as if its thread had stopped before it */
+	(void)vmbus_chan_dispatch(s.chan, 64);
+	must(r.wakes > 0);
+	(void)vmbus_chan_dispatch(s.chan, 64);
+	fake_run(&s.f);
+	must_eq(r.t.dones, 1);
+	tear_down(&s);
+	free(first.mem);
+	free(r.t.mem);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "tap", 30);
@@ -583,6 +641,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, tap_reader_create__distrusts_the_memory);
 	tcase_add_test(tc, chan_tap__of_a_channel_with_a_thread_of_its_own);
 	tcase_add_test(tc, chan_tap__does_not_keep_a_bus_from_ending);
+	tcase_add_test(tc, chan_tap__is_not_freed_by_an_older_answer);
 }
 
 VMBUS_TEST_MAIN("capture.tap", tests)

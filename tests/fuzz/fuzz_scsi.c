@@ -191,6 +191,7 @@ static void command(struct input *in)
 	task.data_in = flags & 1;
 	task.disk = flags & 2 ? NULL : &disk;
 	task.queue = &queue;
+	task.over = NULL;
 	task.ua = flags & 4 ? &ua : NULL;
 	task.scratches = flags & 4 ? &scratches : NULL;
 	task.target = (uint8_t)(flags >> 6);

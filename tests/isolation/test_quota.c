@@ -361,6 +361,35 @@ START_TEST(quota__attach_rate_and_no_patience)
 }
 END_TEST
 
+/* A child that attached() finds no place for was made; one that asks for the impossible was not. */
+START_TEST(quota__attach_rate_counts_what_was_made)
+{
+	struct vmbus__shm_msg hello = raw_hello(1 << 20, 1);
+	struct host host;
+	int sock, i;
+
+	host_init(&host);
+	host.opts.attach_rate_max = 1;
+	host.refuse = VMBUS_E_FULL;
+	host_listen(&host);
+	hello.u.hello.flags = 1u << 31;
+	for (i = 0; i < 160; i++) {
+		if (i == 80)
+			hello.u.hello.flags = 0;
+		must(i != 80 || server_of(&host).refused == 80);
+		sock = raw_connect(host.path);
+		raw_say(sock, &hello);
+		host_spin(&host);
+		close(sock);
+		host_spin(&host);
+	}
+	must(host.attached >= 60);
+	must(host.attached <= 70);
+	must(server_of(&host).quota_attach >= 10);
+	host_close(&host);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "quota", 10);
@@ -376,6 +405,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, quota__silent_connections);
 	tcase_add_test(tc, quota__attach_rate_max);
 	tcase_add_test(tc, quota__attach_rate_and_no_patience);
+	tcase_add_test(tc, quota__attach_rate_counts_what_was_made);
 }
 
 VMBUS_TEST_MAIN("isolation.quota", tests)

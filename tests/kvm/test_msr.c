@@ -477,6 +477,64 @@ START_TEST(kvm_mem_remove__lets_synic_pages_go)
 }
 END_TEST
 
+/* The map of the partition has it still, and the guest may name a page there at any time. */
+START_TEST(bus_mem_remove__alone_never_suffices)
+{
+	struct vmbus_region more = {
+		.gpa = NO_MEMORY, .bytes = 8192, .fd = -1, .access = VMBUS_READ_WRITE
+	};
+	const vmbus_gpa_t at = { NO_MEMORY };
+	uint8_t *pages =
+		mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t byte;
+
+	must(pages != MAP_FAILED);
+	more.host = pages;
+	part_begin(&p, _i);
+	must_eq(vmbus_region_pins(&p.region), 1); /* from the start */
+	part_enable(&p);
+	must_eq(vmbus_kvm_mem_add(p.kvm, &more), 0);
+	must_eq(vmbus_bus_mem_remove(p.bus, &more), VMBUS_E_AGAIN);
+	must(!fake_wrmsr(p.kvm, 0, 0x40000083, NO_MEMORY | 1)); /* it is mapped still */
+	must_eq(vmbus_kvm_mem_add(p.kvm, &more), VMBUS_E_INVAL);
+	must_eq(vmbus_bus_mem_read(p.bus, at, &byte, 1), VMBUS_E_RANGE); /* nor has the bus */
+	must_eq(vmbus_kvm_mem_remove(p.kvm, &more), 0);
+	must_eq(vmbus_region_pins(&more), 0);
+	must_eq(munmap(pages, 8192), 0);
+	must(!fake_wrmsr(p.kvm, 0, 0x40000083, (NO_MEMORY + 4096) | 1));
+	must(!fake_wrmsr(p.kvm, 0, 0x40000082, NO_MEMORY | 1));
+	must(!fake_wrmsr(p.kvm, 0, 0x40000021, NO_MEMORY | 1));
+	part_end(&p);
+}
+END_TEST
+
+/* A region for each pin that there is, and again in the place of one that went. */
+START_TEST(kvm_mem_add__takes_as_many_as_a_map_has)
+{
+	static struct vmbus_region more[VMBUS_REGIONS_MAX];
+	static uint8_t page[4096] __attribute__((aligned(4096)));
+	uint32_t n;
+
+	part_begin(&p, _i);
+	for (n = 0; n < VMBUS_REGIONS_MAX; n++) {
+		more[n] = (struct vmbus_region){ .gpa = NO_MEMORY + n * 8192ull,
+						 .bytes = 4096,
+						 .host = page,
+						 .fd = -1,
+						 .access = VMBUS_READ_WRITE };
+		must_eq(vmbus_kvm_mem_add(p.kvm, &more[n]),
+			n < VMBUS_REGIONS_MAX - 1 ? 0 : VMBUS_E_RANGE);
+	}
+	must_eq(vmbus_region_pins(&more[n - 1]), 0);
+	must_eq(vmbus_kvm_mem_remove(p.kvm, &more[7]), 0);
+	must_eq(vmbus_kvm_mem_add(p.kvm, &more[n - 1]), 0);
+	must_eq(vmbus_region_pins(&more[n - 1]), 1);
+	part_end(&p);
+	for (n = 0; n < VMBUS_REGIONS_MAX; n++)
+		must_eq(vmbus_region_pins(&more[n]), 0);
+}
+END_TEST
+
 START_TEST(kvm_msr__uses_no_memory_at_odd_addresses)
 {
 	static uint8_t pages[2 * 4096 + 8] __attribute__((aligned(4096)));
@@ -685,6 +743,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, kvm_call__tolerates_ports_used_by_hand);
 	tc = vmbus_test_case(suite, "memory", 20);
 	tcase_add_loop_test(tc, kvm_mem_remove__lets_synic_pages_go, 0, 2);
+	tcase_add_loop_test(tc, bus_mem_remove__alone_never_suffices, 0, 2);
+	tcase_add_loop_test(tc, kvm_mem_add__takes_as_many_as_a_map_has, 0, 2);
 	tcase_add_loop_test(tc, kvm_msr__uses_no_memory_at_odd_addresses, 0, 2);
 	tcase_add_loop_test(tc, kvm_mem_add__refuses_an_overlap, 0, 2);
 	tcase_add_test(tc, kvm_msr__marks_what_it_writes);

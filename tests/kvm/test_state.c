@@ -172,6 +172,44 @@ START_TEST(kvm_restore__keeps_what_is_in_the_pages)
 }
 END_TEST
 
+/*
+ * A vCPU that was saved between its two looks at the number of the TSC page must see another one, since
+ * the words that it has are those of the old partition.
+ */
+START_TEST(kvm_restore__goes_on_from_the_number_of_the_tsc_page)
+{
+	static const struct {
+		uint32_t was, next;
+	} rows[] = { { 1, 2 },
+		     { 0, 1 },
+		     { 0x1234, 0x1235 },
+		     { UINT32_MAX - 2, UINT32_MAX - 1 },
+		     { UINT32_MAX - 1, 1 },
+		     { UINT32_MAX, 2 } };
+	uint64_t gpa, time;
+	uint32_t number;
+
+	part_begin(&p, false);
+	set_all();
+	gpa = part_gpa(&p, p.input);
+	memcpy(&number, p.input, sizeof(number));
+	must_eq(number, 1);
+	save_state();
+	part_end(&p);
+
+	part_begin(&p, false);
+	memcpy(p.mem.host + gpa, &rows[_i].was, sizeof(number)); /* the memory comes back first */
+	must_eq(restore_state(), 0);
+	memcpy(&number, p.mem.host + gpa, sizeof(number));
+	must_eq(number, rows[_i].next);
+	must(vmbus_hv_read_tsc(p.mem.host + gpa, fake.tsc, &time));
+	must(!fake_wrmsr(p.kvm, 0, 0x40000021, gpa | 1)); /* and from there */
+	memcpy(&number, p.mem.host + gpa, sizeof(number));
+	must_eq(number, rows[_i].next % (UINT32_MAX - 1u) + 1u);
+	part_end(&p);
+}
+END_TEST
+
 START_TEST(kvm_restore__refuses_other_things)
 {
 	static uint8_t good[STATE_MAX];
@@ -351,6 +389,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, kvm_reset__begins_anew, 0, 2);
 	tcase_add_loop_test(tc, kvm_restore__takes_what_save_gave, 0, 4);
 	tcase_add_loop_test(tc, kvm_restore__keeps_what_is_in_the_pages, 0, 2);
+	tcase_add_loop_test(tc, kvm_restore__goes_on_from_the_number_of_the_tsc_page, 0, 6);
 	tcase_add_loop_test(tc, kvm_restore__refuses_other_things, 0, 2);
 	tcase_add_loop_test(tc, kvm_restore__knows_registers_that_are_not_offered, 0, 2);
 	tcase_add_loop_test(tc, kvm_restore__without_a_vcpu, 0, 2);

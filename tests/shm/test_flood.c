@@ -257,7 +257,10 @@ START_TEST(backend__refuses_numbers)
 }
 END_TEST
 
-/* BIND that finds no room is refused, UNBIND is kept and sent when there is room. */
+/*
+ * Descriptors on their way to it count against a limit that all children share, so it holds few: the next
+ * BIND is refused.  UNBIND that finds no room is kept and sent when there is room.
+ */
 START_TEST(bind__a_child_that_does_not_read_its_socket)
 {
 	const struct vmbus_backend *const be = &vmbus__shm_backend;
@@ -275,12 +278,13 @@ START_TEST(bind__a_child_that_does_not_read_its_socket)
 		bound += !err;
 	}
 	must_eq(err, VMBUS_E_AGAIN);
-	must(bound > 20);
-	for (conn = 0x2001; conn < 0x2001 + bound; conn++)
+	must(bound >= 2);
+	must(bound <= 10);
+	for (conn = 0x2001; conn < 0x2800; conn++)
 		must_eq(be->unbind(host.child, conn), 0);
 	must_eq(be->bind(host.child, 0x2001, child.bell), VMBUS_E_AGAIN);
 	host_spin(&host);
-	for (turns = 0; turns < 100 && unbinds < bound; turns++) {
+	for (turns = 0; turns < 100 && unbinds < 0x7FF; turns++) {
 		while (vmbus__shm_recv(child.sock, &record) > 0) {
 			must_eq(vmbus__shm_decode(record.bytes, record.len, &msg), 0);
 			binds += msg.type == VMBUS_SHM_BIND;
@@ -291,7 +295,7 @@ START_TEST(bind__a_child_that_does_not_read_its_socket)
 		host_spin(&host);
 	}
 	must_eq(binds, bound);
-	must_eq(unbinds, bound);
+	must_eq(unbinds, 0x7FF);
 	must_eq(be->bind(host.child, 0x2001, child.bell), 0); /* there is room again */
 	raw_child_leave(&child);
 	host_until(&host, host.detached == 1);

@@ -7,6 +7,8 @@
 
 #include <vmbus/shm_restart.h>
 
+#include "../../backends/shm/restart_proto.h"
+
 #define ROUNDS 20u
 #define CHANNELS 3u
 
@@ -456,6 +458,10 @@ START_TEST(shm_restart__errors)
 	close(pair[0]);
 	pair_of(pair);
 	must_eq(vmbus_shm_take_over(&host.opts, pair[1], 10000000, &next), VMBUS_E_AGAIN);
+	must_eq(send(pair[0], "nonsense", 8, MSG_NOSIGNAL), -1); /* a failure ends both ways */
+	close(pair[0]);
+	close(pair[1]);
+	pair_of(pair);
 	must_eq(send(pair[0], "nonsense", 8, 0), 8);
 	must_eq(vmbus_shm_take_over(&host.opts, pair[1], 10000000, &next), VMBUS_E_PEER);
 	wrong = host.opts;
@@ -465,6 +471,229 @@ START_TEST(shm_restart__errors)
 	must_eq(vmbus_shm_take_over(&host.opts, pair[1], 10000000, &next), VMBUS_E_PEER);
 	close(pair[1]);
 	host_close(&host);
+}
+END_TEST
+
+static uint32_t busy; /* times that the device cannot be saved */
+
+static int busy_save(struct vmbus_chan *chan, void *buf, size_t room)
+{
+	(void)chan;
+	(void)buf;
+	(void)room;
+	if (!busy)
+		return 0;
+	busy--;
+	return VMBUS_E_AGAIN;
+}
+
+static const struct vmbus_vsp busy_vsp = {
+	.struct_bytes = sizeof(busy_vsp),
+	.name = "busy",
+	.class_id = ECHO_CLASS,
+	.packets = echo_packets,
+	.save = busy_save,
+};
+
+static int busy_attached(void *ctx, struct vmbus_shm_child *child, struct vmbus_bus *bus)
+{
+	struct host *const host = ctx;
+
+	(void)child;
+	return vmbus_bus_offer(bus, &busy_vsp, host, NULL, &host->chan);
+}
+
+/* Nothing was said, so the same socket will do. */
+START_TEST(shm_restart__again_while_a_device_cannot)
+{
+	const struct job job = { .channels = 1, .requests = 60000, .payload = 512, .ring = 65536 };
+	struct parent now, next;
+	struct host host;
+	int pair[2];
+	pid_t guest;
+
+	make_host(&host);
+	host.opts.attached = busy_attached;
+	pair_of(pair);
+	busy = 5;
+	now = start(&host, -1, pair);
+	wait_serving(&now);
+	guest = start_guest(host.path, &job);
+	usleep(100000);
+	next = start(&host, pair[1], NULL);
+	tell(&now, HAND_OVER);
+	wait_serving(&next);
+	must_eq(end_of(&now), 0);
+	must_eq(guest_status(guest), 0);
+	tell(&next, END);
+	must_eq(end_of(&next), 0);
+	close(pair[0]);
+	close(pair[1]);
+}
+END_TEST
+
+/* A server with a raw child. */
+struct served {
+	struct host host;
+	struct vmbus__shm_welcome welcome;
+	struct vmbus__shm_record record;
+	int sock, pair[2];
+};
+
+static void served_open(struct served *s)
+{
+	host_open(&s->host);
+	pair_of(s->pair);
+	s->sock = raw_attach(&s->host, &s->welcome, &s->record);
+}
+
+/* It serves: the child is there, and another can come. */
+static void served_close(struct served *s)
+{
+	struct vmbus__shm_record record;
+	int sock;
+
+	must_eq(s->host.detached, 0);
+	sock = raw_attach(&s->host, &s->welcome, &record);
+	vmbus__shm_record_close(&record);
+	must(!raw_is_closed(s->sock));
+	vmbus__shm_record_close(&s->record);
+	close(sock);
+	close(s->sock);
+	close(s->pair[0]);
+	close(s->pair[1]);
+	host_close(&s->host);
+}
+
+/* A process that takes over after a while, and exits with the error; this one has its socket too. */
+static pid_t start_taking(const struct host *host, int sock, useconds_t after, uint64_t timeout_ns)
+{
+	struct vmbus_shm_server *next;
+	struct host other = *host;
+	pid_t pid = fork();
+
+	must(pid >= 0);
+	if (pid)
+		return pid;
+	other.opts.ctx = &other;
+	usleep(after);
+	_exit(-vmbus_shm_take_over(&other.opts, sock, timeout_ns, &next));
+}
+
+START_TEST(shm_restart__a_cancel_in_place_of_done)
+{
+	struct served s;
+
+	served_open(&s);
+	must_eq(vmbus__rs_send_word(s.pair[1], VMBUS_RS_READY, "", 0), 0);
+	must_eq(vmbus__rs_send_word(s.pair[1], VMBUS_RS_CANCEL, "not in time", 0), 0);
+	must_eq(vmbus_shm_server_hand_over(s.host.server, s.pair[0], SECOND_NS), VMBUS_E_PEER);
+	must(strstr(s.host.line, "not in time") != NULL);
+	served_close(&s);
+}
+END_TEST
+
+static int late_attached(void *ctx, struct vmbus_shm_child *child, struct vmbus_bus *bus)
+{
+	usleep(1300000);
+	return host_attached(ctx, child, bus);
+}
+
+START_TEST(shm_restart__restored_too_late)
+{
+	struct served s;
+	pid_t new;
+
+	served_open(&s);
+	s.host.opts.attached = late_attached;
+	new = start_taking(&s.host, s.pair[1], 0, SECOND_NS);
+	must_eq(vmbus_shm_server_hand_over(s.host.server, s.pair[0], 5ull * SECOND_NS),
+		VMBUS_E_PEER);
+	must_eq(guest_status(new), -VMBUS_E_AGAIN);
+	must(strstr(s.host.line, "not restored in time") != NULL);
+	served_close(&s);
+}
+END_TEST
+
+/* What the first attempt left in the socket is nothing to the second. */
+START_TEST(shm_restart__a_second_attempt_after_the_time)
+{
+	struct served s;
+	pid_t new;
+
+	served_open(&s);
+	new = start_taking(&s.host, s.pair[1], 100000, 5ull * SECOND_NS);
+	must_eq(vmbus_shm_server_hand_over(s.host.server, s.pair[0], 10000000), VMBUS_E_AGAIN);
+	must_eq(vmbus_shm_server_hand_over(s.host.server, s.pair[0], 5ull * SECOND_NS),
+		VMBUS_E_PEER);
+	must_eq(guest_status(new), -VMBUS_E_PEER);
+	served_close(&s);
+}
+END_TEST
+
+/* An old parent whose GO comes after the new one's time: it hears so. */
+START_TEST(shm_restart__a_go_too_late_fails)
+{
+	struct vmbus__rs_msg msg = { .type = VMBUS_RS_SERVER };
+	struct vmbus__shm_record record;
+	struct served s;
+	int other;
+	pid_t new;
+
+	served_open(&s);
+	other = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	(void)snprintf(msg.u.server.path, sizeof(msg.u.server.path), "%s", s.host.path);
+	must_eq(vmbus__rs_send(s.pair[0], &msg, &other, 1, 0), 0);
+	new = start_taking(&s.host, s.pair[1], 0, SECOND_NS);
+	must_eq(vmbus__shm_recv_until(s.pair[0], vmbus__shm_now_ns() + 5ull * SECOND_NS, &record),
+		0);
+	must_eq(vmbus__rs_decode(record.bytes, record.len, &msg), 0);
+	must_eq(msg.u.word.code, VMBUS_RS_READY);
+	vmbus__shm_record_close(&record);
+	must_eq(guest_status(new), -VMBUS_E_AGAIN);
+	must_eq(vmbus__rs_send_word(s.pair[0], VMBUS_RS_GO, "", 0), VMBUS_E_PEER);
+	close(other);
+	served_close(&s);
+}
+END_TEST
+
+#define FULL_CHILDREN 10u
+
+/* Whatever fits into the socket: the new one never takes the end for leave. */
+START_TEST(shm_restart__a_full_socket)
+{
+	struct vmbus__shm_record record;
+	int socks[FULL_CHILDREN], small = 1;
+	struct served s;
+	uint32_t i;
+	pid_t new;
+
+	served_open(&s);
+	for (i = 0; i < FULL_CHILDREN; i++) {
+		vmbus_test_at("%u children", i + 1);
+		close(s.pair[0]);
+		close(s.pair[1]);
+		pair_of(s.pair);
+		must_eq(setsockopt(s.pair[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+		must_eq(vmbus_shm_server_hand_over(s.host.server, s.pair[0], 1000000),
+			VMBUS_E_AGAIN);
+		new = fork();
+		must(new >= 0);
+		if (new == 0) {
+			close(s.pair[0]);
+			_exit(guest_status(start_taking(&s.host, s.pair[1], 0, SECOND_NS)));
+		}
+		usleep(150000);
+		close(s.pair[0]); /* READY, if it could be said, was said */
+		must(guest_status(new) != 0);
+		close(s.pair[1]);
+		pair_of(s.pair);
+		socks[i] = raw_attach(&s.host, &s.welcome, &record);
+		vmbus__shm_record_close(&record);
+	}
+	for (i = 0; i < FULL_CHILDREN; i++)
+		close(socks[i]);
+	served_close(&s);
 }
 END_TEST
 
@@ -479,6 +708,12 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, shm_restart__failures_leave_the_old_parent);
 	tcase_add_test(tc, shm_restart__the_message_to_the_child);
 	tcase_add_test(tc, shm_restart__errors);
+	tcase_add_test(tc, shm_restart__again_while_a_device_cannot);
+	tcase_add_test(tc, shm_restart__a_cancel_in_place_of_done);
+	tcase_add_test(tc, shm_restart__restored_too_late);
+	tcase_add_test(tc, shm_restart__a_second_attempt_after_the_time);
+	tcase_add_test(tc, shm_restart__a_go_too_late_fails);
+	tcase_add_test(tc, shm_restart__a_full_socket);
 }
 
 VMBUS_TEST_MAIN("shm.restart", tests)

@@ -232,6 +232,35 @@ START_TEST(hello__refused_with_a_reason)
 }
 END_TEST
 
+static char unsent[400]; /* the line of a WELCOME that could not be sent */
+
+static void keep_unsent(void *ctx, enum vmbus_log_level level, const char *line)
+{
+	(void)ctx;
+	(void)level;
+	if (strstr(line, "WELCOME"))
+		(void)snprintf(unsent, sizeof(unsent), "%s", line);
+}
+
+START_TEST(hello__welcome_that_cannot_be_sent_is_logged)
+{
+	const struct vmbus__shm_msg msg = raw_hello(1 << 20, 1);
+	struct host host;
+	int sock;
+
+	host_init(&host);
+	host.opts.log = keep_unsent;
+	host_listen(&host);
+	sock = raw_connect(host.path);
+	raw_say(sock, &msg);
+	close(sock);
+	host_spin(&host);
+	must_eq(host.ends[VMBUS_SHM_DIED], 1);
+	must(strstr(unsent, strerror(EPIPE)) != NULL);
+	host_close(&host);
+}
+END_TEST
+
 START_TEST(hello__as_many_children_as_the_option_says)
 {
 	struct vmbus__shm_welcome welcome;
@@ -631,6 +660,36 @@ START_TEST(hello__memory_that_the_system_does_not_give)
 }
 END_TEST
 
+/* A file past the limit of this process: no record, no signal, and a child all the same. */
+START_TEST(hello__a_record_that_may_not_be_so_long)
+{
+	char folder[] = "/tmp/vmbus-rec-XXXXXX";
+	struct vmbus__shm_welcome welcome;
+	struct vmbus__shm_record record;
+	struct rlimit was, low;
+	struct host host;
+	int sock;
+
+	must(mkdtemp(folder) != NULL);
+	host_init(&host);
+	host.opts.record_dir = folder;
+	host.opts.record_bytes = 4 << 20;
+	host_listen(&host);
+	must_eq(getrlimit(RLIMIT_FSIZE, &was), 0);
+	low = was;
+	low.rlim_cur = 2 << 20; /* the child's memory has 1 MiB */
+	must_eq(setrlimit(RLIMIT_FSIZE, &low), 0);
+	sock = raw_attach(&host, &welcome, &record);
+	must_eq(setrlimit(RLIMIT_FSIZE, &was), 0);
+	vmbus__shm_record_close(&record);
+	must_eq(host.attached, 1);
+	must_eq(rmdir(folder), 0); /* it is empty */
+	close(sock);
+	host_spin(&host);
+	host_close(&host);
+}
+END_TEST
+
 START_TEST(shm_server_dispatch__budget_and_idle)
 {
 	struct vmbus__shm_welcome welcome;
@@ -670,6 +729,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, hello__is_answered_with_sealed_memory);
 	tcase_add_test(tc, hello__refused_with_a_reason);
 	tcase_add_test(tc, hello__memory_that_the_system_does_not_give);
+	tcase_add_test(tc, hello__a_record_that_may_not_be_so_long);
+	tcase_add_test(tc, hello__welcome_that_cannot_be_sent_is_logged);
 	tcase_add_test(tc, hello__as_many_children_as_the_option_says);
 	tcase_add_test(tc, attached_child__bye_garbage_and_kick);
 	tcase_add_test(tc, options__numa_node_and_huge_pages);

@@ -298,6 +298,48 @@ START_TEST(store_nbd__ends_all_when_it_is_cancelled)
 }
 END_TEST
 
+#define LARGE (1u << 20)
+
+/* Requests in pieces need buffers: those of 32 MiB on a queue, or one that is more. */
+START_TEST(store_nbd__has_a_limit_for_buffers)
+{
+	static const char *const more[] = { "memory", "64M", NULL };
+	static struct req req[34];
+	uint8_t *const data = calloc(33, LARGE);
+	struct iovec iov[2] = { { data, 4096 }, { data + 4096, LARGE - 4096 } };
+	struct vmbus_store store;
+	uint32_t i, turn;
+	struct drive d;
+	int status;
+
+	NEED_NBDKIT();
+	must(data && nbdkit(&store, more) == NULL);
+	drive_open(&d, &store);
+	for (turn = 0; turn < 2; turn++) {
+		must(!kill(server, SIGSTOP) && waitpid(server, &status, WUNTRACED) == server);
+		iov[1].iov_len = LARGE - 4096;
+		for (i = 0; i < 34; i++) {
+			req[i].io = (struct vmbus_io){ .bytes = LARGE, .iov = iov, .iov_count = 2 };
+			drive_begin(&d, &req[i], turn ? DRIVE_READ : DRIVE_WRITE);
+			must_eq(req[i].ends, i >= 32);
+		}
+		must(!kill(server, SIGCONT));
+		drive_all(&d);
+		for (i = 0; i < 34; i++)
+			must_eq(req[i].end, i < 32 ? VMBUS_IO_OK : VMBUS_IO_BUSY);
+		iov[1].iov_len = 33 * LARGE - 4096;
+		must_eq(drive_one(&d, DRIVE_READ,
+				  (struct vmbus_io){
+					  .bytes = 33 * LARGE, .iov = iov, .iov_count = 2 }),
+			VMBUS_IO_OK);
+	}
+	drive_close(&d);
+	vmbus_store_destroy(&store);
+	stop();
+	free(data);
+}
+END_TEST
+
 /* The server dies with requests under way, on connections of their own or on a shared one: all end. */
 START_TEST(store_nbd__ends_all_with_gone_when_the_server_dies)
 {
@@ -540,6 +582,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, store_nbd__leaves_out_what_the_server_has_not);
 	tcase_add_test(tc, store_nbd__passes_errors_on);
 	tcase_add_loop_test(tc, store_nbd__ends_all_when_it_is_cancelled, 0, 4);
+	tcase_add_test(tc, store_nbd__has_a_limit_for_buffers);
 	tcase_add_loop_test(tc, store_nbd__ends_all_with_gone_when_the_server_dies, 0, 2);
 	tcase_add_loop_test(tc, store_nbd__ends_all_with_gone_when_the_server_makes_no_sense, 0,
 			    (int)(sizeof(lies) / sizeof(lies[0])));

@@ -104,9 +104,10 @@ static const char *make_few(struct vmbus_store *store)
 }
 
 /* A loop device on the file; it goes when nobody has it open. */
-static const char *make_loop(struct vmbus_store *store)
+static const char *make_loop_of(uint32_t block, bool direct, struct vmbus_store *store)
 {
-	struct loop_config config = { .info = { .lo_flags = LO_FLAGS_AUTOCLEAR } };
+	struct loop_config config = { .block_size = block,
+				      .info = { .lo_flags = LO_FLAGS_AUTOCLEAR } };
 	const int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
 	struct vmbus_store_uring_opts opts = options();
 	int number, file, tries, err = -1;
@@ -131,11 +132,21 @@ static const char *make_loop(struct vmbus_store *store)
 		return "no free loop device";
 	}
 	opts.path = loop_path;
-	opts.direct = true;
+	opts.direct = direct;
 	opts.sparse = true;
 	must_eq(vmbus_store_uring(&opts, store), 0);
 	must(!close(loop_fd));
 	return NULL;
+}
+
+static const char *make_loop(struct vmbus_store *store)
+{
+	return make_loop_of(0, true, store);
+}
+
+static const char *make_large_blocks(struct vmbus_store *store)
+{
+	return make_loop_of(4096, false, store);
 }
 
 static const struct variant variants[] = {
@@ -147,6 +158,8 @@ static const struct variant variants[] = {
 	  VMBUS_STORE_READ_ONLY },
 	{ "file, direct, a small ring", make_few, remove_file, 4096, false, VMBUS_STORE_VOLATILE,
 	  VMBUS_STORE_ZEROES },
+	{ "loop device, blocks of 4096", make_large_blocks, remove_file, 512, false,
+	  VMBUS_STORE_VOLATILE, VMBUS_STORE_READ_ONLY },
 	{ "loop device, direct", make_loop, remove_file, 4096, false, VMBUS_STORE_VOLATILE,
 	  VMBUS_STORE_READ_ONLY },
 };
@@ -402,6 +415,47 @@ START_TEST(store_uring__gives_back_what_is_discarded)
 }
 END_TEST
 
+/* A device takes whole blocks: these become holes, and what is left at both ends is written. */
+START_TEST(store_uring__gives_back_the_whole_blocks_of_a_range)
+{
+	const uint64_t bytes = 1 << 20, at = 512, range = bytes - 1536;
+	uint8_t *const data = conform_memory(1 << 20), *const back = conform_memory(1 << 20);
+	struct stat full, less;
+	struct vmbus_store store;
+	struct drive d;
+	const char *why;
+
+	NEED_URING();
+	remove_file();
+	why = make_large_blocks(&store);
+	if (why)
+		VMBUS_TEST_SKIP(why);
+	if (!store.ops->discard) {
+		vmbus_store_destroy(&store);
+		remove_file();
+		VMBUS_TEST_SKIP("no holes on this file system");
+	}
+	drive_open(&d, &store);
+	must_eq(drive_move(&d, DRIVE_WRITE, 0, data, bytes), VMBUS_IO_OK);
+	must_eq(drive_range(&d, DRIVE_FLUSH, 0, 0, 0), VMBUS_IO_OK);
+	must(!stat(path, &full));
+	must_eq(drive_range(&d, _i ? DRIVE_ZERO : DRIVE_DISCARD, at, range,
+			    _i ? VMBUS_IO_MAY_DISCARD : 0),
+		VMBUS_IO_OK);
+	must_eq(drive_range(&d, DRIVE_FLUSH, 0, 0, 0), VMBUS_IO_OK);
+	must(!stat(path, &less));
+	must(full.st_blocks - less.st_blocks >= (1000 << 10) / 512);
+	memset(data + at, 0, range);
+	must_eq(drive_move(&d, DRIVE_READ, 0, back, bytes), VMBUS_IO_OK);
+	must(!memcmp(data, back, bytes));
+	drive_close(&d);
+	vmbus_store_destroy(&store);
+	remove_file();
+	free(data);
+	free(back);
+}
+END_TEST
+
 /* Writes until it is killed; tells by a byte that it has begun. */
 static void write_until_killed(int tell)
 {
@@ -552,6 +606,76 @@ START_TEST(store_uring__gives_back_what_the_kernel_does_not_take)
 }
 END_TEST
 
+/* Zeroes that the file system cannot make are many writes: those that are not begun yet never are. */
+START_TEST(store_uring__begins_no_further_round_when_it_is_cancelled)
+{
+	struct req req = { .io = { .bytes = 64 << 20 } };
+	struct vmbus_store_uring_opts opts = options();
+	struct vmbus_store store;
+	struct stat stat;
+	struct drive d;
+
+	NEED_URING();
+	remove_file();
+	opts.path = NULL;
+	opts.fd = memfd_create("zeroes", MFD_CLOEXEC);
+	must(opts.fd >= 0 && !ftruncate(opts.fd, 64 << 20));
+	if (!fallocate(opts.fd, FALLOC_FL_ZERO_RANGE, 0, 4096)) {
+		must(!close(opts.fd));
+		VMBUS_TEST_SKIP("this kernel's tmpfs makes zeroes");
+	}
+	must_eq(vmbus_store_uring(&opts, &store), 0);
+	drive_open(&d, &store);
+	drive_begin(&d, &req, DRIVE_ZERO);
+	drive_cancel(&d);
+	drive_all(&d);
+	must_eq(req.end, VMBUS_IO_GONE);
+	must(!fstat(opts.fd, &stat) && stat.st_blocks == 0);
+	drive_close(&d);
+	vmbus_store_destroy(&store);
+	must(!close(opts.fd));
+}
+END_TEST
+
+#define LARGE (1u << 20)
+
+/* A guest's memory that is not aligned: buffers for 32 MiB on a queue, and for one request that is more. */
+START_TEST(store_uring__has_a_limit_for_buffers)
+{
+	static struct req req[34];
+	struct vmbus_store_uring_opts opts = options();
+	uint8_t *const data = malloc(40u << 20);
+	const struct iovec iov = { data + 1, LARGE }, more = { data + 1, 33 * LARGE };
+	const struct vmbus_io wide = { .bytes = 33 * LARGE, .iov = &more, .iov_count = 1 };
+	struct vmbus_store store;
+	struct drive d;
+	uint32_t i, turn;
+
+	NEED_URING();
+	must(data && !truncate(path, 40 << 20));
+	opts.direct = true;
+	if (make(&opts, &store))
+		VMBUS_TEST_SKIP("no O_DIRECT here");
+	drive_open(&d, &store);
+	for (turn = 0; turn < 2; turn++) {
+		for (i = 0; i < 34; i++) {
+			req[i].io =
+				(struct vmbus_io){ .bytes = LARGE, .iov = &iov, .iov_count = 1 };
+			drive_begin(&d, &req[i], DRIVE_READ);
+			must_eq(req[i].ends, i >= 32);
+		}
+		drive_all(&d);
+		for (i = 0; i < 34; i++)
+			must_eq(req[i].end, i < 32 ? VMBUS_IO_OK : VMBUS_IO_BUSY);
+		must_eq(drive_one(&d, DRIVE_READ, wide), VMBUS_IO_OK);
+	}
+	drive_close(&d);
+	vmbus_store_destroy(&store);
+	remove_file();
+	free(data);
+}
+END_TEST
+
 /* A file of nearly 2^63 bytes is refused by its size. */
 START_TEST(store_uring__refuses_a_file_that_is_too_large)
 {
@@ -582,8 +706,11 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, store_uring__sees_another_size);
 	tcase_add_test(tc, store_uring__tells_of_no_space_and_no_right);
 	tcase_add_test(tc, store_uring__gives_back_what_is_discarded);
+	tcase_add_loop_test(tc, store_uring__gives_back_the_whole_blocks_of_a_range, 0, 2);
 	tcase_add_test(tc, store_uring__takes_over_from_a_killed_process);
 	tcase_add_loop_test(tc, store_uring__gives_back_what_the_kernel_does_not_take, 0, 2);
+	tcase_add_test(tc, store_uring__begins_no_further_round_when_it_is_cancelled);
+	tcase_add_test(tc, store_uring__has_a_limit_for_buffers);
 	tcase_add_test(tc, store_uring__refuses_a_file_that_is_too_large);
 }
 

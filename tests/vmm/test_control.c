@@ -5,6 +5,7 @@
 
 #include <pty.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <termios.h>
 
 START_TEST(vmm_control__does_what_it_is_told)
@@ -53,6 +54,67 @@ START_TEST(vmm_control__many_clients_and_bad_ones)
 			 0);
 	for (i = 0; i < 5; i++)
 		ck_assert_int_eq(send_line("status"), 0);
+	ck_assert_int_eq(send_line("quit"), 0);
+	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+}
+END_TEST
+
+static unsigned long ticks(void)
+{
+	ck_assert_int_eq(
+		shell("cut -d' ' -f14,15 /proc/%d/stat | { read a b; echo $((a + b)); }", (int)pid),
+		0);
+	return strtoul(output, NULL, 10);
+}
+
+/* A client for whom there is no descriptor waits, and nobody is busy with that. */
+START_TEST(vmm_control__waits_for_a_descriptor)
+{
+	const struct timespec second = { .tv_sec = 1 };
+	struct rlimit before, none;
+	unsigned long from;
+	pid_t client;
+	int status;
+
+	NEEDS_KVM();
+	start("--disk none,queues=4 --sandbox off"); /* its limits can be set, and it has over 18 */
+	ck_assert_int_eq(prlimit(pid, RLIMIT_NOFILE, NULL, &before), 0);
+	none = before;
+	none.rlim_cur = 18; /* poll takes no more of them than this */
+	ck_assert_int_eq(prlimit(pid, RLIMIT_NOFILE, &none, NULL), 0);
+	client = fork();
+	if (client == 0)
+		_exit(send_line("status"));
+	from = ticks();
+	nanosleep(&second, NULL);
+	ck_assert_uint_lt(ticks() - from, (unsigned long)sysconf(_SC_CLK_TCK) / 10);
+	ck_assert_int_eq(waitpid(client, &status, WNOHANG), 0);
+	ck_assert_int_eq(prlimit(pid, RLIMIT_NOFILE, &before, NULL), 0);
+	ck_assert_int_eq(waitpid(client, &status, 0), client);
+	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(send_line("quit"), 0);
+	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+	ck_output("a client has to wait; raise ulimit -n");
+}
+END_TEST
+
+/* Past ulimit -f there is less output, and no memory; no signal ends the machine. */
+START_TEST(vmm__a_limit_on_files_does_not_end_it)
+{
+	struct rlimit limit;
+
+	NEEDS_KVM();
+	ck_assert_int_eq(shell("ulimit -f 1000; %s --kernel %s --mem 32M --timeout 30 " SANDBOX
+			       " 2>&1 </dev/null",
+			       vmm(), GUEST(powers_off)),
+			 VMM_ERROR);
+	ck_output("32 MiB of memory for the guest: File too large");
+	ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = 40 * MIB;
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	start("--disk none");
+	ck_assert_int_eq(send_line("disk add mem=48M"), 1);
+	ck_assert_int_eq(send_line("disk add mem=1M"), 0);
 	ck_assert_int_eq(send_line("quit"), 0);
 	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
 }
@@ -350,6 +412,8 @@ static void tests(Suite *suite)
 
 	tcase_add_test(tc, vmm_control__does_what_it_is_told);
 	tcase_add_test(tc, vmm_control__many_clients_and_bad_ones);
+	tcase_add_test(tc, vmm_control__waits_for_a_descriptor);
+	tcase_add_test(tc, vmm__a_limit_on_files_does_not_end_it);
 	tcase_add_test(tc, vmm_control__tells_all_of_2047_channels);
 	tcase_add_test(tc, vmm_socket__takes_no_children_and_goes);
 	tcase_add_test(tc, vmm_save__and_what_restore_refuses);

@@ -18,6 +18,20 @@ int __wrap_vmbus_block_create(const struct vmbus_block_opts *from, struct vmbus_
 	return VMBUS_E_NOMEM;
 }
 
+int __wrap_vmbus_chan_fd(const struct vmbus_chan *chan);
+int __wrap_vmbus_chan_fd(const struct vmbus_chan *chan)
+{
+	(void)chan;
+	return 1;
+}
+
+/* Channels are numbers; every other one is of the NIC. */
+void *__wrap_vmbus_chan_ctx(const struct vmbus_chan *chan);
+void *__wrap_vmbus_chan_ctx(const struct vmbus_chan *chan)
+{
+	return (uintptr_t)chan % 2 ? &now_ns : NULL;
+}
+
 void __wrap_vmbus_chan_info(const struct vmbus_chan *chan, struct vmbus_chan_info *info);
 void __wrap_vmbus_chan_info(const struct vmbus_chan *chan, struct vmbus_chan_info *info)
 {
@@ -121,6 +135,34 @@ START_TEST(disks_removed__goes_by_the_store)
 }
 END_TEST
 
+/* However a bus came to have so many: each has a place, and is waited for. */
+START_TEST(disks_offered__has_a_place_for_each_channel)
+{
+	uintptr_t n;
+	uint32_t i;
+
+	memset(&vmm, 0, sizeof(vmm));
+	vmm.opts.net_count = 1;
+	vmm.nets.net[0].net = (struct vmbus_net *)&now_ns;
+	listen_to_us();
+	for (n = 1; n <= VMM_CHANNELS_MAX; n++)
+		vmm_disks_offered(&vmm, (struct vmbus_chan *)(2 * n - (uintptr_t)_i));
+	ck_assert_str_eq(what_we_said(), "");
+	for (i = 0; i < VMM_CHANNELS_MAX; i++)
+		ck_assert_ptr_nonnull(_i ? vmm.nets.chans[i] : vmm.disks.chans[i]);
+	open_channels = 1;
+	listen_to_us();
+	ck_assert_int_eq(_i ? vmm_nets_let_go(&vmm) : vmm_disks_let_go(&vmm), -1);
+	for (n = 1; n <= VMM_CHANNELS_MAX; n++) {
+		vmm_disks_removed(&vmm, (struct vmbus_chan *)(2 * n));
+		vmm_nets_removed(&vmm, (struct vmbus_chan *)(2 * n - 1));
+	}
+	ck_assert_int_eq(_i ? vmm_nets_let_go(&vmm) : vmm_disks_let_go(&vmm), 0);
+	ck_said("the machine cannot be reset");
+	open_channels = 0;
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "let_go", 60);
@@ -128,6 +170,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, disks_let_go__is_over_when_no_ring_is_open);
 	tcase_add_test(tc, partition_reset__ends_when_a_store_keeps_a_request);
 	tcase_add_test(tc, disks_removed__goes_by_the_store);
+	tcase_add_loop_test(tc, disks_offered__has_a_place_for_each_channel, 0, 2);
 }
 
 VMBUS_TEST_MAIN("vmm.let_go", tests)

@@ -4,7 +4,9 @@
 #include "vmm_test.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 static struct vmm_platform p;
@@ -438,6 +440,49 @@ START_TEST(console_flush__does_not_wait)
 }
 END_TEST
 
+/* A pipe whose reader stands still, and a file that may grow no more: neither keeps anybody. */
+START_TEST(console_flush__goes_on_without_its_file)
+{
+	const char *const path = make_file("serial", "", 0);
+	struct rlimit limit;
+	int reader = -1, i;
+
+	if (_i) {
+		ck_assert_int_eq(unlink(path), 0);
+		ck_assert_int_eq(mkfifo(path, 0600), 0);
+		reader = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	}
+	console_begin(-1);
+	m.opts.serial = path;
+	ck_assert_int_eq(vmm_console_open(&m), 0);
+	close(m.out_fd);
+	m.out_fd = -1;
+	ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = 6000;
+	signal(SIGXFSZ, SIG_IGN);
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	listen_to_us();
+	for (i = 0; i < 4; i++) {
+		guest_writes(VMM_SERIAL_OUT / 2);
+		vmm_console_drain(&m);
+	}
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_FSIZE, &limit);
+	ck_assert(!vmm_serial_waiting(&m.platform.serial));
+	if (_i) {
+		ck_assert_int_ge(m.serial_fd, 0);
+		ck_assert_str_eq(what_we_said(), "");
+	} else {
+		ck_assert_int_eq(m.serial_fd, -1);
+		ck_said("no more is written there: File too large");
+	}
+	vmm_console_close(&m);
+	close(reader);
+	unlink(path);
+	close(m.event_fd);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "platform", 10);
@@ -461,6 +506,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, bus_asks__a_byte_after_the_flush_is_written);
 	tcase_add_test(tc, console_flush__ends_and_comes_back);
 	tcase_add_loop_test(tc, console_flush__does_not_wait, 0, 2);
+	tcase_add_loop_test(tc, console_flush__goes_on_without_its_file, 0, 2);
 }
 
 VMBUS_TEST_MAIN("vmm.platform", tests)
