@@ -99,8 +99,11 @@ static bool slot_taken(const struct look *look)
 
 static const struct rule bus_rules[] = {
 	{ "no-contact", no_contact,
-	  "look whether the child's VMBus driver is loaded and sees the hypervisor; its log says "
-	  "why it gave up" },
+	  "of a virtual machine look whether the VMBus driver is loaded and sees the hypervisor, "
+	  "its "
+	  "log says why it gave up; a process has to call vmbus_guest_connect() and to dispatch: "
+	  "look "
+	  "at its stack" },
 	{ "no-request", no_request, "the child's bus driver stopped after contact: see its log" },
 	{ "slot-taken", slot_taken,
 	  "the child is hung or stopped, or its interrupt of the message SINT is lost: look at "
@@ -313,6 +316,12 @@ static bool wants_room(const struct vmbus_chan_diag *d)
 	       room(&d->to_child) <= d->to_child.pending_send;
 }
 
+/* The child takes nothing, and the device waits for that: so it is given no packets, and none are owed. */
+static bool child_full(const struct look *look)
+{
+	return stuck(look, true) && wants_room(&look->chan->d);
+}
+
 /* The state of a process as /proc has it, 0 for one that is gone, '?': not known. */
 static char process_state(uint32_t pid)
 {
@@ -395,11 +404,14 @@ static bool provider_stopped(const struct look *look)
 	const struct vmbus_chan_diag *const d = &look->chan->d;
 	char state;
 
-	if (!d->foreign || !d->owner || !stuck(look, false))
+	if (!d->foreign || !d->owner || !is_open(look))
 		return false;
 	state = process_state(d->owner);
 	if (state != 'T' && state != 't')
 		return false;
+	if (!stuck(look, false))
+		return say(look, "process %" PRIu32 " of %s, which serves it, is stopped", d->owner,
+			   look->chan->vsp);
 	look->out->for_ns = age(look, d->signal_at);
 	return say(look,
 		   "%" PRIu32 " bytes of the child's wait in the ring for process %" PRIu32
@@ -445,7 +457,7 @@ static bool provider_hung(const struct look *look)
 	const struct vmbus_chan_diag *const d = &look->chan->d;
 	const bool called = waits_always(look, VMBUS_WAIT_THREAD);
 
-	if (!stuck(look, false) || (d->from_child.mask == 0 && !called))
+	if (!stuck(look, false) || (d->from_child.mask == 0 && !called) || child_full(look))
 		return false;
 	look->out->for_ns = age(look, d->signal_at);
 	return say(look,
@@ -461,7 +473,7 @@ static bool wakeup_lost(const struct look *look)
 {
 	const struct vmbus_chan_diag *const d = &look->chan->d;
 
-	if (stuck(look, false) && d->from_child.mask == 0) {
+	if (stuck(look, false) && d->from_child.mask == 0 && !child_full(look)) {
 		look->out->for_ns = age(look, d->signal_at);
 		return say(look,
 			   "from the child: %" PRIu32 " bytes wait in the ring, %s asked for a "

@@ -126,13 +126,17 @@ static int send_all(const struct vmbus_shm_server *server, int sock, uint64_t en
 	return err;
 }
 
-/* Wait for a word of the other, and return its code.  Errors: AGAIN (time), PEER (gone, no word). */
-static int hear(struct vmbus_shm_server *server, int sock, uint64_t end)
+/*
+ * Wait for a word of the other, and return its code; unread: it ended before it read ours.
+ * Errors: AGAIN (time), PEER (gone, no word).
+ */
+static int hear(struct vmbus_shm_server *server, int sock, uint64_t end, bool *unread)
 {
-	struct vmbus__shm_record record;
+	struct vmbus__shm_record record = { 0 };
 	struct vmbus__rs_msg msg;
 	int said = vmbus__shm_recv_until(sock, end, &record);
 
+	*unread = record.reset;
 	if (said)
 		return said;
 	said = VMBUS_E_PEER;
@@ -149,11 +153,26 @@ static int hear(struct vmbus_shm_server *server, int sock, uint64_t end)
 
 static int expect_ready(struct vmbus_shm_server *server, int sock, uint64_t end)
 {
-	const int said = hear(server, sock, end);
+	bool unread;
+	const int said = hear(server, sock, end, &unread);
 
 	if (said < 0)
 		return said;
 	return said == VMBUS_RS_READY ? 0 : VMBUS_E_PEER;
+}
+
+/*
+ * After GO.  Once that is read they are the other's, even if it ends before it says so; this process
+ * must not end first.  One that cancels, or ended before, has not read it.
+ */
+static int expect_done(struct vmbus_shm_server *server, int sock, uint64_t end)
+{
+	bool unread;
+	const int said = hear(server, sock, end, &unread);
+
+	if (said == VMBUS_RS_CANCEL || (said == VMBUS_E_PEER && unread))
+		return VMBUS_E_PEER;
+	return 0;
 }
 
 /* What was looked at by the other may have been told to be quiet: look at everything once. */
@@ -211,9 +230,8 @@ static int hand_over(struct vmbus_shm_server *server, int sock, uint64_t end)
 		err = expect_ready(server, sock, end);
 	if (!err)
 		err = vmbus__rs_send_word(sock, VMBUS_RS_GO, "", end);
-	/* Then they are the other's, even if it ends before DONE; this process must not end first. */
-	if (!err && hear(server, sock, end) == VMBUS_RS_CANCEL)
-		err = VMBUS_E_PEER; /* it did not read GO */
+	if (!err)
+		err = expect_done(server, sock, end);
 	if (err)
 		cancel(sock, err);
 	return err;

@@ -247,10 +247,12 @@ int vmbus__shm_recv(int sock, struct vmbus__shm_record *record)
 	record->len = 0;
 	record->fd_count = 0;
 	record->cut = false;
+	record->reset = false;
 	/* A peer that closed with something unread: told once, before what it said last. */
 	do
 		n = recvmsg(sock, &hdr, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	while (n < 0 && (errno == EINTR || (errno == ECONNRESET && !reset && (reset = true))));
+	record->reset = reset;
 	if (n < 0) {
 		if (errno == EAGAIN || errno == EWOULDBLOCK)
 			return 0;

@@ -137,7 +137,8 @@ struct vmbus__shm_msg {
 struct vmbus__shm_record {
 	uint32_t len;
 	int fd_count;
-	bool cut; /* longer than bytes, or descriptors were lost */
+	bool cut;   /* longer than bytes, or descriptors were lost */
+	bool reset; /* the peer ended, and had not read all that was sent */
 	uint8_t bytes[VMBUS_SHM_MSG_MAX];
 	int fds[VMBUS_SHM_FDS_MAX];
 };

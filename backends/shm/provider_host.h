@@ -65,6 +65,7 @@ struct vmbus__pvh_chan {
 	struct vmbus__pvh_seat *seat;
 	struct vmbus_chan *chan;
 	struct vmbus__pvh_list *lists;
+	uint32_t listed;	     /* so many */
 	struct vmbus__pvh_wait wait; /* for OPENED or CLOSED */
 	enum vmbus__pvh_state state;
 	uint32_t sub;

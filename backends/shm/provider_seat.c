@@ -16,8 +16,11 @@
 #include <unistd.h>
 
 #include <vmbus/shm.h>
+#include <vmbus/watch.h>
 
 #include "shm/provider_host.h"
+
+#define LISTS_PER_UNIT 8u /* gone through about four times, each 32 looks a unit */
 
 void vmbus__pvh_chan_due(struct vmbus__pvh_chan *c)
 {
@@ -62,6 +65,7 @@ void vmbus__pvh_list_free(struct vmbus__pvh_chan *c, struct vmbus__pvh_list *lis
 	while (*at != list)
 		at = &(*at)->next;
 	*at = list->next;
+	c->listed--;
 	vmbus__pvh_wait_end(&list->wait);
 	free(list);
 }
@@ -181,7 +185,17 @@ static struct vmbus__pvh_list *keep_list(struct vmbus__pvh_chan *c, uint32_t gpa
 	memcpy(list->qwords, qwords, count * sizeof(*qwords));
 	list->next = c->lists;
 	c->lists = list;
+	c->listed++;
 	return list;
+}
+
+/*
+ * Until one more is known, or one is gone, all are gone through a few times, here and in the provider.
+ * The child pays for that.
+ */
+static void charge_walks(const struct vmbus__pvh_chan *c)
+{
+	vmbus_chan_charge(c->chan, c->listed / LISTS_PER_UNIT);
 }
 
 static struct vmbus__pvh_list *find_list(const struct vmbus__pvh_chan *c, uint32_t gpadl)
@@ -211,6 +225,7 @@ static int on_gpadl(struct vmbus_chan *chan, uint32_t gpadl, const uint64_t *qwo
 	list = keep_list(c, gpadl, qwords, count, ranges);
 	if (!list)
 		return VMBUS_E_NOMEM;
+	charge_walks(c);
 	list->early = c->state == VMBUS_PVH_OPENING || c->state == VMBUS_PVH_OPEN;
 	vmbus__pvh_chan_due(c);
 	return list->early ? VMBUS_E_AGAIN : 0;
@@ -223,6 +238,7 @@ static int on_gpadl_gone(struct vmbus_chan *chan, uint32_t gpadl)
 
 	if (!list)
 		return 0;
+	charge_walks(c);
 	if (!list->told) {
 		vmbus__pvh_list_free(c, list);
 		less_due(c);

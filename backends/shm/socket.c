@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -18,6 +19,7 @@
 #include "shm/parent.h"
 
 #define BACKLOG 128
+#define LOCK_TRIES 1000 /* of a millisecond */
 
 static int address(const char *path, struct sockaddr_un *at)
 {
@@ -91,6 +93,25 @@ static int displace(const char *own, const char *path)
 	return alive < 0 ? alive : taken();
 }
 
+/*
+ * Servers that take the same name do so one after the other.  Whoever may open the folder can hold this
+ * lock, so it is not waited for without end; without it two of them still get it right.
+ */
+static int lock_folder(const char *path)
+{
+	char folder[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	const char *const slash = strrchr(path, '/');
+	int fd, tries = 0;
+
+	(void)snprintf(folder, sizeof(folder), "%.*s", slash ? (int)(slash - path) + 1 : 1,
+		       slash ? path : ".");
+	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK &&
+	       tries++ < LOCK_TRIES)
+		usleep(1000);
+	return fd;
+}
+
 /* Give the listening socket its name, in place of one that nobody listens behind. */
 static int take_name(const char *own, const char *path)
 {
@@ -124,7 +145,7 @@ int vmbus__shm_listen_at(const char *path, uint32_t mode, dev_t *dev, ino_t *ino
 	char own[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	struct sockaddr_un at;
 	struct stat st;
-	int sock, err;
+	int sock, err, saved, lock = -1;
 
 	if (!path[0] || strlen(path) > VMBUS_SHM_PATH_MAX)
 		return VMBUS_E_RANGE;
@@ -138,16 +159,19 @@ int vmbus__shm_listen_at(const char *path, uint32_t mode, dev_t *dev, ino_t *ino
 	err = listen_as(sock, own, &at, mode);
 	if (!err && lstat(own, &st))
 		err = vmbus__shm_errno();
-	if (!err)
+	if (!err) {
+		lock = lock_folder(path);
 		err = take_name(own, path);
+	}
+	saved = errno;
 	if (err) {
-		const int saved = errno;
-
 		(void)unlink(own);
 		vmbus__shm_close(&sock);
-		errno = saved;
-		return err;
 	}
+	vmbus__shm_close(&lock);
+	errno = saved;
+	if (err)
+		return err;
 	*dev = st.st_dev;
 	*ino = st.st_ino;
 	return sock;

@@ -36,15 +36,23 @@ static void end_if_last(struct vmbus_storvsc *s)
 		s->opts_p.ready(s->opts_p.ctx, err);
 }
 
-/* Close what is opening or open; what is closing already says STATE. */
+/*
+ * Close what is opening or open; what is closing already says STATE.  The primary is the last: with it
+ * the parent withdraws the others, which then end while their requests may still be worked on.
+ */
 static void close_all(struct vmbus_storvsc *s)
 {
+	bool others = false;
 	uint32_t i;
 
 	s->stop_p = true;
-	for (i = 0; i < VMBUS_STORVSC_CHANNELS_MAX; i++)
-		if (s->chan_p[i].vsc_p)
+	for (i = 1; i < VMBUS_STORVSC_CHANNELS_MAX; i++)
+		if (s->chan_p[i].vsc_p) {
 			(void)vmbus_vsc_close(s->chan_p[i].vsc_p);
+			others = true;
+		}
+	if (!others && primary_of(s)->vsc_p)
+		(void)vmbus_vsc_close(primary_of(s)->vsc_p);
 }
 
 static void ended(struct vmbus_storvsc_chan *chan)
@@ -56,6 +64,8 @@ static void ended(struct vmbus_storvsc_chan *chan)
 	if (chan == primary_of(s)) {
 		close_all(s);
 		vmbus__storvsc_probe_end(s);
+	} else if (s->stop_p) {
+		close_all(s);
 	}
 	end_if_last(s);
 }

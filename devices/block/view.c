@@ -220,9 +220,11 @@ static void cancel(struct vmbus__port *port, struct vmbus__view *view)
 {
 	const struct vmbus_store_ops *const ops = view->unit->disk.store.ops;
 
-	if (!view->in_flight || !ops->cancel)
+	if (!view->in_flight)
 		return;
 	view->over = true;
+	if (!ops->cancel)
+		return;
 	ops->cancel(&view->queue);
 	vmbus__view_touch(port, view);
 }

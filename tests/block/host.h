@@ -57,6 +57,8 @@ struct host {
 	uint16_t tried[8], tried_count;
 	uint16_t wanted;
 	struct vmbus_chan *chan; /* the primary, while it is open */
+	bool slow_sub; /* a sub-channel's close waits for the test, which finds it here: */
+	struct vmbus_chan *slow;
 	uint32_t opens, closes;
 	uint32_t kept_count;
 	struct host_srb *kept;
@@ -232,7 +234,9 @@ static inline int host_close(struct vmbus_chan *chan)
 	h->closes++;
 	if (chan == h->chan)
 		h->chan = NULL;
-	return 0;
+	else if (h->slow_sub)
+		h->slow = chan;
+	return h->slow == chan ? VMBUS_E_AGAIN : 0;
 }
 
 static const struct vmbus_vsp host_vsp = {

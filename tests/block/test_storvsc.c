@@ -253,6 +253,37 @@ START_TEST(storvsc_stop__at_any_time)
 }
 END_TEST
 
+/* What a sub-channel's requests name is the host's until that is closed; then it can start again. */
+START_TEST(storvsc_stop__waits_for_a_slow_subchannel)
+{
+	struct vmbus_storvsc_opts opts;
+	struct host h;
+
+	host_start(&h);
+	opts = host_opts(&h);
+	opts.subchannels = h.subchannels = h.offers = 1;
+	h.flags = 1;
+	h.slow_sub = true;
+	must_eq(host_client(&h, &opts), 0);
+	must_eq(h.s.channels, 2);
+	must_eq(vmbus_storvsc_stop(&h.s), 0);
+	loop_settle(h.l);
+	must(h.slow != NULL);
+	must_eq(h.closed, 0);
+	must(h.chan != NULL); /* the primary is open meanwhile */
+	vmbus_chan_close_done(h.slow);
+	loop_settle(h.l);
+	must_eq(h.closed, 1);
+	must_eq(h.closes, 2);
+	h.ready = h.closed = h.opened = h.tried_count = 0;
+	h.slow_sub = false;
+	h.slow = NULL;
+	must_eq(host_client(&h, &opts), 0);
+	must_eq(h.s.channels, 2);
+	host_free(&h);
+}
+END_TEST
+
 START_TEST(storvsc_stop__from_ready)
 {
 	struct host h;
@@ -472,6 +503,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, storvsc_start__from_closed);
 	tc = vmbus_test_case(suite, "end", 60);
 	tcase_add_test(tc, storvsc_stop__at_any_time);
+	tcase_add_test(tc, storvsc_stop__waits_for_a_slow_subchannel);
 	tcase_add_test(tc, storvsc_stop__from_ready);
 	tcase_add_test(tc, storvsc__ends_when_the_primary_goes);
 	tcase_add_test(tc, storvsc__ends_with_the_guest);

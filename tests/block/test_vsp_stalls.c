@@ -114,15 +114,26 @@ static void start_own(struct box *b, void (*read)(struct vmbus_io *io),
 	box_stall(b, 0, true);
 }
 
-/* Without cancel() it is waited for. */
+static uint32_t reads;
+
+static void own_read(struct vmbus_io *io)
+{
+	reads++;
+	faulty_ops.read(io);
+}
+
+/* Without cancel() it is waited for, and nothing is begun behind it. */
 START_TEST(block_vsp__waits_for_a_store_that_cannot_end)
 {
+	/* WRITE AND VERIFY: a write, then a read */
+	struct box_srb srb = { .bytes = 4096, .cdb = { 0x2E, [8] = 8 } };
 	struct vmbus_ctl ctl;
 	struct box b;
 	uint64_t until;
 
-	start_own(&b, NULL, NULL);
-	(void)box_command(&b, 0, &(struct box_srb){ .cdb = { 0x35 } }, 0);
+	reads = 0;
+	start_own(&b, own_read, NULL);
+	(void)box_command(&b, 0, &srb, 0);
 	fake_run(&b.f);
 	fake_post_close(&b.f, &b.c[0]);
 	fake_post_teardown(&b.f, b.c[0].relid, b.c[0].gpadl);
@@ -133,25 +144,20 @@ START_TEST(block_vsp__waits_for_a_store_that_cannot_end)
 	}
 	box_stall(&b, 0, false);
 	fake_expect(&b.f, VMBUS_CTL_GPADL_TORNDOWN, &ctl);
+	must_eq(reads, 0);
 	box_end(&b);
 }
 END_TEST
 
 /* What cancel() cannot end ends well, and is followed by nothing. */
 static struct box *own;
-static uint32_t cancels, reads;
+static uint32_t cancels;
 
 static void own_cancel(struct vmbus_store_queue *queue)
 {
 	(void)queue;
 	cancels++;
 	box_stall(own, 0, false);
-}
-
-static void own_read(struct vmbus_io *io)
-{
-	reads++;
-	faulty_ops.read(io);
 }
 
 START_TEST(block_vsp__begins_nothing_after_cancel)

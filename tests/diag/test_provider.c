@@ -89,6 +89,14 @@ START_TEST(doctor__provider_of_another_process_hung)
 	world_until(&w, got(&w) > before + 1000);
 	r = ctl(&w, "doctor -i 0.2 -g 0.3 --json");
 	must_eq(r->status, 0);
+	/* The same when nothing waits for it. */
+	must_eq(kill(w.children[0], SIGSTOP), 0);
+	world_serve_ns(&w, 300 * MS);
+	must_eq(kill(w.providers[0], SIGSTOP), 0);
+	r = ctl(&w, "doctor -i 0.2 -g 0.3 --json");
+	must(strstr(r->out, "which serves it, is stopped") != NULL);
+	must_eq(kill(w.providers[0], SIGCONT), 0);
+	must_eq(kill(w.children[0], SIGCONT), 0);
 	world_fini(&w);
 }
 END_TEST

@@ -365,6 +365,7 @@ END_TEST
 START_TEST(quota__attach_rate_counts_what_was_made)
 {
 	struct vmbus__shm_msg hello = raw_hello(1 << 20, 1);
+	const time_t start = time(NULL);
 	struct host host;
 	int sock, i;
 
@@ -384,7 +385,7 @@ START_TEST(quota__attach_rate_counts_what_was_made)
 		host_spin(&host);
 	}
 	must(host.attached >= 60);
-	must(host.attached <= 70);
+	must(host.attached <= 67 + (time(NULL) - start));
 	must(server_of(&host).quota_attach >= 10);
 	host_close(&host);
 }

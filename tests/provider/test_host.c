@@ -80,6 +80,39 @@ START_TEST(provider_host__answers_a_list_when_it_is_known)
 }
 END_TEST
 
+static uint64_t charged(const struct stage *s)
+{
+	struct vmbus_bus_stats stats;
+
+	vmbus_bus_stats(s->f.bus, &stats);
+	return stats.charged;
+}
+
+/* What it costs to find one among many is the child's. */
+START_TEST(provider_host__charges_for_many_lists)
+{
+	uint64_t before, few;
+	struct stage s;
+	uint32_t id;
+
+	stage_init(&s);
+	steps_to(&s, S_READY);
+	before = charged(&s);
+	fake_post_share(&s.f, s.chan.relid, 100, 10, 1);
+	run(&s);
+	few = charged(&s) - before;
+	for (id = 101; id < 356; id++) {
+		fake_post_share(&s.f, s.chan.relid, id, 10, 1);
+		run(&s);
+	}
+	before = charged(&s);
+	fake_post_share(&s.f, s.chan.relid, id, 10, 1);
+	run(&s);
+	must(charged(&s) - before >= few + 32);
+	stage_fini(&s);
+}
+END_TEST
+
 /* The next provider is told of the list and has its word on it; one that says nothing is thrown out. */
 START_TEST(provider_host__answers_a_list_that_the_next_one_knows)
 {
@@ -706,6 +739,7 @@ static void tests(Suite *suite)
 
 	tcase_add_test(tc, provider_host__plays_a_whole_life);
 	tcase_add_test(tc, provider_host__answers_a_list_when_it_is_known);
+	tcase_add_test(tc, provider_host__charges_for_many_lists);
 	tcase_add_test(tc, provider_host__answers_a_list_that_the_next_one_knows);
 	tcase_add_test(tc, provider_host__answers_a_list_that_nobody_will_know);
 	tcase_add_test(tc, provider_host__tells_that_an_open_failed);

@@ -3,6 +3,9 @@
  * A parent that gives way to another process while its children work: each parent is a process of its
  * own, this one only tells them when.
  */
+#include <poll.h>
+#include <pthread.h>
+
 #include "shm/guests.h"
 
 #include <vmbus/shm_restart.h>
@@ -593,6 +596,41 @@ START_TEST(shm_restart__a_cancel_in_place_of_done)
 }
 END_TEST
 
+/* Reads all that comes before GO, and ends when that has come. */
+static void *end_before_go(void *arg)
+{
+	int *const sock = arg;
+	struct pollfd wait = { .fd = *sock, .events = POLLIN };
+	struct vmbus__shm_record record;
+	uint32_t i;
+
+	for (i = 0; i < 2; i++) { /* SERVER, STATE */
+		if (vmbus__shm_recv_until(*sock, vmbus__shm_now_ns() + SECOND_NS, &record))
+			return NULL;
+		vmbus__shm_record_close(&record);
+	}
+	(void)vmbus__rs_send_word(*sock, VMBUS_RS_READY, "", 0);
+	if (poll(&wait, 1, 1000) == 1)
+		close(*sock);
+	*sock = -1;
+	return sock;
+}
+
+START_TEST(shm_restart__an_end_before_go_was_read)
+{
+	struct served s;
+	pthread_t other;
+	void *came;
+
+	served_open(&s);
+	must_eq(pthread_create(&other, NULL, end_before_go, &s.pair[1]), 0);
+	must_eq(vmbus_shm_server_hand_over(s.host.server, s.pair[0], SECOND_NS), VMBUS_E_PEER);
+	must_eq(pthread_join(other, &came), 0);
+	must(came != NULL);
+	served_close(&s);
+}
+END_TEST
+
 static int late_attached(void *ctx, struct vmbus_shm_child *child, struct vmbus_bus *bus)
 {
 	usleep(1300000);
@@ -710,6 +748,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, shm_restart__errors);
 	tcase_add_test(tc, shm_restart__again_while_a_device_cannot);
 	tcase_add_test(tc, shm_restart__a_cancel_in_place_of_done);
+	tcase_add_test(tc, shm_restart__an_end_before_go_was_read);
 	tcase_add_test(tc, shm_restart__restored_too_late);
 	tcase_add_test(tc, shm_restart__a_second_attempt_after_the_time);
 	tcase_add_test(tc, shm_restart__a_go_too_late_fails);
