@@ -266,6 +266,9 @@ void vmbus_cli_disconnect(struct vmbus_cli *cli)
 
 	if (conn == VMBUS__CONN_IDLE)
 		return;
+	if (conn == VMBUS__CONN_CONTACT && cli->asked && !cli->posting &&
+	    cli->unanswered < UINT8_MAX)
+		cli->unanswered++;
 	vmbus__cli_end(cli);
 	if (conn == VMBUS__CONN_CONTACT)
 		vmbus__cli_tell(cli, VMBUS__TELL_REFUSED, VMBUS_STATUS_FAILED);

@@ -192,7 +192,8 @@ struct vmbus_cli {
 	uint8_t posting;       /* a message was handed out, and posted() is awaited */
 	uint8_t posting_stale; /* ... of a connection that has ended */
 	uint8_t hold;	       /* it is to be tried again, later */
-	uint8_t reserved[2];
+	uint8_t unanswered;    /* contacts that were posted and then given up */
+	uint8_t reserved;
 	struct vmbus__cli_node tell[VMBUS__TELL_COUNT];
 	struct vmbus__cli_tl tl[VMBUS__CLI_TL_MAX];
 	uint16_t relids[VMBUS_RELID_MAX + 1u]; /* 0: free; else slot + 1 */

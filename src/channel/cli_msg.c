@@ -181,6 +181,18 @@ static int on_torndown(struct vmbus_cli *cli, const struct vmbus_ctl *ctl)
 	return 0;
 }
 
+/*
+ * An answer to a contact that was given up.  It names no version, so it can be told from that to the
+ * present one only as long as this has not been posted.
+ */
+static bool answers_another(struct vmbus_cli *cli)
+{
+	if (!cli->unanswered || (cli->asked && !cli->posting))
+		return false;
+	cli->unanswered--;
+	return true;
+}
+
 /* [CTL-CONTACT]; features that nobody asked for do not count. */
 static int on_version(struct vmbus_cli *cli, const struct vmbus_ctl *ctl)
 {
@@ -189,7 +201,7 @@ static int on_version(struct vmbus_cli *cli, const struct vmbus_ctl *ctl)
 	const uint32_t version = vmbus__cli_versions[cli->version_at];
 	const bool names_conn = version >= VMBUS_PROTO_5_0;
 
-	if (!cli->asked)
+	if (answers_another(cli) || !cli->asked)
 		return out_of_order(cli);
 	if (!v->supported) {
 		vmbus__cli_next_version(cli, VMBUS_STATUS_REFUSED);

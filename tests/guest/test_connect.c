@@ -448,6 +448,32 @@ START_TEST(guest_disconnect__gives_up_a_contact)
 }
 END_TEST
 
+/* What the parent says to a contact that was given up is no answer to the next, which asks for more. */
+START_TEST(guest_connect__takes_no_answer_to_an_older_contact)
+{
+	struct parent *p = parent_new(VMBUS_PROTO_4_1);
+
+	p->no_contact_port = true;
+	must_eq(vmbus_guest_connect(p->guest), 0);
+	while (vmbus_guest_dispatch(p->guest, 64))
+		;
+	must_eq(vmbus_guest_disconnect(p->guest), 0);
+	while (vmbus_guest_dispatch(p->guest, 64))
+		;
+	must_eq(vmbus_guest_state(p->guest), VMBUS_GUEST_IDLE);
+	p->post_again_left = UINT32_MAX; /* nothing gets out for now */
+	must_eq(vmbus_guest_connect(p->guest), 0);
+	must(vmbus_guest_dispatch(p->guest, 64) >= 0);
+	must(parent_turn(p) > 0);
+	must(vmbus_guest_dispatch(p->guest, 64) >= 0);
+	p->post_again_left = 0;
+	parent_settle(p);
+	must_eq(vmbus_guest_state(p->guest), VMBUS_GUEST_CONNECTED);
+	must_eq(vmbus_guest_version(p->guest), VMBUS_PROTO_4_1);
+	parent_free(p, 0);
+}
+END_TEST
+
 START_TEST(guest_parent_gone__ends_everything_for_good)
 {
 	const struct vmbus_vsc_opts opts = { .struct_bytes = sizeof(opts) };
@@ -624,6 +650,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, guest_disconnect__forgets_all_and_can_connect_again);
 	tcase_add_test(tc, guest_disconnect__while_connecting);
 	tcase_add_loop_test(tc, guest_disconnect__gives_up_a_contact, 0, 3);
+	tcase_add_test(tc, guest_connect__takes_no_answer_to_an_older_contact);
 	tcase_add_test(tc, guest_parent_gone__ends_everything_for_good);
 	tcase_add_test(tc, guest_parent_gone__during_contact);
 	tcase_add_test(tc, guest_pages__come_and_go);
