@@ -68,7 +68,7 @@ vmbus_module(lazy DIR src/lazy HOSTED
 
 vmbus_module(bus DIR src/bus HOSTED
 	USES base wire ring hypercall channel mem backend capture lazy
-	SEES base capture lazy
+	SEES base wire capture lazy
 	PUBLIC bus.h diag.h foreign.h poll.h save.h tap.h vsp.h watch.h
 	HEADERS note.h record.h bus.h journal.h rcu.h save.h
 	SOURCES bind.c bus.c chan.c conns.c control.c diag.c end.c foreign.c inbox.c info.c journal.c kick.c

@@ -392,14 +392,31 @@ static int take_given(const struct vmbus_port_tap_opts *opts, struct tap *tap)
 	return 0;
 }
 
+/* Which option it is that is refused. */
+static int wrong(const struct vmbus_port_tap_opts *opts, int err, const char *what)
+{
+	if (opts->why && opts->why_bytes)
+		(void)snprintf(opts->why, opts->why_bytes, "%s", what);
+	return err;
+}
+
 static int check(const struct vmbus_port_tap_opts *opts)
 {
-	if (opts->struct_bytes < sizeof(*opts) || !opts->name == !opts->fd ||
-	    opts->flags & ~(opts->fd ? VMBUS_PORT_TAP_NO_OFFLOAD : FLAGS))
-		return VMBUS_E_INVAL;
+	if (opts->struct_bytes < sizeof(*opts))
+		return VMBUS_E_INVAL; /* then why is not where it should be */
+	if (!opts->name == !opts->fd)
+		return wrong(opts, VMBUS_E_INVAL,
+			     opts->name ? "opts: name and fd: only one can be given"
+					: "opts: neither name nor fd is given");
+	if (opts->flags & ~(opts->fd ? VMBUS_PORT_TAP_NO_OFFLOAD : FLAGS))
+		return wrong(opts, VMBUS_E_INVAL,
+			     opts->fd ? "opts: flags: with fd there is only NO_OFFLOAD"
+				      : "opts: flags that do not exist");
 	if (opts->name && (!opts->name[0] || strnlen(opts->name, IFNAMSIZ) >= IFNAMSIZ))
-		return VMBUS_E_INVAL;
-	return opts->queues > VMBUS_PORT_QUEUES_MAX ? VMBUS_E_RANGE : 0;
+		return wrong(opts, VMBUS_E_INVAL, "opts: name must have 1 to 15 characters");
+	if (opts->queues > VMBUS_PORT_QUEUES_MAX)
+		return wrong(opts, VMBUS_E_RANGE, "opts: queues is more than there can be");
+	return 0;
 }
 
 int vmbus_port_tap(const struct vmbus_port_tap_opts *opts, struct vmbus_port *port)

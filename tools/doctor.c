@@ -6,6 +6,9 @@
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "rules.h"
 
@@ -117,23 +120,55 @@ static void end(const struct report *r, const struct snap *snap, bool complete)
 		       snap->chans ? "" : "; no device is offered: is its provider running?");
 }
 
+/* The process that listens at the path, 0: not known; a full backlog tells nothing. */
+static int listener(const char *path)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	struct ucred cred = { .pid = 0 };
+	socklen_t bytes = sizeof(cred);
+	int sock;
+
+	if (strlen(path) >= sizeof(at.sun_path))
+		return 0;
+	memcpy(at.sun_path, path, strlen(path));
+	sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (sock < 0)
+		return 0;
+	if (connect(sock, (const struct sockaddr *)&at, sizeof(at)) ||
+	    getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &bytes))
+		cred.pid = 0;
+	(void)close(sock);
+	return cred.pid > 0 ? cred.pid : 0;
+}
+
 /* A parent that does not answer is a finding, and the only one that can be told then. */
 static int silent(struct report *r, int err)
 {
 	static const char code[] = "parent-silent";
-	static const char text[] = "the parent did not answer in time: it does not dispatch";
-	static const char advice[] =
+	const char *text = "the parent did not answer in time: it does not dispatch";
+	const char *advice =
 		"the parent, or a device in a callback of its, is blocked: look at its stack";
+	char state, who[32] = "";
+	int pid;
 
 	if (err != VMBUS_E_AGAIN) {
 		end(r, NULL, false);
 		return ctl_failed(r->ask->path, err);
 	}
+	pid = listener(r->ask->path);
+	state = pid ? rules_process_state((uint32_t)pid) : '?';
+	if (state == 'T' || state == 't') {
+		text = "the parent did not answer in time: its process is stopped";
+		advice = "have the process go on, kill -CONT, or end it";
+	}
+	if (pid)
+		(void)snprintf(who, sizeof(who), " (process %d)", pid);
 	if (r->ask->json)
-		printf("\n    {\"code\": \"%s\", \"text\": \"%s\", \"advice\": \"%s\"}", code, text,
-		       advice);
+		printf("\n    {\"code\": \"%s\", \"pid\": %d, \"text\": \"%s\", \"advice\": "
+		       "\"%s\"}",
+		       code, pid, text, advice);
 	else
-		printf("%s: %s\n  %s\n  %s\n", code, r->ask->path, text, advice);
+		printf("%s: %s%s\n  %s\n  %s\n", code, r->ask->path, who, text, advice);
 	r->told++;
 	end(r, NULL, false);
 	return CTL_FAILED;

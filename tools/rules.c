@@ -322,8 +322,7 @@ static bool child_full(const struct look *look)
 	return stuck(look, true) && wants_room(&look->chan->d);
 }
 
-/* The state of a process as /proc has it, 0 for one that is gone, '?': not known. */
-static char process_state(uint32_t pid)
+char rules_process_state(uint32_t pid)
 {
 	char path[48], line[256] = "";
 	const char *at;
@@ -346,7 +345,7 @@ static bool child_stopped(const struct look *look)
 
 	if (look->bus->pid <= 0 || !stuck(look, true))
 		return false;
-	state = process_state((uint32_t)look->bus->pid);
+	state = rules_process_state((uint32_t)look->bus->pid);
 	if (state != 'T' && state != 't')
 		return false;
 	look->out->for_ns = age(look, look->chan->d.raised_at);
@@ -361,11 +360,16 @@ static bool child_not_reading(const struct look *look)
 	if (!stuck(look, true) || (d->to_child.mask == 0 && !wants_room(d)))
 		return false;
 	look->out->for_ns = age(look, d->raised_at);
+	if (d->to_child.mask == 0)
+		return say(look,
+			   "%" PRIu32 " bytes wait for the child in its ring, it asked for a "
+			   "signal, %" PRIu64 " were sent, and it reads nothing; the device waits "
+			   "for room",
+			   d->to_child.used, d->raised);
 	return say(look,
-		   "%" PRIu32 " bytes wait for the child in its ring, it %s, and reads nothing%s",
-		   d->to_child.used,
-		   d->to_child.mask ? "wants no signals, as one that reads does" : "was signalled",
-		   wants_room(d) ? "; the device waits for room" : "");
+		   "%" PRIu32 " bytes wait for the child in its ring, it wants no signals, as one "
+		   "that reads does, and reads nothing%s",
+		   d->to_child.used, wants_room(d) ? "; the device waits for room" : "");
 }
 
 /* Nobody serves the channel: the parent knows that, or will in a moment. */
@@ -390,7 +394,7 @@ static bool provider_gone(const struct look *look)
 			   "%" PRIu32 " bytes of the child's wait in the ring, and no process is "
 			   "known to serve it",
 			   d->from_child.used);
-	state = process_state(d->owner);
+	state = rules_process_state(d->owner);
 	return (!state || state == 'Z' || state == 'X') &&
 	       say(look,
 		   "%" PRIu32 " bytes of the child's wait in the ring for process %" PRIu32
@@ -406,7 +410,7 @@ static bool provider_stopped(const struct look *look)
 
 	if (!d->foreign || !d->owner || !is_open(look))
 		return false;
-	state = process_state(d->owner);
+	state = rules_process_state(d->owner);
 	if (state != 'T' && state != 't')
 		return false;
 	if (!stuck(look, false))
@@ -419,13 +423,18 @@ static bool provider_stopped(const struct look *look)
 		   d->from_child.used, d->owner, look->chan->vsp);
 }
 
+/* For how long what is under way, if anything is, has stood still: the last signal may have come before. */
 static bool device_paused(const struct look *look)
 {
 	const struct vmbus_chan_diag *const d = &look->chan->d;
+	uint64_t still;
 
 	if (!stuck(look, false) || !waits_always(look, VMBUS_WAIT_PAUSED))
 		return false;
+	still = d->under_way ? age(look, d->under_way_since) : 0;
 	look->out->for_ns = age(look, d->signal_at);
+	if (still && (!look->out->for_ns || still < look->out->for_ns))
+		look->out->for_ns = still;
 	return say(look,
 		   "%" PRIu32 " bytes of the child's wait in the ring, and %s takes none: what it "
 		   "stands on has no room",
@@ -480,7 +489,7 @@ static bool wakeup_lost(const struct look *look)
 			   "signal, and none has come; %" PRIu64 " came before",
 			   d->from_child.used, look->chan->vsp, d->signals);
 	}
-	if (stuck(look, true) && d->to_child.mask == 0) {
+	if (stuck(look, true) && d->to_child.mask == 0 && !wants_room(d)) {
 		look->out->for_ns = age(look, d->raised_at);
 		return say(look,
 			   "to the child: %" PRIu32 " bytes wait in the ring, the child asked for "
@@ -526,11 +535,11 @@ static const struct rule chan_rules[] = {
 	  "parent" },
 	{ "provider-hung", provider_stopped,
 	  "have the process go on, kill -CONT; or end it, kill -KILL, and start another" },
-	{ "device-paused", device_paused,
-	  "look at what is behind the device: a network port, for instance, that takes no frames" },
 	{ "device-busy", device_busy,
 	  "look at what is behind the device: a disk image on a file system or a server that does "
 	  "not answer, for instance" },
+	{ "device-paused", device_paused,
+	  "look at what is behind the device: a network port, for instance, that takes no frames" },
 	{ "provider-hung", provider_hung,
 	  "the device is blocked in a callback, or its thread or process does not run: look at its "
 	  "stack" },
@@ -540,7 +549,8 @@ static const struct rule chan_rules[] = {
 	  "doorbell, interrupt or eventfd was lost between the two: look at the event flags, the "
 	  "connection id and the binding of the channel" },
 	{ "child-not-reading", child_not_reading,
-	  "the child's driver, or its process, is hung: look at it" },
+	  "the child's driver, or its process, is hung or does not dispatch: look at its stack; if "
+	  "it sleeps in its dispatch, a wake-up was lost" },
 };
 
 /* The first rule that holds, or NULL. */

@@ -30,4 +30,7 @@ struct finding {
 uint32_t rules_find(const struct snap *snaps, uint32_t n, uint64_t grace_ns,
 		    void (*fn)(void *ctx, const struct finding *finding), void *ctx);
 
+/* The state of a process as /proc has it, 0 for one that is gone, '?': not known. */
+char rules_process_state(uint32_t pid);
+
 #endif

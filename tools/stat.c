@@ -13,6 +13,7 @@
 #include "snap.h"
 
 #define BAR 8
+#define STATE 10	    /* places of a state; wider only while a longer one is shown */
 #define BUSY_NS 1000000000u /* a device that has answered nothing for so long is shown as busy */
 #define ROWS_DEFAULT 24u
 
@@ -141,7 +142,20 @@ static bool unknown(const struct row *row)
 	return row->chan->d.foreign;
 }
 
-static void print_row(const struct row *row)
+/* Most states are short; the column is as wide as the longest of a table, so that it fits. */
+static int state_width(const struct row *rows, uint32_t n)
+{
+	size_t width = STATE, len;
+	uint32_t i;
+
+	for (i = 0; rows && i < n; i++) {
+		len = strlen(word_of(&rows[i].chan->d));
+		width = len > width ? len : width;
+	}
+	return (int)width;
+}
+
+static void print_row(const struct row *row, int state)
 {
 	const struct vmbus_chan_diag *const d = &row->chan->d;
 	const double values[7] = { row->in,	 row->out,    row->in_bytes, row->out_bytes,
@@ -156,20 +170,22 @@ static void print_row(const struct row *row)
 			short_number(n[i], values[i]);
 	bar(in, &d->from_child);
 	bar(out, &d->to_child);
-	printf("%-16.16s %5u %3u %-10.10s %-10.10s %6s %6s %6s %6s %6s %6s %6s %-10s %-10s\n",
-	       row->bus->name, d->info.relid, d->info.sub_index, row->chan->vsp, word_of(d), n[0],
-	       n[1], n[2], n[3], n[4], n[5], n[6], in, out);
+	printf("%-16.16s %5u %3u %-10.10s %-*s %6s %6s %6s %6s %6s %6s %6s %-10s %-10s\n",
+	       row->bus->name, d->info.relid, d->info.sub_index, row->chan->vsp, state, word_of(d),
+	       n[0], n[1], n[2], n[3], n[4], n[5], n[6], in, out);
 }
 
 static void table(const struct snap *now, const struct row *rows, uint32_t most)
 {
+	const uint32_t n = now->chans < most ? now->chans : most;
+	const int state = state_width(rows, n);
 	uint32_t i;
 
-	printf("%-16s %5s %3s %-10s %-10s %6s %6s %6s %6s %6s %6s %6s %-10s %-10s\n", "child",
-	       "relid", "sub", "owner", "state", "pk/s<", "pk/s>", "B/s<", "B/s>", "sig/s<",
+	printf("%-16s %5s %3s %-10s %-*s %6s %6s %6s %6s %6s %6s %6s %-10s %-10s\n", "child",
+	       "relid", "sub", "owner", state, "state", "pk/s<", "pk/s>", "B/s<", "B/s>", "sig/s<",
 	       "sig/s>", "kept/s", "ring<", "ring>");
-	for (i = 0; rows && i < now->chans && i < most; i++)
-		print_row(&rows[i]);
+	for (i = 0; rows && i < n; i++)
+		print_row(&rows[i], state);
 	if (i < now->chans)
 		printf("and %u more\n", now->chans - i);
 }

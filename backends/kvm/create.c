@@ -52,9 +52,10 @@ void vmbus__kvm_close(int *fd)
 	errno = saved;
 }
 
-__attribute__((format(printf, 3, 4))) static void
-say(const struct vmbus_bus_opts *bus, enum vmbus_log_level level, const char *format, ...)
+void vmbus__kvm_say(const struct vmbus_bus_opts *bus, enum vmbus_log_level level,
+		    const char *format, ...)
 {
+	const int saved = errno;
 	char line[256];
 	va_list args;
 	int n;
@@ -66,6 +67,7 @@ say(const struct vmbus_bus_opts *bus, enum vmbus_log_level level, const char *fo
 	(void)vsnprintf(line + n, sizeof(line) - (size_t)n, format, args);
 	va_end(args);
 	bus->log(bus->log_ctx, level, line);
+	errno = saved;
 }
 
 /* The value of a capability; 0: not there. */
@@ -133,23 +135,25 @@ static int choose_way(struct vmbus_kvm *kvm)
 	const char *lack_user = MISSING(kvm, user_needs);
 
 	if (lack) {
-		say(&kvm->opts.bus, VMBUS_LOG_ERROR, "this KVM has no %s: no partition is possible",
-		    lack);
+		vmbus__kvm_say(&kvm->opts.bus, VMBUS_LOG_ERROR,
+			       "this KVM has no %s: no partition is possible", lack);
 		return VMBUS_E_NOTSUP;
 	}
 	if (kvm->opts.way == VMBUS_KVM_KERNEL && lack_kernel) {
-		say(&kvm->opts.bus, VMBUS_LOG_ERROR,
-		    "this KVM has no %s, which the kernel's way needs: ask for the user-space way",
-		    lack_kernel);
+		vmbus__kvm_say(&kvm->opts.bus, VMBUS_LOG_ERROR,
+			       "this KVM has no %s, which the kernel's way needs: ask for the "
+			       "user-space way",
+			       lack_kernel);
 		return VMBUS_E_NOTSUP;
 	}
 	kvm->way = kvm->opts.way;
 	if (kvm->way == VMBUS_KVM_AUTO)
 		kvm->way = lack_kernel ? VMBUS_KVM_USER : VMBUS_KVM_KERNEL;
 	if (kvm->way == VMBUS_KVM_USER && lack_user) {
-		say(&kvm->opts.bus, VMBUS_LOG_ERROR,
-		    "this KVM has no %s, which the user-space way needs%s%s", lack_user,
-		    lack_kernel ? "; the kernel's way lacks " : "", lack_kernel ? lack_kernel : "");
+		vmbus__kvm_say(&kvm->opts.bus, VMBUS_LOG_ERROR,
+			       "this KVM has no %s, which the user-space way needs%s%s", lack_user,
+			       lack_kernel ? "; the kernel's way lacks " : "",
+			       lack_kernel ? lack_kernel : "");
 		return VMBUS_E_NOTSUP;
 	}
 	return 0;
@@ -266,10 +270,11 @@ static int make_routes(struct vmbus_kvm *kvm)
 	const int err = vmbus__kvm_routes_init(kvm);
 
 	if (err == VMBUS_E_SYSTEM)
-		say(&kvm->opts.bus, VMBUS_LOG_ERROR,
-		    "KVM refused the table of routes (errno %d): make the interrupt controllers "
-		    "by KVM_CREATE_IRQCHIP before, or give opts.routes",
-		    errno);
+		vmbus__kvm_say(&kvm->opts.bus, VMBUS_LOG_ERROR,
+			       "KVM refused the table of routes (errno %d): make the interrupt "
+			       "controllers "
+			       "by KVM_CREATE_IRQCHIP before, or give opts.routes",
+			       errno);
 	return err;
 }
 
@@ -302,18 +307,20 @@ static void look_at_limit(const struct vmbus_kvm *kvm)
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= want)
 		return;
-	say(&kvm->opts.bus, VMBUS_LOG_INFO,
-	    "%llu descriptors are allowed, and each open channel takes one: without it its signals "
-	    "come to user space; ulimit -n %llu is enough for all",
-	    (unsigned long long)limit.rlim_cur, (unsigned long long)want);
+	vmbus__kvm_say(&kvm->opts.bus, VMBUS_LOG_INFO,
+		       "%llu descriptors are allowed, and each open channel takes one: without it "
+		       "its signals "
+		       "come to user space; ulimit -n %llu is enough for all",
+		       (unsigned long long)limit.rlim_cur, (unsigned long long)want);
 }
 
 /* Which option it is that is refused. */
 static int wrong(const struct vmbus_kvm_opts *opts, int err, const char *option, int64_t value,
 		 const char *must)
 {
-	say(&opts->bus, VMBUS_LOG_ERROR, "no partition: opts.%s is %lld, must be %s (%s)", option,
-	    (long long)value, must, vmbus_err_name(err));
+	vmbus__kvm_say(&opts->bus, VMBUS_LOG_ERROR,
+		       "no partition: opts.%s is %lld, must be %s (%s)", option, (long long)value,
+		       must, vmbus_err_name(err));
 	return err;
 }
 
@@ -331,7 +338,8 @@ static int check_opts(const struct vmbus_kvm_opts *opts)
 	if (opts->kvm_fd < 0)
 		return wrong(opts, VMBUS_E_INVAL, "kvm_fd", opts->kvm_fd, "/dev/kvm");
 	if (opts->vm_fd < 0)
-		return wrong(opts, VMBUS_E_INVAL, "vm_fd", opts->vm_fd, "a VM of KVM's");
+		return wrong(opts, VMBUS_E_INVAL, "vm_fd", opts->vm_fd,
+			     "a virtual machine, of KVM_CREATE_VM");
 	if (vps > VMBUS_KVM_VPS_MAX)
 		return wrong(opts, VMBUS_E_RANGE, "vps_max", vps, "at most 254");
 	if (opts->port > PORT_LAST)
@@ -345,14 +353,18 @@ static int check_opts(const struct vmbus_kvm_opts *opts)
 	return 0;
 }
 
-/* How many GSIs this KVM has; the descriptors are none if it does not say. */
-static int check_gsis(struct vmbus_kvm *kvm)
+/* Whether the descriptors are KVM's, and how many GSIs it has. */
+static int check_kvm(struct vmbus_kvm *kvm)
 {
 	const int gsis = cap(kvm, KVM_CAP_IRQ_ROUTING);
 
 	if (vmbus__kvm_ioctl(kvm, kvm->opts.kvm_fd, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION)
 		return wrong(&kvm->opts, VMBUS_E_INVAL, "kvm_fd", kvm->opts.kvm_fd,
 			     "/dev/kvm, with version 12 of its interface");
+	if (vmbus__kvm_ioctl(kvm, kvm->opts.vm_fd, KVM_CHECK_EXTENSION,
+			     (void *)(uintptr_t)KVM_CAP_IRQ_ROUTING) < 0)
+		return wrong(&kvm->opts, VMBUS_E_INVAL, "vm_fd", kvm->opts.vm_fd,
+			     "a virtual machine, of KVM_CREATE_VM");
 	if (gsis > 1 && kvm->opts.gsi + 2u * kvm->opts.vps_max > (uint32_t)gsis)
 		return wrong(&kvm->opts, VMBUS_E_RANGE, "gsi", kvm->opts.gsi,
 			     "lower: two for each of vps_max do not fit below what KVM has");
@@ -408,7 +420,7 @@ int vmbus_kvm_create(const struct vmbus_kvm_opts *opts, struct vmbus_kvm **out)
 	kvm = alloc_partition(opts);
 	if (!kvm)
 		return VMBUS_E_NOMEM;
-	err = check_gsis(kvm);
+	err = check_kvm(kvm);
 	if (!err)
 		err = probe(kvm);
 	if (!err)

@@ -85,6 +85,10 @@ void vmbus__kvm_count(uint64_t *counter);
 /* Close *fd if it is one and make it -1; errno stays. */
 void vmbus__kvm_close(int *fd);
 
+/* A line in the log of the bus; errno stays. */
+void vmbus__kvm_say(const struct vmbus_bus_opts *bus, enum vmbus_log_level level,
+		    const char *format, ...) __attribute__((format(printf, 3, 4)));
+
 /* Registers of the partition as they are at the beginning. */
 int vmbus__kvm_hv_init(struct vmbus_kvm *kvm);
 

@@ -127,14 +127,27 @@ static void count_vps(struct vmbus_kvm *kvm)
 	vmbus__st32_relaxed(&kvm->vps, vps); /* HERE.set */
 }
 
-/* With the lock. */
-static int add(struct vmbus_kvm *kvm, uint32_t n, int vcpu_fd, struct kvm_run *run)
+/* An irqfd needs the vCPU's interrupt controller in the kernel.  Without the lock: it is the embedder's. */
+static void log_no_irqfd(const struct vmbus_kvm *kvm, uint32_t n)
+{
+	vmbus__kvm_say(&kvm->opts.bus, VMBUS_LOG_ERROR, "no interrupts for vCPU %u (errno %d): %s",
+		       (unsigned int)n, errno,
+		       errno == EMFILE || errno == ENFILE
+			       ? "too few descriptors are allowed, see ulimit -n"
+			       : "KVM refused an irqfd: make the local APICs by KVM_CREATE_IRQCHIP "
+				 "before the vCPU, or have them by KVM_CAP_SPLIT_IRQCHIP");
+}
+
+/* With the lock.  no_irqfd: whether it fails by the descriptors of interrupts. */
+static int add(struct vmbus_kvm *kvm, uint32_t n, int vcpu_fd, struct kvm_run *run, bool *no_irqfd)
 {
 	struct vmbus__kvm_vp *vp = &kvm->vp[n];
 	int err = enlighten(kvm, n, vcpu_fd);
 
-	if (!err)
+	if (!err) {
 		err = vmbus__kvm_connect(kvm, n);
+		*no_irqfd = err != 0;
+	}
 	if (err)
 		return err;
 	vp->vcpu_fd = vcpu_fd;
@@ -154,6 +167,7 @@ static int add(struct vmbus_kvm *kvm, uint32_t n, int vcpu_fd, struct kvm_run *r
 int vmbus_kvm_add_vcpu(struct vmbus_kvm *kvm, uint32_t vp, uint32_t apic_id, int vcpu_fd,
 		       struct kvm_run *run)
 {
+	bool no_irqfd = false;
 	int err;
 
 	if (vcpu_fd < 0 || !run || run == MAP_FAILED)
@@ -165,9 +179,11 @@ int vmbus_kvm_add_vcpu(struct vmbus_kvm *kvm, uint32_t vp, uint32_t apic_id, int
 		err = VMBUS_E_STATE;
 	} else {
 		kvm->vp[vp].apic_id = apic_id;
-		err = add(kvm, vp, vcpu_fd, run);
+		err = add(kvm, vp, vcpu_fd, run, &no_irqfd);
 	}
 	(void)pthread_mutex_unlock(&kvm->lock);
+	if (no_irqfd)
+		log_no_irqfd(kvm, vp);
 	if (!err) {
 		vmbus__kvm_slot_free(kvm, vp);
 		vmbus_bus_wake_changed(kvm->bus, vp);

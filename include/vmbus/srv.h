@@ -253,6 +253,7 @@ VMBUS_API void vmbus_srv_disconnect(struct vmbus_srv *srv);
  * Errors: INVAL  the instance is in use, also by a channel that the child has not released yet;
  *		  a sub-channel without primary, or of one that is withdrawn; a monitor id from 128
  *		  to 254; the flags of confidential or pinned memory
+ *	   AGAIN  a sub-channel whose index one has that is withdrawn and not forgotten yet
  *	   FULL	  chans_max
  * Effect: none on error.
  * Source: [CTL-OFFER].

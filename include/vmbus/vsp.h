@@ -282,7 +282,8 @@ VMBUS_API void vmbus_chan_bad_completion(struct vmbus_chan *chan);
 
 /*
  * Offer sub-channels of this open channel, with the same device and context, and indices that
- * follow those there are.  They are withdrawn when the primary is closed.
+ * follow those there are.  They are withdrawn when the primary is closed.  One whose index a sub-channel
+ * of the last opening still has is offered when that is gone, and those after it then, too.
  *
  * count  1 to 2047.
  *

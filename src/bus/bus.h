@@ -186,6 +186,7 @@ struct vmbus_chan {
 	uint32_t sub_index;
 	uint32_t subs; /* of a primary: offered now */
 	uint32_t next_sub;
+	uint32_t subs_late; /* that wait for those of before, with their indices, to be gone */
 	struct vmbus_chan *primary;
 	enum vmbus__local local;
 	uint32_t got; /* answers seen of the present opening */
@@ -460,6 +461,7 @@ void vmbus__foreign_dirty(const struct vmbus_chan *chan);
 /* offers.c; bus thread. */
 int vmbus__offer_subs(struct vmbus_chan *primary, uint32_t count);
 uint32_t vmbus__subs_wanted(struct vmbus_chan *primary);
+void vmbus__sub_removed(struct vmbus_chan *primary);
 void vmbus__revoke(struct vmbus_chan *chan);
 void vmbus__revoke_subs(struct vmbus_chan *primary);
 void vmbus__forget_sub(struct vmbus_chan *chan);

@@ -15,6 +15,7 @@
 
 #include "base/probe.h"
 #include "base/untrusted.h"
+#include "wire/pkt.h"
 
 #define DIRECT_MIN 8u /* messages that are worth a publication of their own */
 #define SPANS_MAX (VMBUS_PKT_RING_BYTES_MAX / VMBUS_PAGE_BYTES + 2u)
@@ -163,7 +164,7 @@ static VMBUS_NOINLINE int join_any(struct vmbus_chan *chan, const struct vmbus_m
 	struct vmbus_span span[SPANS_MAX];
 	int spans;
 
-	if ((msg->more_count && !msg->more) || (msg->len && !msg->data))
+	if (!vmbus__msg_has_payload(msg))
 		return VMBUS_E_INVAL;
 	head.len = payload_len(msg);
 	head.data = NULL;
@@ -232,8 +233,11 @@ int vmbus_chan_send(struct vmbus_chan *chan, const struct vmbus_msg *msg, uint32
 
 	if (VMBUS_UNLIKELY(!chan->live || chan->failed))
 		return unable(chan);
-	if (!chan->in_callback || (n >= DIRECT_MIN && !chan->journal))
-		return send_now(chan, msg, n);
+	if (!chan->in_callback || (n >= DIRECT_MIN && !chan->journal)) {
+		for (i = 0; i < n && vmbus__msg_has_payload(&msg[i]); i++)
+			;
+		return i || !n ? send_now(chan, msg, i) : VMBUS_E_INVAL;
+	}
 	for (i = 0; i < n; i++) {
 		const int err = join_any(chan, &msg[i]);
 
@@ -279,10 +283,10 @@ int vmbus_chan_complete(struct vmbus_chan *chan, uint64_t id, const void *data, 
 
 	if (VMBUS_UNLIKELY(!chan->live || chan->failed))
 		return unable(chan);
-	if (VMBUS_UNLIKELY(!chan->in_callback))
-		return complete_now(chan, &msg);
 	if (VMBUS_UNLIKELY(len && !data))
 		return VMBUS_E_INVAL;
+	if (VMBUS_UNLIKELY(!chan->in_callback))
+		return complete_now(chan, &msg);
 	err = join(chan, VMBUS_PKT_COMPLETION, id, data, len);
 	if (VMBUS_UNLIKELY(noted(chan)) && !err)
 		note_completion(chan, &msg);

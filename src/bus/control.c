@@ -229,6 +229,15 @@ static void finish(struct vmbus_chan *chan)
 	}
 }
 
+static void remove_chan(struct vmbus_chan *chan)
+{
+	struct vmbus_chan *const primary = chan->primary;
+
+	vmbus__chan_remove(chan);
+	if (primary)
+		vmbus__sub_removed(primary);
+}
+
 /* Finish a close when the device is through and holds no page of the child's any more. */
 void vmbus__chan_try_finish(struct vmbus_chan *chan)
 {
@@ -251,7 +260,7 @@ void vmbus__chan_try_finish(struct vmbus_chan *chan)
 	vmbus__log(bus, VMBUS_LOG_INFO, "channel %u (%s): %s", chan->relid, chan->vsp->name,
 		   chan->let_go ? "let go of, for another process" : "closed");
 	if (chan->released) {
-		vmbus__chan_remove(chan);
+		remove_chan(chan);
 		return;
 	}
 	vmbus__revoke_subs(chan);
@@ -368,7 +377,7 @@ static void act_released(struct vmbus_bus *bus, const struct vmbus_srv_action *a
 	vmbus__forget_sub(chan);
 	vmbus__chan_end(chan);
 	if (chan->local == VMBUS__CLOSED)
-		vmbus__chan_remove(chan);
+		remove_chan(chan);
 }
 
 static void act_tl_connect(struct vmbus_bus *bus, const struct vmbus_srv_action *a)
@@ -507,7 +516,7 @@ static void opened(struct vmbus_chan *chan)
 			   chan->why[0] ? chan->why : "the device refused");
 		finish(chan);
 		if (chan->released)
-			vmbus__chan_remove(chan);
+			remove_chan(chan);
 		else
 			vmbus__revoke_subs(chan); /* that it offered in open() */
 	} else {

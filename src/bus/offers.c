@@ -385,7 +385,7 @@ static int offer_sub(struct vmbus_chan *primary)
 	return 0;
 }
 
-/* Offer count sub-channels, or none.  Bus thread. */
+/* Offer count sub-channels; those whose index one of the last opening still has follow later.  Bus thread. */
 int vmbus__offer_subs(struct vmbus_chan *primary, uint32_t count)
 {
 	uint32_t n;
@@ -393,13 +393,33 @@ int vmbus__offer_subs(struct vmbus_chan *primary, uint32_t count)
 
 	if (primary->local != VMBUS__OPEN && primary->local != VMBUS__OPENING)
 		return VMBUS_E_STATE;
+	if (count > VMBUS__RELIDS - primary->subs_late)
+		return VMBUS_E_FULL;
+	if (primary->subs_late) {
+		primary->subs_late += count;
+		return 0;
+	}
 	for (n = 0; n < count && !err; n++)
 		err = offer_sub(primary);
+	if (err == VMBUS_E_AGAIN) {
+		primary->subs_late = count - n + 1u;
+		return 0;
+	}
 	if (err)
 		vmbus__log(primary->bus, VMBUS_LOG_ERROR,
 			   "channel %u (%s): only %u of %u sub-channels: %s", primary->relid,
 			   primary->vsp->name, n - 1u, count, vmbus_err_name(err));
 	return err;
+}
+
+/* A sub-channel is gone: another one may have its index.  Bus thread. */
+void vmbus__sub_removed(struct vmbus_chan *primary)
+{
+	const uint32_t count = primary->subs_late;
+
+	primary->subs_late = 0;
+	if (count)
+		(void)vmbus__offer_subs(primary, count);
 }
 
 uint32_t vmbus__subs_wanted(struct vmbus_chan *primary)
@@ -434,6 +454,7 @@ void vmbus__revoke_subs(struct vmbus_chan *primary)
 	struct vmbus_bus *bus = primary->bus;
 	uint32_t slot;
 
+	primary->subs_late = 0;
 	for (slot = 0; slot < bus->chans_max && primary->subs; slot++) {
 		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
 

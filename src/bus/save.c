@@ -43,6 +43,8 @@ static int check_chan(const struct vmbus_chan *chan)
 
 	if (chan->local == VMBUS__CLOSED)
 		return 0;
+	if (chan->subs_late) /* the child has yet to let go of those of before */
+		return VMBUS_E_AGAIN;
 	if (chan->foreign || chan->let_go || (chan->journal && chan->live)) {
 		vmbus__log(chan->bus, VMBUS_LOG_ERROR, "channel %u (%s): cannot be saved: %s",
 			   chan->relid, chan->vsp->name,

@@ -54,9 +54,10 @@ static int find_place(const struct vmbus_srv *srv, struct vmbus_offer *offer, ui
 
 		if (!vmbus_guid_equal(&chan->offer.instance_id, &offer->instance_id))
 			continue;
-		if (offer->sub_index == 0 || !is_family(&chan->offer, offer) ||
-		    chan->offer.sub_index == offer->sub_index)
+		if (offer->sub_index == 0 || !is_family(&chan->offer, offer))
 			return VMBUS_E_INVAL;
+		if (chan->offer.sub_index == offer->sub_index)
+			return chan->fate == VMBUS_SRV_FORGET ? VMBUS_E_AGAIN : VMBUS_E_INVAL;
 		if (chan->offer.sub_index)
 			continue;
 		if (chan->fate != VMBUS_SRV_KEEP || vmbus__srv_is_revoked(chan->state))

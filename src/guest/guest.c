@@ -130,6 +130,7 @@ void vmbus_guest_destroy(struct vmbus_guest *guest)
 		(void)vmbus_guest_disconnect(guest);
 		(void)vmbus_guest_wait(guest, VMBUS_GUEST_IDLE, guest->be->leave_ns);
 	}
+	guest->ended_here = guest->state != VMBUS_GUEST_GONE;
 	vmbus_guest_parent_gone(guest);
 	/* All that is left to do is ours, and finite. */
 	for (steps = 0; guest->chans && steps < DRAIN_STEPS; steps++)

@@ -138,6 +138,21 @@ static void die(struct vmbus_vsc *vsc)
 	tell_end(vsc);
 }
 
+static bool guest_gone(const struct vmbus_vsc *vsc)
+{
+	return vsc->guest->state == VMBUS_GUEST_GONE;
+}
+
+/* An opening ends with the connection. */
+static void log_unanswered(struct vmbus_vsc *vsc)
+{
+	vmbus__guest_log(vsc->guest, vsc->offer.relid,
+			 vsc->guest->ended_here
+				 ? "given up: the parent has not answered its opening"
+				 : "the parent is gone and has not answered its opening",
+			 0);
+}
+
 void vmbus__rings_over(struct vmbus_vsc *vsc, int err)
 {
 	struct vmbus_guest *const guest = vsc->guest;
@@ -146,14 +161,18 @@ void vmbus__rings_over(struct vmbus_vsc *vsc, int err)
 		vsc->lost = true;
 		guest->leaked_pages += vsc->rings.count;
 		vmbus__guest_log(guest, vsc->offer.relid,
-				 guest->state == VMBUS_GUEST_GONE
+				 guest->state == VMBUS_GUEST_GONE && !guest->ended_here
 					 ? "the parent is gone and had the rings, pages lost: "
 					 : "the parent has not let go of rings, pages lost: ",
 				 vsc->rings.count);
 	}
 	if (vsc->life != VMBUS__LIFE_LIST || vsc->rescinded)
 		return;
-	vmbus__guest_log(guest, vsc->offer.relid, "the page list of the rings was refused", 0);
+	if (guest_gone(vsc))
+		log_unanswered(vsc);
+	else
+		vmbus__guest_log(guest, vsc->offer.relid, "the page list of the rings was refused",
+				 0);
 	vsc->open_err = err ? err : VMBUS_E_PEER;
 }
 
@@ -216,7 +235,11 @@ void vmbus__vsc_opened(struct vmbus_vsc *vsc, uint32_t status)
 	if (vsc->life != VMBUS__LIFE_OPENING)
 		return;
 	if (status) {
-		vmbus__guest_log_refusal(vsc, "the parent refused to open it", status);
+		/* The machine ends what nobody answers with this status. */
+		if (guest_gone(vsc) && status == VMBUS_STATUS_FAILED)
+			log_unanswered(vsc);
+		else
+			vmbus__guest_log_refusal(vsc, "the parent refused to open it", status);
 		take(vsc, VMBUS_E_PEER);
 		return;
 	}

@@ -33,7 +33,7 @@ static void share_over(struct vmbus__list *list, int err)
 		guest->leaked_pages += over.count;
 		vmbus__guest_log(
 			guest, vsc->offer.relid,
-			guest->state == VMBUS_GUEST_GONE
+			guest->state == VMBUS_GUEST_GONE && !guest->ended_here
 				? "the parent is gone and had shared pages, they are lost: "
 				: "the parent has not let go of shared pages, they are lost: ",
 			over.count);

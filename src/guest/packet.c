@@ -9,6 +9,7 @@
  */
 #include "base/probe.h"
 #include "guest/state.h"
+#include "wire/pkt.h"
 
 /* A sender that waits asks for this part of the ring at least, so that few wake-ups do. */
 #define WANT_PART 8u
@@ -183,32 +184,14 @@ static int closed_error(const struct vmbus_vsc *vsc)
 	return vsc->path.broken ? VMBUS_E_FAULT : VMBUS_E_STATE;
 }
 
-/* Whether every piece that has bytes has an address. */
-static bool is_there(const struct vmbus_msg *msg)
-{
-	uint32_t i;
-
-	if ((!msg->data && msg->len) || (!msg->more && msg->more_count))
-		return false;
-	for (i = 0; i < msg->more_count; i++)
-		if (!msg->more[i].base && msg->more[i].len)
-			return false;
-	return true;
-}
-
-/* One test for the usual message, which is one piece. */
-static inline bool has_payload(const struct vmbus_msg *msg)
-{
-	return VMBUS_LIKELY(msg->data && !msg->more_count) || is_there(msg);
-}
-
 /* The first messages that ask for no completion: those that do go through request(). */
 static uint32_t plain_messages(const struct vmbus_msg *msg, uint32_t n)
 {
 	uint32_t i;
 
 	for (i = 0; i < n; i++)
-		if (VMBUS_UNLIKELY(msg[i].flags & VMBUS_PKT_FLAG_COMPLETE) || !has_payload(&msg[i]))
+		if (VMBUS_UNLIKELY(msg[i].flags & VMBUS_PKT_FLAG_COMPLETE) ||
+		    !vmbus__msg_has_payload(&msg[i]))
 			break;
 	return i;
 }
@@ -240,7 +223,7 @@ int vmbus_vsc_request(struct vmbus_vsc *vsc, const struct vmbus_msg *msg, void *
 
 	if (VMBUS_UNLIKELY(!vsc->path.live))
 		return closed_error(vsc);
-	if (msg->type == VMBUS_PKT_COMPLETION || !has_payload(msg))
+	if (msg->type == VMBUS_PKT_COMPLETION || !vmbus__msg_has_payload(msg))
 		return VMBUS_E_INVAL;
 	ours.flags = (uint16_t)(ours.flags | VMBUS_PKT_FLAG_COMPLETE);
 	ours.id = vmbus__req_take(&vsc->path, vsc->ref.slot, cookie);
@@ -266,7 +249,7 @@ int vmbus_vsc_complete(struct vmbus_vsc *vsc, uint64_t id, const void *data, uin
 
 	if (VMBUS_UNLIKELY(!vsc->path.live))
 		return closed_error(vsc);
-	if (!has_payload(&msg))
+	if (!vmbus__msg_has_payload(&msg))
 		return VMBUS_E_INVAL;
 	err = put_or_wait(vsc, &msg, 1);
 	return err < 0 ? err : 0;

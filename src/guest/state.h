@@ -179,6 +179,7 @@ struct vmbus_guest {
 	bool leave_look;   /* something ended: look whether all is closed */
 	bool signals_wait; /* a channel has signal_again */
 	bool parent_lost;  /* dispatch has done it */
+	bool ended_here;   /* destroyed, and the parent may well be there */
 	bool unload_asked;
 	bool unloaded;
 	bool leave_later;	  /* look again when something has happened */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A partition without a child: the messages that a child would post, and its ends of the rings.  The
- * rings lie in memory of their own, far above what packets may name, which is zero.
+ * rings lie in memory of their own, far above what honest captures name, which is zero; a packet that
+ * names them breaks them, and ends the replay.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE

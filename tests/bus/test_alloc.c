@@ -87,6 +87,58 @@ START_TEST(bus_open__every_allocation_fails_once)
 }
 END_TEST
 
+START_TEST(chan_offer_subchannels__every_allocation_fails_once)
+{
+	struct fake_echo echo = { 0 };
+	struct vmbus_chan *chan, *other;
+	struct vmbus_ctl ctl;
+	struct fake_chan c;
+	struct vmbus_bus_stats stats;
+	struct fake f;
+	uint32_t n, last;
+	int err;
+
+	SCARCE_OR_SKIP();
+	fake_prepare(&f, 256);
+	f.opts.limits =
+		(struct vmbus_srv_opts){ .struct_bytes = sizeof(f.opts.limits), .chans_max = 3 };
+	fake_create(&f);
+	must_eq(vmbus_bus_offer(f.bus, &fake_echo_vsp, &echo, NULL, &chan), 0);
+	fake_contact(&f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&f, &c, 1), 1);
+	must_eq(fake_open(&f, &c, 3, 3), 0);
+	other = fake_offer(&f, &fake_echo_vsp, &echo, 1);
+	fake_expect(&f, VMBUS_CTL_OFFER, &ctl);
+	last = ctl.u.offer.relid;
+	EACH(n)
+	{
+		err = vmbus_chan_offer_subchannels(chan, 1);
+		end_of_step();
+		vmbus_test_at("sub-channel, allocation %u", n);
+		must_eq(err, failures ? VMBUS_E_NOMEM : 0);
+		must(!failures || fake_logged(&f, "only 0 of 1 sub-channels: NOMEM"));
+	}
+	must(n > 1);
+	fake_expect(&f, VMBUS_CTL_OFFER, &ctl);
+	must_eq(ctl.u.offer.sub_index, 1); /* those that were not made have none */
+	fake_expect_none(&f);
+	must_eq(vmbus_chan_offer_subchannels(chan, 1), VMBUS_E_FULL);
+	must(fake_logged(&f, "only 0 of 1 sub-channels: FULL"));
+	fake_expect_none(&f);
+	vmbus_bus_stats(f.bus, &stats);
+	must_eq(stats.offers_refused, 1);
+	must_eq(vmbus_bus_revoke(other), 0);
+	fake_expect(&f, VMBUS_CTL_RESCIND, NULL);
+	fake_post_released(&f, last);
+	fake_run(&f);
+	must_eq(vmbus_chan_offer_subchannels(chan, 1), 0);
+	fake_expect(&f, VMBUS_CTL_OFFER, &ctl);
+	must_eq(ctl.u.offer.sub_index, 2);
+	fake_chan_free(&c);
+	fake_fini(&f);
+}
+END_TEST
+
 START_TEST(bus_mem__every_allocation_fails_once)
 {
 	struct fake f;
@@ -191,6 +243,7 @@ static void tests(Suite *suite)
 	TCase *tc = vmbus_test_case(suite, "alloc", 20);
 
 	tcase_add_test(tc, bus_open__every_allocation_fails_once);
+	tcase_add_test(tc, chan_offer_subchannels__every_allocation_fails_once);
 	tcase_add_test(tc, bus_mem__every_allocation_fails_once);
 	tcase_add_test(tc, chan__no_memory_for_a_large_packet);
 	tcase_add_test(tc, bus__no_descriptor_left);

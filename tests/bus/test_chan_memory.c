@@ -5,6 +5,8 @@
  */
 #include "packets.h"
 
+#include <vmbus/diag.h>
+
 static void expect_fault(struct box *b, const char *line)
 {
 	fake_expect(&b->f, VMBUS_CTL_RESCIND, NULL);
@@ -181,9 +183,21 @@ START_TEST(chan_sgl__reads_and_writes_the_childs_pages)
 }
 END_TEST
 
-/* Pages that a device holds keep rings and page lists where they are. */
+/* What a diagnosis says that the only channel waits for; how many pins there are. */
+static uint32_t waits_of(struct box *b, uint32_t *pins)
+{
+	struct vmbus_chan_diag diag;
+	uint32_t at = 0;
+
+	must_eq(vmbus_bus_diag_next(b->f.bus, &at, &diag), 1);
+	*pins = diag.pins;
+	return diag.waits;
+}
+
+/* Pages that a device holds keep rings and page lists where they are, and a diagnosis says so. */
 START_TEST(chan_sgl__close_waits_for_it)
 {
+	uint32_t pins;
 	struct box b;
 
 	box_init(&b);
@@ -191,10 +205,14 @@ START_TEST(chan_sgl__close_waits_for_it)
 	box_open(&b, 3, 3);
 	send_direct(&b, 1500, 0, 4096);
 	must_eq(b.d.err, 0);
+	must_eq(waits_of(&b, &pins), 0);
+	must_eq(pins, 1);
 	fake_post_close(&b.f, &b.c);
 	fake_post_teardown(&b.f, b.c.relid, b.c.gpadl);
 	fake_expect_none(&b.f);
 	must_eq(b.d.closes, 1);
+	must_eq(waits_of(&b, &pins), VMBUS_WAIT_PINS);
+	must_eq(pins, 1);
 	vmbus_sgl_release(&b.d.sgl);
 	{
 		const uint64_t end = fake_now_ns() + 5000000000u;
@@ -207,6 +225,8 @@ START_TEST(chan_sgl__close_waits_for_it)
 		}
 	}
 	fake_expect(&b.f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
+	must_eq(waits_of(&b, &pins), 0);
+	must_eq(pins, 0);
 	must_eq(vmbus_chan_sgl(b.chan, NULL, VMBUS_READ, &b.d.sgl), VMBUS_E_STATE);
 	box_fini(&b);
 }

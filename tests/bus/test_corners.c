@@ -60,15 +60,18 @@ START_TEST(bus_poll__a_hot_channel_with_any_budget)
 	fake_contact(&f, VMBUS_PROTO_5_3);
 	must_eq(fake_offers(&f, &c, 1), 1);
 	must_eq(fake_open(&f, &c, 4, 4), 0);
+	must_eq(vmbus_bus_poll(f.bus, 64), 0); /* from now on busy channels are hot */
 	id = 1;
 	must_eq(fake_send(&c, id, &id, 8), 1);
 	fake_run(&f);
 	must_eq(fake_receive(&c, pkt, 4), 1);
+	must_eq(vmbus_bus_poll(f.bus, UINT32_MAX), 0);
 	for (id = 2; id < 10; id++) {
 		must_eq(fake_send(&c, id, &id, 8), 1);
-		must(vmbus_bus_poll(f.bus, UINT32_MAX) >= 1);
+		must_eq(vmbus_bus_poll(f.bus, id % 2 ? UINT32_MAX : (uint32_t)INT32_MAX + 1u), 1);
 		must_eq(fake_receive(&c, pkt, 4), 1);
 	}
+	must_eq(c.signals, 1); /* that is: no poll was a dispatch */
 	fake_close(&f, &c);
 	fake_fini(&f);
 }
@@ -119,6 +122,27 @@ START_TEST(bus_restore__not_into_a_channel_with_a_journal)
 	must_eq(vmbus_chan_set_journal(s.b.chan, s.b.journal, s.b.journal_bytes), 0);
 	must_eq(vmbus_bus_restore(s.b.f.bus, state, bytes, why, sizeof(why)), VMBUS_E_NOTSUP);
 	must(strstr(why, "it is FOREIGN now, or has a journal") != NULL);
+	jb_free(&s.b);
+}
+END_TEST
+
+/* Nor is a journal given to one that was restored, before it goes on or after. */
+START_TEST(chan_set_journal__not_of_a_channel_that_goes_on)
+{
+	static uint8_t state[65536];
+	static struct sbox s;
+	size_t bytes;
+	char why[160];
+
+	bytes = save_without_journal(&s, state, sizeof(state));
+	must_eq(vmbus_bus_restore(s.b.f.bus, state, bytes, why, sizeof(why)), 0);
+	must_eq(vmbus_chan_set_journal(s.b.chan, s.b.journal, s.b.journal_bytes), VMBUS_E_STATE);
+	fake_run(&s.b.f);
+	must_eq(vmbus_chan_set_journal(s.b.chan, s.b.journal, s.b.journal_bytes), VMBUS_E_STATE);
+	must_eq(JB_ACTIVE(s.b.journal), 0);
+	sbox_send(&s, 1, 3);
+	fake_run(&s.b.f);
+	must_eq(s.say.packets, 3);
 	jb_free(&s.b);
 }
 END_TEST
@@ -235,6 +259,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, bus_poll__a_hot_channel_with_any_budget);
 	tcase_add_test(tc, bus_save__not_of_channels_with_a_journal);
 	tcase_add_test(tc, bus_restore__not_into_a_channel_with_a_journal);
+	tcase_add_test(tc, chan_set_journal__not_of_a_channel_that_goes_on);
 	tcase_add_test(tc, bus_open__rings_that_are_broken_already);
 	tcase_add_test(tc, bus_offer__names_flags_that_cannot_be);
 	tcase_add_test(tc, chan_sgl__of_packets_without_ranges);

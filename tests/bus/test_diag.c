@@ -88,6 +88,33 @@ START_TEST(bus_diag__waits_for_the_slot)
 }
 END_TEST
 
+/* A message that has to wait until what is due to the child has gone out. */
+START_TEST(bus_diag__waits_for_replies)
+{
+	struct vmbus_ctl ctl = { .type = VMBUS_CTL_REQUEST_OFFERS };
+	struct fake f;
+	int i;
+
+	fake_init(&f, 64);
+	fake_contact(&f, VMBUS_PROTO_5_3);
+	f.busy = true;
+	for (i = 0; i < 3; i++) {
+		must_eq(bus_of(&f).waits, i ? VMBUS_WAIT_SLOT : 0);
+		fake_post(&f, &ctl);
+		(void)vmbus_bus_dispatch(f.bus, 64);
+		(void)vmbus_bus_dispatch(f.bus, 64);
+	}
+	must_eq(bus_of(&f).waits, VMBUS_WAIT_SLOT | VMBUS_WAIT_REPLIES);
+	f.busy = false;
+	vmbus_bus_slot_free(f.bus, 0, 2);
+	for (i = 0; i < 3; i++)
+		fake_expect(&f, VMBUS_CTL_ALL_OFFERS, NULL);
+	fake_expect_none(&f);
+	must_eq(bus_of(&f).waits, 0);
+	fake_fini(&f);
+}
+END_TEST
+
 START_TEST(bus_diag_next__steps_and_rings)
 {
 	struct fake_echo echo = { 0 };
@@ -287,6 +314,7 @@ static void tests(Suite *suite)
 
 	tcase_add_test(tc, bus_diag__from_attach_to_offers);
 	tcase_add_test(tc, bus_diag__waits_for_the_slot);
+	tcase_add_test(tc, bus_diag__waits_for_replies);
 	tcase_add_test(tc, bus_diag_next__steps_and_rings);
 	tcase_add_test(tc, bus_diag_next__waits_for_the_device);
 	tcase_add_test(tc, bus_diag_next__waits_for_room);

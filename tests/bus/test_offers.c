@@ -5,6 +5,8 @@
  */
 #include "fake.h"
 
+#include <vmbus/save.h>
+
 struct dev {
 	struct fake_echo echo; /* first: the echo device's context */
 	struct vmbus_chan *chan;
@@ -303,6 +305,74 @@ START_TEST(chan_offer_subchannels__of_threads)
 }
 END_TEST
 
+/* The primary is closed and opened; its sub-channels are withdrawn, and the child keeps them. */
+static void reopen(struct subs *s)
+{
+	struct vmbus_ctl ctl;
+
+	fake_post_close(&s->f, &s->c[0]);
+	subs_run(s, false);
+	while (fake_take(&s->f, &ctl))
+		must_eq(ctl.type, VMBUS_CTL_RESCIND);
+	fake_post_teardown(&s->f, s->c[0].relid, s->c[0].gpadl);
+	fake_expect(&s->f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
+	fake_chan_free(&s->c[0]);
+	s->f.next_page = 1;
+	s->c[0].first = 0;
+	subs_open(s, 0, false);
+}
+
+/* The primary is opened again before the child has let go of its last sub-channels. */
+START_TEST(chan_offer_subchannels__wait_for_those_of_before)
+{
+	const uint32_t first = _i == 0 ? 1 : 2; /* which of them it lets go of first */
+	struct subs s;
+	uint32_t i;
+	size_t need;
+
+	memset(&s, 0, sizeof(s));
+	s.vsp = make_vsp(1);
+	fake_prepare(&s.f, 512);
+	s.f.opts.offered = on_offered;
+	s.f.opts.events_ctx = &s;
+	fake_create(&s.f);
+	must_eq(vmbus_bus_offer(s.f.bus, &s.vsp, &s.d, NULL, &s.chan), 0);
+	fake_contact(&s.f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&s.f, s.c, 1), 1);
+	subs_open(&s, 0, false);
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 2), 0);
+	for (i = 1; i <= 2; i++)
+		take_sub(&s, i);
+	reopen(&s);
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 1), 0);
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 2), 0);
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 2047), VMBUS_E_FULL);
+	fake_expect_none(&s.f);
+	must_eq(vmbus_bus_save(s.f.bus, NULL, 0, &need), VMBUS_E_AGAIN);
+	fake_post_released(&s.f, s.c[first].relid);
+	if (first == 1)
+		take_sub(&s, 1);
+	fake_expect_none(&s.f);
+	fake_post_released(&s.f, s.c[3 - first].relid);
+	for (i = first == 1 ? 2 : 1; i <= 3; i++)
+		take_sub(&s, i);
+	fake_expect_none(&s.f);
+	must_eq(s.count, 5);
+	/* Closed while some are waited for: only those of the next opening are offered. */
+	reopen(&s);
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 3), 0);
+	reopen(&s);
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 1), 0);
+	for (i = 1; i <= 3; i++)
+		fake_post_released(&s.f, s.c[i].relid);
+	subs_run(&s, false);
+	take_sub(&s, 1);
+	fake_expect_none(&s.f);
+	fake_chan_free(&s.c[0]);
+	fake_fini(&s.f);
+}
+END_TEST
+
 /* A child that makes a device offer sub-channels for ever gets no more memory for it. */
 START_TEST(chan_offer_subchannels__do_not_grow)
 {
@@ -517,6 +587,37 @@ START_TEST(bus_monitor__pending_bits_are_signals)
 }
 END_TEST
 
+/* Broken by the child: nobody looks at the page any more. */
+START_TEST(bus_monitor__ends_with_a_fault)
+{
+	const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .monitor_us = 200 };
+	struct vmbus_vsp vsp = make_vsp(1);
+	struct dev d = { .subs = 0 };
+	struct fake_chan c;
+	struct pollfd p;
+	struct fake f;
+	uint32_t n;
+
+	fake_init(&f, 256);
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &d, &opts, NULL), 0);
+	f.next_page = 4;
+	fake_contact_pages(&f, VMBUS_PROTO_5_3, 2 * FAKE_PAGE, 3 * FAKE_PAGE);
+	must_eq(fake_offers(&f, &c, 1), 1);
+	must_eq(fake_open(&f, &c, 3, 3), 0);
+	p = (struct pollfd){ .fd = vmbus_bus_fd(f.bus), .events = POLLIN };
+	must_eq(poll(&p, 1, 10000), 1); /* the next look at the page is due */
+	*(uint32_t *)(void *)(f.mem + c.first * FAKE_PAGE) = UINT32_MAX;
+	must_eq(vmbus_bus_signal_event(f.bus, c.conn, 0), VMBUS_HC_OK);
+	fake_expect(&f, VMBUS_CTL_RESCIND, NULL);
+	must(fake_logged(&f, "broken by the child: ring from the child"));
+	for (n = 0; n < 100 && poll(&p, 1, 150) == 1; n++)
+		must(vmbus_bus_dispatch(f.bus, 64) >= 0);
+	must_eq(poll(&p, 1, 300), 0);
+	fake_chan_free(&c);
+	fake_fini(&f);
+}
+END_TEST
+
 START_TEST(bus_monitor__128_ids)
 {
 	struct fake f;
@@ -693,10 +794,12 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, chan_offer_subchannels__of_the_bus);
 	tcase_add_test(tc, chan_offer_subchannels__of_threads);
 	tcase_add_test(tc, chan_offer_subchannels__do_not_grow);
+	tcase_add_loop_test(tc, chan_offer_subchannels__wait_for_those_of_before, 0, 2);
 	tcase_add_test(tc, bus_tl_connect__accepted_and_closed);
 	tcase_add_test(tc, bus_tl_connect__refused);
 	tcase_add_test(tc, bus_tl_connect__not_opened_in_time);
 	tcase_add_test(tc, bus_monitor__pending_bits_are_signals);
+	tcase_add_test(tc, bus_monitor__ends_with_a_fault);
 	tcase_add_test(tc, bus_monitor__128_ids);
 	tcase_add_test(tc, bus_mem__add_remove_read);
 	tcase_add_test(tc, bus_mem_remove__waits_for_rings);

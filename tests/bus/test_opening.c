@@ -201,6 +201,48 @@ START_TEST(chan_open_done__opens_and_sends_what_waited)
 }
 END_TEST
 
+/* A dispatch whose budget ends among the channels that have an answer leaves the rest to the next. */
+START_TEST(chan_open_done__of_more_channels_than_the_budget)
+{
+	static struct dev d[130];
+	static struct fake_chan c[130];
+	static const uint32_t which[] = { 0, 65, 129 }; /* of 64 channels one is taken each time */
+	struct vmbus_ctl ctl;
+	struct fake f;
+	uint32_t i, n = 0;
+
+	fake_init(&f, 512);
+	for (i = 0; i < 130; i++) {
+		d[i].open_err = VMBUS_E_AGAIN;
+		(void)fake_offer(&f, &vsp, &d[i], i);
+	}
+	fake_contact(&f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&f, c, 130), 130);
+	for (i = 0; i < 3; i++) {
+		struct fake_chan *const at = &c[which[i]];
+
+		must_eq((at->relid - 1u) / 64u, i);
+		fake_rings(&f, at, 3, 3);
+		at->gpadl = f.next_gpadl++;
+		must_eq(fake_share(&f, at->relid, at->gpadl, at->first, 6), 0);
+		fake_post_open(&f, at, 0);
+		fake_expect_none(&f);
+	}
+	for (i = 0; i < 3; i++)
+		say(&d[which[i]], 0);
+	while (vmbus_bus_dispatch(f.bus, 1) > 0)
+		must(++n < 1000);
+	for (i = 0; i < 3; i++) {
+		fake_expect(&f, VMBUS_CTL_OPEN_RESULT, &ctl);
+		must_eq(ctl.u.result.relid, c[which[i]].relid);
+		must_eq(ctl.u.result.status, 0);
+	}
+	for (i = 0; i < 3; i++)
+		fake_close(&f, &c[which[i]]);
+	fake_fini(&f);
+}
+END_TEST
+
 START_TEST(chan_open_done__refuses)
 {
 	struct box b;
@@ -762,6 +804,7 @@ static void tests(Suite *suite)
 	TCase *tc = vmbus_test_case(suite, "opening", 20);
 
 	tcase_add_test(tc, chan_open_done__opens_and_sends_what_waited);
+	tcase_add_test(tc, chan_open_done__of_more_channels_than_the_budget);
 	tcase_add_test(tc, chan_open_done__refuses);
 	tcase_add_test(tc, chan_open_done__within_open);
 	tcase_add_test(tc, chan_open_done__within_an_open_that_does_not_wait);

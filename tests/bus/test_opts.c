@@ -32,6 +32,25 @@ static void wrong_queue(struct fake *f)
 						  .queue_max = 5000 };
 }
 
+static void wrong_list_get(struct fake *f)
+{
+	f->opts.limits = (struct vmbus_srv_opts){ .struct_bytes = sizeof(f->opts.limits),
+						  .list_get = no_list };
+}
+
+static void no_put(void *ctx, uint64_t *list, uint32_t qwords)
+{
+	(void)ctx;
+	(void)list;
+	(void)qwords;
+}
+
+static void wrong_list_put(struct fake *f)
+{
+	f->opts.limits = (struct vmbus_srv_opts){ .struct_bytes = sizeof(f->opts.limits),
+						  .list_put = no_put };
+}
+
 static void wrong_posts(struct fake *f)
 {
 	f->opts.posts_max = 65;
@@ -100,6 +119,8 @@ static const struct {
 	{ wrong_limits, VMBUS_E_INVAL, "opts.limits are set without limits.struct_bytes" },
 	{ wrong_chans, VMBUS_E_RANGE, "opts.limits.chans_max is 2048, must be at most 2047" },
 	{ wrong_queue, VMBUS_E_RANGE, "queue_max 5000," },
+	{ wrong_list_get, VMBUS_E_INVAL, "opts.limits.list_get and list_put must be NULL (INVAL)" },
+	{ wrong_list_put, VMBUS_E_INVAL, "opts.limits.list_get and list_put must be NULL (INVAL)" },
 	{ wrong_posts, VMBUS_E_RANGE, "opts.posts_max is 65, must be at most 64 (RANGE)" },
 	{ wrong_record, VMBUS_E_RANGE, "opts.record_bytes is 100, must be " },
 	{ wrong_count, VMBUS_E_RANGE, "opts.region_count is 65, must be at most 64" },

@@ -164,6 +164,72 @@ START_TEST(chan_send__errors)
 }
 END_TEST
 
+static int said[2];
+
+static void complete_without_data(struct vmbus_chan *chan, const struct vmbus_packet *pkt,
+				  uint32_t n)
+{
+	(void)n;
+	said[0] = vmbus_chan_complete(chan, pkt->id, NULL, 8);
+	said[1] = vmbus_chan_complete(chan, pkt->id, NULL, 0);
+}
+
+START_TEST(chan_complete__a_length_without_data)
+{
+	struct vmbus_packet pkt[4];
+	struct box b;
+
+	box_init(&b);
+	b.vsp.packets = complete_without_data;
+	box_open(&b, 3, 3);
+	must_eq(fake_send(&b.c, 7, "request", 7), 1);
+	fake_run(&b.f);
+	must_eq(said[0], VMBUS_E_INVAL);
+	must_eq(said[1], 0);
+	must_eq(fake_receive(&b.c, pkt, 4), 1); /* of the two that were tried */
+	must_eq(pkt[0].id, 7);
+	must_eq(pkt[0].len, 0);
+	must_eq(pkt[0].type, VMBUS_PKT_COMPLETION);
+	must_eq(b.d.closes, 0);
+	box_fini(&b);
+}
+END_TEST
+
+/* Pieces that no ring holds are refused, also where their sum is past what a number holds; none is read. */
+START_TEST(chan_send__pieces_past_a_ring)
+{
+	const size_t max = VMBUS_PKT_RING_BYTES_MAX, quarter = (size_t)1 << 62;
+	const struct vmbus_iov pieces[][4] = {
+		{ { "", max + 1u } },
+		{ { "", max }, { "", max } },
+		{ { "", 1 }, { "", SIZE_MAX } },
+		{ { "", quarter }, { "", quarter }, { "", quarter }, { "", quarter } }, /* 2^64 */
+	};
+	struct vmbus_msg msg = { .type = VMBUS_PKT_INBAND, .data = "", .more_count = 4 };
+	struct box b;
+	uint32_t i;
+
+	box_init(&b);
+	b.d.mode = SEND;
+	b.d.msg = &msg;
+	b.d.msgs = 1;
+	box_open(&b, 9, 9);
+	for (i = 0; i < 2 * sizeof(pieces) / sizeof(pieces[0]); i++) {
+		vmbus_test_at("case %u", i);
+		msg.more = pieces[i / 2];
+		must_eq(send_one(&b, &msg, i % 2), VMBUS_E_RANGE);
+	}
+	vmbus_test_at("%s", "");
+	must_eq(b.d.writables, 0); /* there is no room to wait for */
+	must_eq(drain(&b, 0), 0);
+	msg.more_count = 0;
+	must_eq(send_one(&b, &msg, 0), 1);
+	must_eq(drain(&b, 0), 1);
+	must_eq(b.d.closes, 0);
+	box_fini(&b);
+}
+END_TEST
+
 /*
  * A child that floods and does not read: what the device owes stays small, since nothing is
  * delivered while a send waits for room; and when it reads, it gets every answer once, in order.
@@ -299,6 +365,43 @@ START_TEST(chan_send__part_before_a_wrong_one)
 }
 END_TEST
 
+/* Bytes without an address: refused before anything reads them, and what comes before is sent. */
+START_TEST(chan_send__bytes_without_an_address)
+{
+	const struct vmbus_iov nowhere[2] = { { "", 1 }, { NULL, 1 } };
+	struct vmbus_packet pkt[16];
+	struct vmbus_msg msg[10];
+	struct box b;
+	uint32_t i;
+
+	for (i = 0; i < 10; i++)
+		msg[i] = (struct vmbus_msg){ .type = VMBUS_PKT_INBAND, .data = "x", .len = 1 };
+	msg[9].data = NULL;
+	box_init(&b);
+	b.d.mode = SEND;
+	b.d.msg = msg;
+	b.d.msgs = 10; /* so many go out at once in a callback, too */
+	box_open(&b, 3, 3);
+	must_eq(vmbus_chan_send(b.chan, msg, 10), 9);
+	must_eq(fake_receive(&b.c, pkt, 16), 9);
+	must_eq(vmbus_chan_send(b.chan, msg + 9, 1), VMBUS_E_INVAL);
+	must_eq(send_one(&b, msg, 1), 9);
+	must_eq(fake_receive(&b.c, pkt, 16), 9);
+	msg[9] = msg[0];
+	msg[0].more = nowhere;
+	msg[0].more_count = 2;
+	must_eq(vmbus_chan_send(b.chan, msg, 10), VMBUS_E_INVAL);
+	must_eq(send_one(&b, msg, 1), VMBUS_E_INVAL);
+	b.d.msgs = 1;
+	must_eq(send_one(&b, msg, 1), VMBUS_E_INVAL);
+	must_eq(vmbus_chan_complete(b.chan, 7, NULL, 1), VMBUS_E_INVAL);
+	must_eq(vmbus_chan_complete(b.chan, 7, NULL, 0), 0);
+	must_eq(fake_receive(&b.c, pkt, 16), 1);
+	must_eq(b.d.closes, 0);
+	box_fini(&b);
+}
+END_TEST
+
 /* Few messages join what the callback sends; many go out at once, in order with those. */
 START_TEST(chan_send__joins_the_batch)
 {
@@ -421,11 +524,14 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, chan_flush__publishes_now);
 	tcase_add_test(tc, chan_send__every_shape);
 	tcase_add_test(tc, chan_send__errors);
+	tcase_add_test(tc, chan_complete__a_length_without_data);
+	tcase_add_test(tc, chan_send__pieces_past_a_ring);
 	tcase_add_test(tc, lesson_14_back_pressure);
 	tcase_add_test(tc, vsp_flags__read_while_full);
 	tcase_add_test(tc, vsp_writable__after_a_full_outside);
 	tcase_add_test(tc, chan_send__part);
 	tcase_add_test(tc, chan_send__part_before_a_wrong_one);
+	tcase_add_test(tc, chan_send__bytes_without_an_address);
 	tcase_add_test(tc, chan_send__joins_the_batch);
 	tcase_add_test(tc, chan__large_packets);
 	tcase_add_test(tc, chan_each__stops_after_a_failure);

@@ -647,6 +647,41 @@ static void mend(uint8_t *state, size_t bytes)
 	state_mend(state, bytes);
 }
 
+/* A section of a later version is skipped if it says that it may be, wherever it lies. */
+START_TEST(vmbus_bus_restore__sections_of_a_later_version)
+{
+	static const uint32_t before[] = { 1, 2, 4, 0 }; /* this section; 0: the end */
+	uint8_t section[24] = { 5, 0, 0, 0, 9, 0, VMBUS__SECTION_SKIP, 0, 8 };
+	struct box b;
+	uint32_t i;
+
+	for (i = 0; i < 8; i++) {
+		size_t at, len;
+		char why[160];
+		uint8_t *with;
+
+		vmbus_test_at("case %u", i);
+		section[6] = i < 4 ? VMBUS__SECTION_SKIP : 0;
+		begin(&b);
+		live(&b);
+		move(&b);
+		at = before[i % 4] ? state_section(b.state, b.bytes, before[i % 4], &len) : b.bytes;
+		must(at != 0);
+		with = state_with(b.state, &b.bytes, at, section, sizeof(section));
+		free(b.state);
+		b.state = with;
+		must_eq(vmbus_bus_restore(b.f.bus, b.state, b.bytes, why, sizeof(why)),
+			i < 4 ? 0 : VMBUS_E_NOTSUP);
+		ck_assert_str_eq(why, i < 4 ? "" : "a section of a later version");
+		if (i < 4) {
+			must_answer(&b, (ask(&b, 0, BANK_ECHO), 0));
+			must_answer(&b, (ask(&b, 1, BANK_ECHO), 1));
+		}
+		end(&b);
+	}
+}
+END_TEST
+
 /* The text of a state comes to logs, and to terminals. */
 START_TEST(vmbus_bus_restore__text_of_a_state_is_printable)
 {
@@ -765,6 +800,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vmbus_bus_restore__memory_of_another_time);
 	tcase_add_test(tc, vmbus_bus_restore__limits);
 	tcase_add_test(tc, vmbus_bus_restore__more_channels_than_slots);
+	tcase_add_test(tc, vmbus_bus_restore__sections_of_a_later_version);
 	tcase_add_test(tc, vmbus_bus_restore__text_of_a_state_is_printable);
 	tcase_add_loop_test(tc, lesson_37_every_byte_of_a_bus_changed, 0, OLD_SESSIONS);
 }

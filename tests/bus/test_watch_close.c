@@ -187,25 +187,31 @@ static uint32_t lines_with(const struct fake *f, const char *text)
 	return n;
 }
 
-/* Two channels keep the end waiting: after a second one line names the first, and no more come. */
+/*
+ * Two channels keep the end waiting, and one that is closed does not: after a second one line names the
+ * first of the two, and no more come.
+ */
 START_TEST(bus_destroy__tells_for_whom_it_waits)
 {
 	const bool own = _i % 2;
-	const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .own_fd = own };
+	struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .own_fd = own };
 	struct late late[2];
-	struct fake_chan c[2];
+	struct fake_chan all[3], *const c = &all[1];
 	pthread_t thread[2];
 	struct fake f;
 	char text[160];
 	uint32_t i;
 
 	fake_init(&f, 256);
+	must_eq(vmbus_bus_offer(f.bus, &late_vsp, NULL, &opts, NULL), 0);
 	for (i = 0; i < 2; i++) {
+		opts.order = 1 + i;
 		late[i].ms = _i < 2 ? 1600 + 700 * (long)i : 400; /* after close() */
 		must_eq(vmbus_bus_offer(f.bus, &late_vsp, NULL, &opts, &late[i].chan), 0);
 	}
 	fake_contact(&f, VMBUS_PROTO_5_3);
-	must_eq(fake_offers(&f, c, 2), 2);
+	must_eq(fake_offers(&f, all, 3), 3);
+	must(all[0].relid < c[0].relid && all[0].relid < c[1].relid);
 	for (i = 0; i < 2; i++) {
 		fake_rings(&f, &c[i], 3, 3);
 		c[i].gpadl = f.next_gpadl++;

@@ -413,6 +413,7 @@ START_TEST(capture_reader__names_what_is_wrong)
 		{ 4, 52, 4, "impossible length" },
 		{ 4, 56, 0xFFFFFFF8, "impossible length" },
 		{ 4, 56, 0, "more bytes than" },
+		{ 4, 76, 0x00C80002, "option 2 is 200 bytes long, 24 are left" },
 		{ 3, 32, 1, "only packets have" },
 		{ 3, 56, 8192, "body of an impossible length" },
 	};

@@ -399,6 +399,40 @@ START_TEST(srv_message__reserved_channel_survives)
 }
 END_TEST
 
+/* [CTL-RESERVED]: while CLOSE_RESERVED is not answered, nobody's OPEN can wait behind the close. */
+START_TEST(srv_message__reserved_channel_is_not_opened_while_it_closes)
+{
+	struct vmbus_srv_refusal why;
+	struct vmbus_srv_ref chan;
+	struct srvbox *box = ready(&chan, NULL);
+
+	(void)srvbox_gpadl(box, 1, 1, 8);
+	(void)srvbox_gpadl(box, 1, 2, 8);
+	must_eq(srvbox_say_open_reserved(box, 1, 1, 4), 0);
+	must_eq(srvbox_take(box), VMBUS_SRV_OPEN);
+	must_eq(vmbus_srv_opened(box->srv, chan, 0), 0);
+	(void)srvbox_expect(box, VMBUS_CTL_OPEN_RESULT);
+	must_eq(srvbox_say(box, VMBUS_CTL_CLOSE_RESERVED, 1, 6), 0);
+	must_eq(srvbox_take(box), VMBUS_SRV_CLOSE);
+	if (_i)
+		must_eq(srvbox_say_open_reserved(box, 1, 2, 4), 0);
+	else
+		must_eq(srvbox_say_open(box, 1, 2, 4), 0);
+	must_eq(srvbox_expect(box, VMBUS_CTL_OPEN_RESULT)->u.result.status, VMBUS_STATUS_FAILED);
+	must_eq(srvbox_state(box, chan), VMBUS_SRV_CLOSING);
+	must_eq(box->srv->stats.malformed, 1);
+	vmbus_srv_last_refusal(box->srv, &why);
+	must_eq(strcmp(why.what, "open: the channel is being closed; "
+				 "wait for CLOSE_RESERVED_RESPONSE"),
+		0);
+	must_eq(vmbus_srv_closed(box->srv, chan), 0);
+	must_eq(srvbox_expect(box, VMBUS_CTL_CLOSE_RESERVED_RESPONSE)->u.chan.relid, 1);
+	must_eq(srvbox_say_open(box, 1, 2, 4), 0); /* now it can be */
+	must_eq(srvbox_take(box), VMBUS_SRV_OPEN);
+	srvbox_free(box);
+}
+END_TEST
+
 static void say_connect(struct srvbox *box, uint8_t endpoint)
 {
 	struct vmbus_ctl ctl;
@@ -552,6 +586,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, lesson_17_revoked_channel_takes_page_lists);
 	tcase_add_test(tc, lesson_18_references_have_generations);
 	tcase_add_test(tc, srv_message__reserved_channel_survives);
+	tcase_add_loop_test(tc, srv_message__reserved_channel_is_not_opened_while_it_closes, 0, 2);
 	tcase_add_test(tc, srv_tl_refuse__and_offers_answer_connect_requests);
 	tcase_add_test(tc, lesson_29_all_channels_at_once);
 	tcase_add_test(tc, lesson_31_floods_are_bounded);

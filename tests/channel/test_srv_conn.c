@@ -368,6 +368,30 @@ START_TEST(srv_revoke__rescinds_sub_channels_first)
 }
 END_TEST
 
+/* The index of a sub-channel is free when the child has let go of it. */
+START_TEST(srv_offer__sub_channel_again)
+{
+	struct srvbox *box = srvbox_new(NULL);
+	struct vmbus_offer o = srvbox_offer_of(1);
+	struct vmbus_srv_ref sub;
+
+	(void)srvbox_offer(box, 1);
+	o.sub_index = 1;
+	must_eq(vmbus_srv_offer(box->srv, &o, &sub), 0);
+	srvbox_connect(box, VMBUS_PROTO_5_3, 0);
+	must_eq(vmbus_srv_offer(box->srv, &o, &sub), VMBUS_E_INVAL);
+	must_eq(vmbus_srv_revoke(box->srv, sub), 0);
+	must_eq(srvbox_expect(box, VMBUS_CTL_RESCIND)->u.chan.relid, 2);
+	must_eq(vmbus_srv_offer(box->srv, &o, &sub), VMBUS_E_AGAIN);
+	must_eq(srvbox_say(box, VMBUS_CTL_RELID_RELEASED, 2, 0), 0);
+	must_eq(srvbox_take(box), VMBUS_SRV_RELEASED);
+	must_eq(vmbus_srv_offer(box->srv, &o, &sub), 0);
+	must_eq(srvbox_expect(box, VMBUS_CTL_OFFER)->u.offer.sub_index, 1);
+	srvbox_expect_nothing(box);
+	srvbox_free(box);
+}
+END_TEST
+
 START_TEST(srv_reoffer__offers_when_released)
 {
 	struct srvbox *box = srvbox_new(NULL);
@@ -626,6 +650,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, srv_offer__refuses);
 	tcase_add_test(tc, srv_offer__does_not_hurry_to_reuse_a_relid);
 	tcase_add_test(tc, srv_revoke__rescinds_sub_channels_first);
+	tcase_add_test(tc, srv_offer__sub_channel_again);
 	tcase_add_test(tc, srv_reoffer__offers_when_released);
 }
 VMBUS_TEST_MAIN("channel.srv_conn", tests)

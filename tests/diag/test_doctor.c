@@ -394,6 +394,45 @@ START_TEST(doctor__device_busy)
 }
 END_TEST
 
+/*
+ * It takes no more than it can have under way, and nothing of that ends: busy is told, once that is old;
+ * paused before, and for no longer than it has stood still.
+ */
+START_TEST(doctor__device_busy_at_its_bound)
+{
+	struct vmbus_chan_diag diag;
+	const struct out *out;
+	struct host host;
+	double seconds = 0;
+	const char *age;
+	pid_t pid;
+
+	NEED_TOOL();
+	host_init(&host);
+	offered_vsp = &paused_vsp;
+	host.opts.attached = attached_one;
+	host.opts.record_bytes = 65536; /* so that the time of the last signal is known */
+	host_listen(&host);
+	pid = kid_start(&host, KID_SENDS);
+	host_until(&host, look(&host, 0, &diag) && diag.from_child.used);
+	/* The child sends none while the device is awake. */
+	must_eq(vmbus_bus_signal_event(vmbus_shm_child_bus(host.child), diag.info.conn_id, 0), 0);
+	serve_for(&host, 3ull * SECOND_NS / 2);
+	must(look(&host, 0, &diag) && diag.signal_at + SECOND_NS < diag.now);
+	vmbus_chan_under_way(host.chan, 16);
+	out = ctl(&host, "doctor -s %s -t 20 -g 20 -i 0.1");
+	must(strstr(out->text, "device-paused") != NULL);
+	age = strstr(out->text, ", for ");
+	must(age && sscanf(age, ", for %lf s", &seconds) == 1);
+	if (seconds > 1.4)
+		ck_abort_msg("%s", out->text);
+	serve_for(&host, SECOND_NS / 4);
+	expect_found(&host, "device-busy", 1);
+	kid_kill(&host, pid);
+	host_close(&host);
+}
+END_TEST
+
 /* 6: under load, and with an idle child beside. */
 START_TEST(doctor__healthy)
 {
@@ -542,23 +581,43 @@ END_TEST
 
 /*
  * The ring to the child is full, it says that it is awake, and it reads nothing.  Test 1: more of its
- * packets wait, which the device is not given before it has room for answers.
+ * packets wait, which the device is not given before it has room for answers.  2 and 3: it has asked for
+ * a signal, got it, and does not come.
  */
 START_TEST(doctor__child_does_not_read)
 {
 	struct added *const a = &added;
+	const char *text;
 	int i;
 
 	added_open(a, &fake_echo_vsp);
 	must_eq(fake_open(&a->fake, &a->chan, 4, 4), 0);
-	vmbus_ring_rx_disarm(&a->chan.rx);
-	for (i = 0; i < 400 * (1 + 2 * _i); i++) {
+	if (_i < 2)
+		vmbus_ring_rx_disarm(&a->chan.rx);
+	for (i = 0; i < 400 * (1 + 2 * (_i & 1)); i++) {
 		if (i % 400 == 399)
 			fake_run(&a->fake);
 		(void)fake_send(&a->chan, (uint64_t)i + 1, "0123456789abcdef0123456789abcdef", 32);
 	}
 	fake_run(&a->fake);
 	expect_found(&a->host, "child-not-reading", 1);
+	text = ctl(&a->host, "doctor -s %s -i 0.05")->text;
+	must(strstr(text, "the device waits for room") != NULL);
+	must(!strstr(text, "it asked for a signal") == (_i < 2));
+	added_close(a);
+}
+END_TEST
+
+/* Not full, and the signal came to nobody: this is no child that is known not to read. */
+START_TEST(doctor__signal_to_a_machine_lost)
+{
+	const struct vmbus_msg msg = { .type = VMBUS_PKT_INBAND, .data = "hello", .len = 5 };
+	struct added *const a = &added;
+
+	added_open(a, &fake_echo_vsp);
+	must_eq(fake_open(&a->fake, &a->chan, 4, 4), 0);
+	must_eq(vmbus_chan_send(a->offered, &msg, 1), 1);
+	expect_found(&a->host, "wakeup-lost", 1);
 	added_close(a);
 }
 END_TEST
@@ -581,6 +640,7 @@ START_TEST(doctor__parent_that_does_not_dispatch)
 {
 	struct runner r = { .done = 0 };
 	struct host host;
+	char who[32];
 
 	open_with(&host, &echo_vsp);
 	(void)snprintf(r.command, sizeof(r.command), "%s doctor -s %s -t 0.2 2>&1", tool(),
@@ -588,12 +648,53 @@ START_TEST(doctor__parent_that_does_not_dispatch)
 	(void)run_thread(&r);
 	must_eq(r.out.status, 1);
 	must(strncmp(r.out.text, "parent-silent: ", 15) == 0);
+	(void)snprintf(who, sizeof(who), " (process %d)\n", (int)getpid());
+	must(strstr(r.out.text, who) && strstr(r.out.text, "it does not dispatch"));
 	(void)snprintf(r.command, sizeof(r.command), "%s doctor -s %s -t 0.2 --json 2>&1", tool(),
 		       host.path);
 	(void)run_thread(&r);
 	must_eq(r.out.status, 1);
 	must(strstr(r.out.text, "\"code\": \"parent-silent\"") != NULL);
+	(void)snprintf(who, sizeof(who), "\"pid\": %d,", (int)getpid());
+	must(strstr(r.out.text, who) != NULL);
 	host_close(&host);
+}
+END_TEST
+
+/* A process that listens and is stopped. */
+START_TEST(doctor__parent_stopped)
+{
+	struct runner r = { .done = 0 };
+	struct host host;
+	char who[32];
+	int status;
+	pid_t pid;
+
+	NEED_TOOL();
+	host_init(&host);
+	offered_vsp = &echo_vsp;
+	host.opts.attached = attached_one;
+	fflush(NULL);
+	pid = fork();
+	must(pid >= 0);
+	if (!pid) {
+		alarm(60);
+		host_listen(&host);
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	must_eq(waitpid(pid, &status, WUNTRACED), pid);
+	must(WIFSTOPPED(status));
+	(void)snprintf(r.command, sizeof(r.command), "%s doctor -s %s -t 0.2 2>&1", tool(),
+		       host.path);
+	(void)run_thread(&r);
+	must_eq(kill(pid, SIGKILL), 0);
+	must_eq(waitpid(pid, &status, 0), pid);
+	unlink(host.path);
+	must_eq(r.out.status, 1);
+	(void)snprintf(who, sizeof(who), " (process %d)\n", (int)pid);
+	if (!strstr(r.out.text, who) || !strstr(r.out.text, "its process is stopped"))
+		ck_abort_msg("%s", r.out.text);
 }
 END_TEST
 
@@ -638,14 +739,17 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, doctor__provider_hung, 0, 2);
 	tcase_add_test(tc, doctor__device_paused);
 	tcase_add_test(tc, doctor__device_busy);
+	tcase_add_test(tc, doctor__device_busy_at_its_bound);
 	tcase_add_test(tc, doctor__healthy);
 	tcase_add_test(tc, doctor__no_contact);
 	tcase_add_test(tc, doctor__close_unanswered);
 	tcase_add_loop_test(tc, doctor__rings_of_a_machine_refused, 0, 2);
 	tcase_add_test(tc, doctor__message_slot_taken);
-	tcase_add_loop_test(tc, doctor__child_does_not_read, 0, 2);
+	tcase_add_loop_test(tc, doctor__child_does_not_read, 0, 4);
+	tcase_add_test(tc, doctor__signal_to_a_machine_lost);
 	tcase_add_test(tc, doctor__channel_faulted);
 	tcase_add_test(tc, doctor__parent_that_does_not_dispatch);
+	tcase_add_test(tc, doctor__parent_stopped);
 	tcase_add_test(tc, doctor__usage);
 }
 

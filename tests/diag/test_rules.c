@@ -178,6 +178,24 @@ START_TEST(rules__indices_impossible)
 }
 END_TEST
 
+/* The longest states are told whole. */
+START_TEST(rules__stat_tells_a_state_whole)
+{
+	const struct vmbus_ctl unload = { .type = VMBUS_CTL_UNLOAD };
+	struct added *const a = &added;
+	const struct out *out;
+
+	added_open(a, &fake_echo_vsp);
+	fake_post(&a->fake, &unload);
+	fake_expect(&a->fake, VMBUS_CTL_UNLOAD_RESPONSE, NULL);
+	out = ctl(&a->host, "stat -s %s -n 1 -i 0.05");
+	must_eq(out->status, 0);
+	if (!strstr(out->text, " client released "))
+		ck_abort_msg("%s", out->text);
+	added_close(a);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "rules", 60);
@@ -191,6 +209,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, rules__pins_held);
 	tcase_add_test(tc, rules__not_released);
 	tcase_add_test(tc, rules__indices_impossible);
+	tcase_add_test(tc, rules__stat_tells_a_state_whole);
 }
 
 VMBUS_TEST_MAIN("diag.rules", tests)

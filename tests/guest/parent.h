@@ -80,6 +80,7 @@ struct parent {
 	/* counters */
 	unsigned long posts, idles, lines;
 	char last_line[200];
+	uint32_t refusals; /* lines about any */
 	uint32_t version;
 	uint32_t unloads;
 	void (*on_idle)(struct parent *parent);
@@ -480,6 +481,7 @@ static inline void parent_log(void *ctx, const char *line)
 	struct parent *p = ctx;
 
 	p->lines++;
+	p->refusals += strstr(line, "refused") != NULL;
 	snprintf(p->last_line, sizeof(p->last_line), "%s", line);
 }
 

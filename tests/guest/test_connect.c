@@ -474,6 +474,37 @@ START_TEST(guest_connect__takes_no_answer_to_an_older_contact)
 }
 END_TEST
 
+/* A queue that is full of requests: UNLOAD waits for them, and goes then. */
+START_TEST(guest_disconnect__waits_for_the_machines_queue)
+{
+	struct parent *p = parent_new(0);
+	struct vmbus_guest_opts opts = parent_guest_opts(p);
+	struct vmbus_ctl_tl tl = { 0 };
+	uint32_t n = 0;
+
+	vmbus_guest_destroy(p->guest);
+	opts.limits.struct_bytes = sizeof(opts.limits);
+	opts.limits.queue_max = 2;
+	must_eq(vmbus_guest_create(&opts, &p->guest), 0);
+	parent_connect(p);
+	p->post_status = 0x13; /* no buffers */
+	p->post_status_times = UINT32_MAX;
+	do
+		tl.endpoint_id.b[0] = (uint8_t)++n;
+	while (vmbus_guest_tl_connect(p->guest, &tl) == 0);
+	must_eq(n, 3);
+	must_eq(vmbus_guest_disconnect(p->guest), 0);
+	must_eq(vmbus_guest_wait(p->guest, VMBUS_GUEST_IDLE, PARENT_SECOND), VMBUS_E_AGAIN);
+	must_eq(vmbus_guest_state(p->guest), VMBUS_GUEST_LEAVING);
+	must_eq(p->unloads, 0);
+	p->post_status_times = 0;
+	must_eq(vmbus_guest_wait(p->guest, VMBUS_GUEST_IDLE, PARENT_SECOND), 0);
+	must_eq(p->unloads, 1);
+	must_eq(p->lines, 0);
+	parent_free(p, 0);
+}
+END_TEST
+
 START_TEST(guest_parent_gone__ends_everything_for_good)
 {
 	const struct vmbus_vsc_opts opts = { .struct_bytes = sizeof(opts) };
@@ -649,6 +680,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, guest_create__refuses_what_cannot_be);
 	tcase_add_test(tc, guest_disconnect__forgets_all_and_can_connect_again);
 	tcase_add_test(tc, guest_disconnect__while_connecting);
+	tcase_add_test(tc, guest_disconnect__waits_for_the_machines_queue);
 	tcase_add_loop_test(tc, guest_disconnect__gives_up_a_contact, 0, 3);
 	tcase_add_test(tc, guest_connect__takes_no_answer_to_an_older_contact);
 	tcase_add_test(tc, guest_parent_gone__ends_everything_for_good);

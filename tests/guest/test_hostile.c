@@ -223,6 +223,29 @@ START_TEST(vsc_info__tells_how_the_parent_broke_the_ring)
 }
 END_TEST
 
+/* A parent that breaks its rings faster than lines are allowed: the rest is counted. */
+START_TEST(guest_log__of_broken_rings_is_limited)
+{
+	struct pair s;
+	uint32_t i;
+
+	pair_init(&s);
+	for (i = 1; i <= 13; i++) {
+		if (i == 13)
+			s.p->now += 20000000;
+		client_open(&s.c);
+		*word(s.chan, true, 0) = 12;
+		parent_raise(s.p, s.chan->relid);
+		must_eq(vmbus_vsc_wait(s.c.vsc, VMBUS_VSC_OFFERED, PARENT_SECOND), 0);
+		must_eq(s.c.closed, i);
+		must_eq(client_info(&s.c).fault.field, VMBUS_FAULT_WRITE_INDEX_ALIGN);
+		must_eq(s.p->lines, i < 10 ? i : i < 13 ? 10 : 12);
+	}
+	must(strstr(s.p->last_line, "the parent broke a ring: ") != NULL);
+	parent_free(s.p, 0);
+}
+END_TEST
+
 START_TEST(vsc_dispatch__tells_a_thread_of_a_broken_ring)
 {
 	struct pair s;
@@ -235,6 +258,7 @@ START_TEST(vsc_dispatch__tells_a_thread_of_a_broken_ring)
 	*word(s.chan, true, 0) = 12;
 	must_eq(vmbus_vsc_dispatch(s.c.vsc, 8), VMBUS_E_PEER);
 	must_eq(vmbus_vsc_dispatch(s.c.vsc, 8), _i ? VMBUS_E_PEER : VMBUS_E_STATE);
+	must_eq(vmbus_guest_timeout(s.p->guest), 0); /* no wake-up tells the guest to close it */
 	parent_settle(s.p);
 	must_eq(s.c.ended, 1);
 	must_eq(s.c.closed, 1);
@@ -451,6 +475,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, lesson_10_lies_between_any_two_reads, 0, 4);
 #endif
 	tcase_add_test(tc, vsc_info__tells_how_the_parent_broke_the_ring);
+	tcase_add_test(tc, guest_log__of_broken_rings_is_limited);
 	tcase_add_loop_test(tc, vsc_dispatch__tells_a_thread_of_a_broken_ring, 0, 2);
 	tcase_add_test(tc, lesson_11_truncated_packets_of_every_length);
 	tc = vmbus_test_case(suite, "messages", 60);

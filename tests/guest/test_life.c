@@ -303,6 +303,62 @@ START_TEST(vsc_open__waits_for_the_machines_queue)
 }
 END_TEST
 
+/* Fill the queue of two messages, of which no one can be posted. */
+static void fill_queue(struct parent *p)
+{
+	struct vmbus_ctl_tl tl = { 0 };
+
+	p->post_status = 0x13; /* no buffers */
+	p->post_status_times = UINT32_MAX;
+	do
+		tl.endpoint_id.b[0]++;
+	while (vmbus_guest_tl_connect(p->guest, &tl) == 0);
+	must_eq(tl.endpoint_id.b[0], 3);
+}
+
+/*
+ * A rescind while the queue is full: the close and the release of the channel wait for their places
+ * in it, and are done then.  Test i: whether the channel is open.
+ */
+START_TEST(vsc_closed__of_a_rescind_waits_for_the_machines_queue)
+{
+	struct parent *p = parent_new(0);
+	struct vmbus_guest_opts opts = parent_guest_opts(p);
+	struct parent_chan *chan = parent_offer(p, 1);
+	struct client c;
+	unsigned long posts;
+	uint32_t i;
+
+	vmbus_guest_destroy(p->guest);
+	opts.limits.struct_bytes = sizeof(opts.limits);
+	opts.limits.queue_max = 2;
+	must_eq(vmbus_guest_create(&opts, &p->guest), 0);
+	parent_connect(p);
+	client_init(&c, p, vmbus_vsc_find(p->guest, &parent_class, 0));
+	if (_i)
+		client_open(&c);
+	fill_queue(p);
+	must_eq(vmbus_srv_revoke(p->srv, chan->ref), 0);
+	for (i = 0; i < 100; i++) {
+		must(vmbus_guest_dispatch(p->guest, 16) >= 0);
+		(void)parent_turn(p);
+		p->now += 100;
+	}
+	must_eq(vmbus_vsc_state(c.vsc), VMBUS_VSC_GONE);
+	must_eq(c.closed, (unsigned long)_i);
+	must_eq(p->gone, 0); /* the parent has heard of nothing yet */
+	must(chan->offered);
+	p->post_status_times = 0;
+	posts = p->posts;
+	parent_settle(p);
+	must_eq(p->posts - posts, _i ? 5 : 3); /* the queue, CLOSE, TEARDOWN; RELID_RELEASED */
+	must_eq(p->gone, 1);
+	must(!chan->offered);
+	must_eq(p->lines, 0);
+	parent_free(p, 0);
+}
+END_TEST
+
 /* ---- close at other times ---- */
 
 static void close_it(struct client *c)
@@ -665,6 +721,7 @@ START_TEST(guest_parent_gone__at_every_step_of_an_open)
 	/* If the parent knew the pages, they are lost, and that is logged. */
 	leaked = s.p->mem.shared_pages;
 	must(leaked == 0 || (leaked == 34 && s.p->lines > 0));
+	must_eq(s.p->refusals, 0); /* nothing was refused, and the log does not say so */
 	must(leaked == 34 || s.p->posts <= 3);
 	parent_free(s.p, leaked);
 }
@@ -739,6 +796,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, vsc_open__without_mirrors, 0, 2);
 	tcase_add_test(tc, vsc_open__lists_may_be_used_up);
 	tcase_add_test(tc, vsc_open__waits_for_the_machines_queue);
+	tcase_add_loop_test(tc, vsc_closed__of_a_rescind_waits_for_the_machines_queue, 0, 2);
 	tcase_add_test(tc, vsc_open__within_closed);
 	tcase_add_test(tc, vsc_open__within_offered);
 	tc = vmbus_test_case(suite, "close", 20);

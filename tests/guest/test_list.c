@@ -97,6 +97,40 @@ START_TEST(vsc_share__refuses_what_cannot_be)
 }
 END_TEST
 
+static void *opened_page(const struct pair *s, uint32_t n)
+{
+	const size_t at = (size_t)((uint8_t *)s->chan->pages[n] - s->p->mem.host);
+
+	return s->p->mem.guest + at;
+}
+
+/* A page of open rings is not given back, nor becomes the monitor's.  Test i: first, last. */
+START_TEST(guest_pages_free__not_the_pages_of_rings)
+{
+	const uint64_t n = 7;
+	struct pair s;
+	uint8_t *pages;
+	void *page;
+
+	pair_pages(&s, &pages, 2);
+	client_open(&s.c);
+	must_eq(s.p->mem.shared_pages, 36);
+	page = opened_page(&s, _i ? 33 : 0);
+	vmbus_guest_pages_free(s.p->guest, page, 1);
+	must_eq(s.p->mem.shared_pages, 36);
+	must_eq(s.p->lines, 1);
+	must(strstr(s.p->last_line, "not ours or still shared, pages: 1") != NULL);
+	must_eq(vmbus_guest_set_monitor(s.p->guest, pages, page), VMBUS_E_INVAL);
+	must_eq(client_request(&s.c, &n, 8, NULL), 0);
+	parent_settle(s.p);
+	must_eq(s.c.completed, 1);
+	client_close(&s.c);
+	vmbus_guest_pages_free(s.p->guest, pages, 2);
+	must_eq(s.p->lines, 1);
+	parent_free(s.p, 0);
+}
+END_TEST
+
 START_TEST(vsc_share__may_be_refused)
 {
 	struct pair s;
@@ -323,6 +357,7 @@ static void tests(Suite *suite)
 
 	tcase_add_loop_test(tc, vsc_share__describes_pages_to_the_parent, 0, 8);
 	tcase_add_test(tc, vsc_share__refuses_what_cannot_be);
+	tcase_add_loop_test(tc, guest_pages_free__not_the_pages_of_rings, 0, 2);
 	tcase_add_test(tc, vsc_share__may_be_refused);
 	tcase_add_test(tc, vsc_share__more_than_there_are_lists);
 	tcase_add_test(tc, vsc_unshare__while_leaving);

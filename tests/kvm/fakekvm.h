@@ -270,6 +270,8 @@ static inline int fake_vm_ioctl(unsigned long request, void *arg)
 	struct kvm_clock_data *clock = arg;
 
 	switch (request) {
+	case KVM_CHECK_EXTENSION:
+		return fake_extension((uint32_t)(uintptr_t)arg);
 	case KVM_ENABLE_CAP:
 		if (((struct kvm_enable_cap *)arg)->cap != KVM_CAP_X86_USER_SPACE_MSR)
 			return fake_refuse(EINVAL);

@@ -102,6 +102,10 @@ START_TEST(kvm_create__refuses_wrong_options)
 	must_eq(create_with(&opts), VMBUS_E_INVAL);
 	must(strstr(p.line, "opts.vm_fd is -1"));
 	opts = good;
+	opts.vm_fd = 0; /* one, but not KVM's */
+	must_eq(create_with(&opts), VMBUS_E_INVAL);
+	must(strstr(p.line, "opts.vm_fd is 0, must be a virtual machine"));
+	opts = good;
 	opts.kvm_fd = -1;
 	must_eq(create_with(&opts), VMBUS_E_INVAL);
 	must(strstr(p.line, "opts.kvm_fd is -1"));
@@ -302,6 +306,8 @@ START_TEST(kvm_add_vcpu__refuses)
 		fake.fail_in = 1;
 		must_eq(part_add(&p, 1), VMBUS_E_SYSTEM);
 		must_eq(errno, EIO);
+		if (requests[_i][n] == KVM_IRQFD)
+			must(strstr(p.line, "no interrupts for vCPU 1 (errno 5): KVM refused"));
 		must_eq(vmbus_kvm_handle_exit(p.kvm, 1), VMBUS_E_STATE);
 	}
 	fake.frozen = 0x40000002;

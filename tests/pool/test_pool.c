@@ -404,6 +404,39 @@ START_TEST(pool_create__pins_threads)
 }
 END_TEST
 
+/* Of the processors that are allowed, of which the first is not processor 0. */
+START_TEST(pool_create__pins_to_what_is_allowed)
+{
+	struct vmbus_pool_opts opts = { .struct_bytes = sizeof(opts), .threads = 1, .pin = true };
+	struct vmbus_pool *pool = NULL;
+	struct vmbus_chan c;
+	cpu_set_t set, last;
+	size_t cpu = CPU_SETSIZE - 1;
+
+	must_eq(sched_getaffinity(0, sizeof(set), &set), 0);
+	while (!CPU_ISSET(cpu, &set))
+		cpu--;
+	if (cpu == 0)
+		VMBUS_TEST_SKIP("one processor only");
+	CPU_ZERO(&last);
+	CPU_SET(cpu, &last);
+	must_eq(sched_setaffinity(0, sizeof(last), &last), 0);
+	opts.threads = 2;
+	must_eq(vmbus_pool_create(&opts, &pool), VMBUS_E_RANGE);
+	opts.threads = 1;
+	must_eq(vmbus_pool_create(&opts, &pool), 0);
+	must_eq(sched_setaffinity(0, sizeof(set), &set), 0);
+	chan_open(&c);
+	push(&c, 1);
+	must_eq(vmbus_pool_add(pool, &c), 0);
+	UNTIL(GET(c.done) == 1);
+	must_eq(GET(c.allowed), 1);
+	must_eq((size_t)GET(c.cpu), cpu);
+	remove_and_close(pool, &c);
+	vmbus_pool_destroy(pool);
+}
+END_TEST
+
 START_TEST(pool_create__stays_on_a_node)
 {
 	const struct vmbus_pool_opts opts = { .struct_bytes = sizeof(opts),
@@ -471,6 +504,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, pool_create__refuses_a_node_that_is_not_there);
 	tcase_add_test(tc, pool_destroy__ends_all_threads);
 	tcase_add_test(tc, pool_create__pins_threads);
+	tcase_add_test(tc, pool_create__pins_to_what_is_allowed);
 	tcase_add_test(tc, pool_create__stays_on_a_node);
 	tc = vmbus_test_case(suite, "limits", 5);
 	tcase_add_checked_fixture(tc, few_descriptors, NULL);

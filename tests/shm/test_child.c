@@ -247,6 +247,23 @@ START_TEST(shm_detach__has_a_deadline)
 	must(vmbus__shm_now_ns() - from < 2ull * SECOND_NS);
 	must_eq(me.closed, 1);
 	must(strstr(me.log, "lost") != NULL);
+	must(!strstr(me.log, "the parent is gone"));
+}
+END_TEST
+
+/* Neither refused nor gone: the parent has not answered. */
+START_TEST(shm_detach__of_an_open_that_is_not_answered)
+{
+	const struct vmbus_vsc_opts no_calls = { .struct_bytes = sizeof(no_calls) };
+
+	begin();
+	quiet();
+	kill(me.parent, SIGSTOP);
+	must_eq(vmbus_vsc_open(me.vsc, &no_calls), 0);
+	must_eq(vmbus_vsc_wait(me.vsc, VMBUS_VSC_OPEN, 50000000), VMBUS_E_AGAIN);
+	finish();
+	if (strstr(me.log, "the parent is gone") || strstr(me.log, "refused"))
+		ck_abort_msg("%s", me.log);
 }
 END_TEST
 
@@ -340,6 +357,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, shm_attach_fd__after_a_wait_that_took_the_wake_up);
 	tcase_add_test(tc, shm_detach__leaves_in_order);
 	tcase_add_test(tc, shm_detach__has_a_deadline);
+	tcase_add_test(tc, shm_detach__of_an_open_that_is_not_answered);
 	tcase_add_test(tc, callbacks__cannot_dispatch_wait_or_detach);
 	tcase_add_test(tc, guest_destroy__of_an_attached_guest_is_ignored);
 	tcase_add_test(tc, guest_pages_free__ignores_what_is_not_free_to_give);
