@@ -13,7 +13,7 @@ vmbus_module(base DIR src/base
 vmbus_module(wire DIR src/wire
 	USES base
 	PUBLIC wire.h ctl.h
-	HEADERS le.h pkt.h
+	HEADERS le.h msg.h pkt.h
 	SOURCES ctl.c guid.c pkt.c)
 
 vmbus_module(ring DIR src/ring

@@ -15,7 +15,7 @@
 
 #include "base/probe.h"
 #include "base/untrusted.h"
-#include "wire/pkt.h"
+#include "wire/msg.h"
 
 #define DIRECT_MIN 8u /* messages that are worth a publication of their own */
 #define SPANS_MAX (VMBUS_PKT_RING_BYTES_MAX / VMBUS_PAGE_BYTES + 2u)

@@ -9,7 +9,7 @@
  */
 #include "base/probe.h"
 #include "guest/state.h"
-#include "wire/pkt.h"
+#include "wire/msg.h"
 
 /* A sender that waits asks for this part of the ring at least, so that few wake-ups do. */
 #define WANT_PART 8u

@@ -120,19 +120,4 @@ static inline bool vmbus__desc_is_simple(uint64_t d)
   @	*value == vmbus_d_length8(d) * 8 + 8 && *limit == avail && *value > *limit; */
 uint32_t vmbus__desc_check(uint64_t d, uint32_t avail, uint64_t *value, uint64_t *limit);
 
-/* Whether every piece of a message that has bytes has an address; one test for the usual one, of one piece. */
-static inline bool vmbus__msg_has_payload(const struct vmbus_msg *msg)
-{
-	uint32_t i;
-
-	if (VMBUS_LIKELY(msg->data && !msg->more_count))
-		return true;
-	if ((!msg->data && msg->len) || (!msg->more && msg->more_count))
-		return false;
-	for (i = 0; i < msg->more_count; i++)
-		if (!msg->more[i].base && msg->more[i].len)
-			return false;
-	return true;
-}
-
 #endif
