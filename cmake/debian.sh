@@ -37,6 +37,7 @@ packages_for() {
 		libnbd-bin copies disks by NBD
 		fio loads disks and verifies what it reads
 		tcpdump reads what the capture port writes
+		tshark reads it too, packet by packet
 		iproute2 interfaces for the tests of network ports
 		g++ C++ users of the headers
 		python3 checks of the tree, models, budget

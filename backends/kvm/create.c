@@ -362,7 +362,8 @@ static int check_kvm(struct vmbus_kvm *kvm)
 		return wrong(&kvm->opts, VMBUS_E_INVAL, "kvm_fd", kvm->opts.kvm_fd,
 			     "/dev/kvm, with version 12 of its interface");
 	if (vmbus__kvm_ioctl(kvm, kvm->opts.vm_fd, KVM_CHECK_EXTENSION,
-			     (void *)(uintptr_t)KVM_CAP_IRQ_ROUTING) < 0)
+			     (void *)(uintptr_t)KVM_CAP_IRQ_ROUTING) < 0 ||
+	    vmbus__kvm_ioctl(kvm, kvm->opts.vm_fd, KVM_GET_API_VERSION, NULL) >= 0) /* /dev/kvm */
 		return wrong(&kvm->opts, VMBUS_E_INVAL, "vm_fd", kvm->opts.vm_fd,
 			     "a virtual machine, of KVM_CREATE_VM");
 	if (gsis > 1 && kvm->opts.gsi + 2u * kvm->opts.vps_max > (uint32_t)gsis)

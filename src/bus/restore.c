@@ -178,24 +178,40 @@ static int take_place(struct restoring *r, struct vmbus_chan *chan,
 	return take_monitor(r, chan);
 }
 
+/* The device that is offered takes this place, if there is one that has none yet. */
+static int place(struct restoring *r, const struct vmbus_srv_info *info)
+{
+	uint32_t i;
+
+	for (i = 0; i < r->count; i++) {
+		struct vmbus_chan *chan = r->offered[i];
+
+		if (!chan || !same_device(&chan->offer, &info->offer))
+			continue;
+		r->offered[i] = NULL;
+		return take_place(r, chan, info);
+	}
+	return 0;
+}
+
+/*
+ * A device whose primary is released, and of which the child still has sub-channels that were
+ * withdrawn, cannot be offered beside them: it is one of them, and goes with it.
+ */
 static int place_primaries(struct restoring *r)
 {
 	struct vmbus_srv_info info;
-	uint32_t slot, i;
+	uint32_t slot, pass;
 	int err = 0;
 
-	for (slot = 0; slot < r->bus->chans_max && !err; slot++) {
-		if (vmbus_srv_info(r->bus->srv, slot, &info) != 1 || info.offer.sub_index)
-			continue;
-		for (i = 0; i < r->count; i++)
-			if (r->offered[i] && same_device(&r->offered[i]->offer, &info.offer)) {
-				struct vmbus_chan *chan = r->offered[i];
-
-				r->offered[i] = NULL;
-				err = take_place(r, chan, &info);
-				break;
-			}
-	}
+	for (pass = 0; pass < 2; pass++)
+		for (slot = 0; slot < r->bus->chans_max && !err; slot++) {
+			if (vmbus_srv_info(r->bus->srv, slot, &info) != 1)
+				continue;
+			if (pass == 0 ? info.offer.sub_index == 0
+				      : info.fate == VMBUS_SRV_FORGET && info.offer.sub_index)
+				err = place(r, &info);
+		}
 	return err;
 }
 
@@ -249,6 +265,7 @@ static int settle_offers(struct restoring *r)
 	struct vmbus_bus *bus = r->bus;
 	struct vmbus_srv_info info;
 	uint32_t slot, i;
+	int err;
 
 	for (slot = 0; slot < bus->chans_max; slot++)
 		if (vmbus_srv_info(bus->srv, slot, &info) == 1 && !vmbus__chan_at(bus, slot))
@@ -258,7 +275,12 @@ static int settle_offers(struct restoring *r)
 
 		if (!chan)
 			continue;
-		if (vmbus__offer_again(chan))
+		err = vmbus__offer_again(chan);
+		if (err == VMBUS_E_INVAL)
+			return wrong(r, err,
+				     "a device that it does not tell of has the instance id of "
+				     "another that the child has not released");
+		if (err)
 			return wrong(r, VMBUS_E_NOTSUP,
 				     "no room for a device that it does not tell of");
 		r->offered[i] = NULL;

@@ -1,44 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is offered and how: instances, order, sub-channels, hv_sock, monitored channels, memory that
- * comes and goes, and what a caller can get wrong.
+ * What is offered and how: instances, order, hv_sock, monitored channels, memory that comes and goes,
+ * and what a caller can get wrong.
  */
 #include "fake.h"
-
-#include <vmbus/save.h>
-
-struct dev {
-	struct fake_echo echo; /* first: the echo device's context */
-	struct vmbus_chan *chan;
-	uint32_t subs; /* offered from open() */
-	int sub_err;
-	uint32_t opens, closes;
-	struct vmbus_chan *last_open;
-};
-
-static int dev_open(struct vmbus_chan *chan, void *ctx)
-{
-	struct dev *d = ctx;
-
-	d->opens++;
-	d->last_open = chan;
-	if (d->subs && vmbus_chan_primary(chan) == chan)
-		d->sub_err = vmbus_chan_offer_subchannels(chan, d->subs);
-	return 0;
-}
-
-static int dev_close(struct vmbus_chan *chan)
-{
-	((struct dev *)vmbus_chan_ctx(chan))->closes++;
-	return 0;
-}
 
 static struct vmbus_vsp make_vsp(uint8_t last)
 {
 	struct vmbus_vsp vsp = fake_echo_vsp;
 
-	vsp.open = dev_open;
-	vsp.close = dev_close;
 	vsp.class_id.b[15] = last;
 	return vsp;
 }
@@ -61,7 +31,7 @@ START_TEST(bus_offer__errors)
 	struct fake f;
 	struct vmbus_vsp vsp = make_vsp(1);
 	struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts) };
-	struct dev d = { .subs = 0 };
+	struct fake_echo d = { 0 };
 	uint32_t i;
 
 	fake_prepare(&f, 16);
@@ -96,7 +66,7 @@ START_TEST(chan_dispatch__errors)
 {
 	struct fake f;
 	struct vmbus_vsp vsp = make_vsp(1);
-	struct dev d = { .subs = 0 };
+	struct fake_echo d = { 0 };
 	struct vmbus_chan *chan, *own;
 	const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .own_fd = true };
 
@@ -126,7 +96,7 @@ START_TEST(bus_offer__what_the_child_sees)
 		struct fake f;
 		struct vmbus_vsp a = make_vsp(9), b = make_vsp(7);
 		struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .order = 5 };
-		struct dev d = { .subs = 0 };
+		struct fake_echo d = { 0 };
 		struct vmbus_ctl ctl = { .type = VMBUS_CTL_REQUEST_OFFERS };
 		uint32_t i;
 
@@ -164,250 +134,11 @@ START_TEST(bus_offer__what_the_child_sees)
 }
 END_TEST
 
-/* ---- sub-channels ---- */
-
-struct subs {
-	struct fake f;
-	struct dev d;
-	struct vmbus_vsp vsp;
-	struct fake_chan c[8];
-	struct vmbus_chan *chan;
-	struct vmbus_chan *offered[8];
-	uint32_t count;
-};
-
-static void on_offered(void *ctx, struct vmbus_chan *sub)
-{
-	struct subs *s = ctx;
-
-	must(s->count < 8);
-	s->offered[s->count++] = sub;
-}
-
-static void take_sub(struct subs *s, uint32_t i)
-{
-	struct vmbus_ctl ctl;
-
-	fake_expect(&s->f, VMBUS_CTL_OFFER, &ctl);
-	must_eq(ctl.u.offer.sub_index, i);
-	must(vmbus_guid_equal(&ctl.u.offer.instance_id, &s->c[0].instance));
-	memset(&s->c[i], 0, sizeof(s->c[i]));
-	s->c[i].fake = &s->f;
-	s->c[i].relid = ctl.u.offer.relid;
-	s->c[i].conn = ctl.u.offer.conn_id;
-}
-
-static void subs_run(struct subs *s, bool own)
-{
-	uint32_t i;
-
-	for (i = 0; i < 4; i++) {
-		fake_run(&s->f);
-		if (!own)
-			continue;
-		while (vmbus_chan_dispatch(s->chan, 16) > 0)
-			;
-		for (uint32_t k = 0; k < s->count; k++)
-			while (vmbus_chan_dispatch(s->offered[k], 16) > 0)
-				;
-	}
-}
-
-static void subs_open(struct subs *s, uint32_t i, bool own)
-{
-	struct fake_chan *c = &s->c[i];
-
-	fake_rings(&s->f, c, 3, 3);
-	c->gpadl = s->f.next_gpadl++;
-	must_eq(fake_share(&s->f, c->relid, c->gpadl, c->first, 6), 0);
-	fake_post_open(&s->f, c, 0);
-	subs_run(s, own);
-	if (i == 0 && s->d.subs) /* the open() offers them before it is answered */
-		return;
-	fake_expect(&s->f, VMBUS_CTL_OPEN_RESULT, NULL);
-}
-
-static void subchannels(bool own)
-{
-	struct subs s;
-	struct vmbus_packet pkt[4];
-	struct vmbus_chan_info info;
-	uint64_t id = 1;
-	uint32_t i, round;
-	const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .own_fd = own };
-
-	memset(&s, 0, sizeof(s));
-	s.vsp = make_vsp(1);
-	fake_prepare(&s.f, 512);
-	s.f.opts.offered = on_offered;
-	s.f.opts.events_ctx = &s;
-	fake_create(&s.f);
-	must_eq(vmbus_bus_offer(s.f.bus, &s.vsp, &s.d, &opts, &s.chan), 0);
-	fake_contact(&s.f, VMBUS_PROTO_5_3);
-	for (round = 0; round < 3; round++) {
-		if (round == 0)
-			must_eq(fake_offers(&s.f, s.c, 1), 1);
-		s.count = 0;
-		subs_open(&s, 0, own);
-		must_eq(vmbus_chan_offer_subchannels(s.chan, 0), VMBUS_E_RANGE);
-		must_eq(vmbus_chan_offer_subchannels(s.chan, 2048), VMBUS_E_RANGE);
-		must_eq(vmbus_chan_offer_subchannels(s.chan, 1), 0);
-		must_eq(vmbus_chan_offer_subchannels(s.chan, 2), 0);
-		for (i = 1; i <= 3; i++)
-			take_sub(&s, i);
-		must_eq(s.count, 3);
-		for (i = 1; i <= 3; i++) {
-			subs_open(&s, i, own);
-			must(s.d.last_open == s.offered[i - 1]);
-			must(vmbus_chan_primary(s.d.last_open) == s.chan);
-			must_eq(vmbus_chan_offer_subchannels(s.d.last_open, 1), VMBUS_E_INVAL);
-			must_eq(fake_send(&s.c[i], id, &id, 8), 1);
-			subs_run(&s, own);
-			must_eq(fake_receive(&s.c[i], pkt, 4), 1);
-		}
-		if (!own) {
-			vmbus_chan_info(s.chan, &info);
-			must_eq(info.subchannels, 3);
-		}
-		/* The primary is closed: its sub-channels are withdrawn. */
-		fake_post_close(&s.f, &s.c[0]);
-		subs_run(&s, own);
-		for (i = 1; i <= 3; i++)
-			fake_expect(&s.f, VMBUS_CTL_RESCIND, NULL);
-		fake_post_teardown(&s.f, s.c[0].relid, s.c[0].gpadl);
-		fake_expect(&s.f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
-		must_eq(s.d.opens, 4 * (round + 1));
-		must_eq(s.d.closes, 4 * (round + 1));
-		for (i = 1; i <= 3; i++) {
-			fake_post_teardown(&s.f, s.c[i].relid, s.c[i].gpadl);
-			fake_expect(&s.f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
-			fake_post_released(&s.f, s.c[i].relid);
-			fake_chan_free(&s.c[i]);
-		}
-		fake_chan_free(&s.c[0]);
-		fake_expect_none(&s.f);
-		must_eq(s.f.removed, 3 * (round + 1));
-		s.f.next_page = 1;
-		s.c[0].first = 0;
-	}
-	fake_fini(&s.f);
-}
-
-START_TEST(chan_offer_subchannels__of_the_bus)
-{
-	subchannels(false);
-}
-END_TEST
-
-START_TEST(chan_offer_subchannels__of_threads)
-{
-	subchannels(true);
-}
-END_TEST
-
-/* The primary is closed and opened; its sub-channels are withdrawn, and the child keeps them. */
-static void reopen(struct subs *s)
-{
-	struct vmbus_ctl ctl;
-
-	fake_post_close(&s->f, &s->c[0]);
-	subs_run(s, false);
-	while (fake_take(&s->f, &ctl))
-		must_eq(ctl.type, VMBUS_CTL_RESCIND);
-	fake_post_teardown(&s->f, s->c[0].relid, s->c[0].gpadl);
-	fake_expect(&s->f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
-	fake_chan_free(&s->c[0]);
-	s->f.next_page = 1;
-	s->c[0].first = 0;
-	subs_open(s, 0, false);
-}
-
-/* The primary is opened again before the child has let go of its last sub-channels. */
-START_TEST(chan_offer_subchannels__wait_for_those_of_before)
-{
-	const uint32_t first = _i == 0 ? 1 : 2; /* which of them it lets go of first */
-	struct subs s;
-	uint32_t i;
-	size_t need;
-
-	memset(&s, 0, sizeof(s));
-	s.vsp = make_vsp(1);
-	fake_prepare(&s.f, 512);
-	s.f.opts.offered = on_offered;
-	s.f.opts.events_ctx = &s;
-	fake_create(&s.f);
-	must_eq(vmbus_bus_offer(s.f.bus, &s.vsp, &s.d, NULL, &s.chan), 0);
-	fake_contact(&s.f, VMBUS_PROTO_5_3);
-	must_eq(fake_offers(&s.f, s.c, 1), 1);
-	subs_open(&s, 0, false);
-	must_eq(vmbus_chan_offer_subchannels(s.chan, 2), 0);
-	for (i = 1; i <= 2; i++)
-		take_sub(&s, i);
-	reopen(&s);
-	must_eq(vmbus_chan_offer_subchannels(s.chan, 1), 0);
-	must_eq(vmbus_chan_offer_subchannels(s.chan, 2), 0);
-	must_eq(vmbus_chan_offer_subchannels(s.chan, 2047), VMBUS_E_FULL);
-	fake_expect_none(&s.f);
-	must_eq(vmbus_bus_save(s.f.bus, NULL, 0, &need), VMBUS_E_AGAIN);
-	fake_post_released(&s.f, s.c[first].relid);
-	if (first == 1)
-		take_sub(&s, 1);
-	fake_expect_none(&s.f);
-	fake_post_released(&s.f, s.c[3 - first].relid);
-	for (i = first == 1 ? 2 : 1; i <= 3; i++)
-		take_sub(&s, i);
-	fake_expect_none(&s.f);
-	must_eq(s.count, 5);
-	/* Closed while some are waited for: only those of the next opening are offered. */
-	reopen(&s);
-	must_eq(vmbus_chan_offer_subchannels(s.chan, 3), 0);
-	reopen(&s);
-	must_eq(vmbus_chan_offer_subchannels(s.chan, 1), 0);
-	for (i = 1; i <= 3; i++)
-		fake_post_released(&s.f, s.c[i].relid);
-	subs_run(&s, false);
-	take_sub(&s, 1);
-	fake_expect_none(&s.f);
-	fake_chan_free(&s.c[0]);
-	fake_fini(&s.f);
-}
-END_TEST
-
-/* A child that makes a device offer sub-channels for ever gets no more memory for it. */
-START_TEST(chan_offer_subchannels__do_not_grow)
-{
-	struct subs s;
-	uint32_t round;
-	size_t before = 0;
-
-	memset(&s, 0, sizeof(s));
-	s.vsp = make_vsp(1);
-	s.d.subs = 3;
-	fake_init(&s.f, 512);
-	must_eq(vmbus_bus_offer(s.f.bus, &s.vsp, &s.d, NULL, &s.chan), 0);
-	for (round = 0; round < 300; round++) {
-		fake_contact(&s.f, VMBUS_PROTO_5_3);
-		must_eq(fake_offers(&s.f, s.c, 1), 1);
-		s.f.next_page = 1;
-		subs_open(&s, 0, false);
-		must_eq(s.d.sub_err, 0);
-		while (fake_take(&s.f, &(struct vmbus_ctl){ 0 }))
-			;
-		fake_chan_free(&s.c[0]);
-		if (round == 20)
-			before = mallinfo2().uordblks;
-	}
-	must(mallinfo2().uordblks <= before + 65536);
-	must_eq(s.f.removed, 299 * 3);
-	fake_fini(&s.f);
-}
-END_TEST
-
 /* ---- hv_sock ---- */
 
 struct sock {
 	struct fake f;
-	struct dev d;
+	struct fake_echo d;
 	struct vmbus_vsp vsp;
 	bool accept;
 	uint32_t asked;
@@ -528,7 +259,7 @@ END_TEST
 START_TEST(bus_monitor__pending_bits_are_signals)
 {
 	struct fake f;
-	struct dev d = { .subs = 0 };
+	struct fake_echo d = { 0 };
 	struct vmbus_vsp vsp = make_vsp(1);
 	struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .monitor_us = 200 };
 	struct fake_chan c;
@@ -566,11 +297,11 @@ START_TEST(bus_monitor__pending_bits_are_signals)
 		must_eq(fake_send(&c, id, &id, 8), 1);
 		memset(bitmap, 0, sizeof(bitmap));
 		__atomic_fetch_or(pending, 1u << monitor % 32 | 1u << 30, __ATOMIC_SEQ_CST);
-		while (d.echo.packets < id && fake_now_ns() < end) {
+		while (d.packets < id && fake_now_ns() < end) {
 			(void)poll(&p, 1, 100);
 			(void)vmbus_bus_dispatch(f.bus, 64);
 		}
-		must_eq(d.echo.packets, id);
+		must_eq(d.packets, id);
 		must_eq(*pending, 0);
 		must(bitmap[0] >> 3 & 1);
 		must_eq(fake_receive(&c, pkt, 4), 1);
@@ -592,7 +323,7 @@ START_TEST(bus_monitor__ends_with_a_fault)
 {
 	const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .monitor_us = 200 };
 	struct vmbus_vsp vsp = make_vsp(1);
-	struct dev d = { .subs = 0 };
+	struct fake_echo d = { 0 };
 	struct fake_chan c;
 	struct pollfd p;
 	struct fake f;
@@ -621,7 +352,7 @@ END_TEST
 START_TEST(bus_monitor__128_ids)
 {
 	struct fake f;
-	struct dev d = { .subs = 0 };
+	struct fake_echo d = { 0 };
 	struct vmbus_vsp vsp = make_vsp(1);
 	struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .monitor_us = 200 };
 	struct vmbus_chan *chan = NULL;
@@ -677,7 +408,7 @@ END_TEST
 START_TEST(bus_mem_remove__waits_for_rings)
 {
 	struct fake f;
-	struct dev d = { .subs = 0 };
+	struct fake_echo d = { 0 };
 	struct vmbus_vsp vsp = make_vsp(1);
 	struct fake_chan c;
 
@@ -698,7 +429,7 @@ END_TEST
 START_TEST(bus_hc_ops__carry_calls_out)
 {
 	struct fake f;
-	struct dev d = { .subs = 0 };
+	struct fake_echo d = { 0 };
 	struct vmbus_vsp vsp = make_vsp(1);
 	const struct vmbus_hc_ops *ops = vmbus_bus_hc_ops();
 	struct vmbus_hc_regs regs = { 0 };
@@ -729,7 +460,7 @@ static void count_one(void *ctx, const struct vmbus_chan_info *info)
 START_TEST(bus_list__all_channels)
 {
 	struct fake f;
-	struct dev d = { .subs = 0 };
+	struct fake_echo d = { 0 };
 	struct vmbus_vsp vsp = make_vsp(1);
 	uint32_t count = 0, i;
 
@@ -791,10 +522,6 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, bus_offer__errors);
 	tcase_add_test(tc, chan_dispatch__errors);
 	tcase_add_test(tc, bus_offer__what_the_child_sees);
-	tcase_add_test(tc, chan_offer_subchannels__of_the_bus);
-	tcase_add_test(tc, chan_offer_subchannels__of_threads);
-	tcase_add_test(tc, chan_offer_subchannels__do_not_grow);
-	tcase_add_loop_test(tc, chan_offer_subchannels__wait_for_those_of_before, 0, 2);
 	tcase_add_test(tc, bus_tl_connect__accepted_and_closed);
 	tcase_add_test(tc, bus_tl_connect__refused);
 	tcase_add_test(tc, bus_tl_connect__not_opened_in_time);

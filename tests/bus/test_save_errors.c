@@ -1,135 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vmbus_bus_save() and vmbus_bus_restore(): what they refuse, states that were changed, devices that
- * are missing, new, or cannot go on.
+ * vmbus_bus_save() and vmbus_bus_restore(): what they refuse, devices that are missing, new, or
+ * cannot go on.
  */
-#include "old.h"
-
-struct box {
-	struct fake f;
-	struct bank_ctx bank[2];
-	struct vmbus_chan *chan[2];
-	struct fake_chan c[2];
-	struct vmbus_vsp vsp;
-	uint32_t second; /* instance of the other device, 0: none */
-	bool own_fd;
-	uint32_t monitor_us;
-	uint8_t *state;
-	size_t bytes;
-};
-
-static void create(struct box *b)
-{
-	struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts),
-					 .own_fd = b->own_fd,
-					 .monitor_us = b->monitor_us };
-
-	fake_create(&b->f);
-	opts.instance_id.b[0] = 1;
-	must_eq(vmbus_bus_offer(b->f.bus, &b->vsp, &b->bank[0], &opts, &b->chan[0]), 0);
-	opts.instance_id.b[0] = (uint8_t)b->second;
-	opts.order = 1;
-	opts.own_fd = false;
-	opts.monitor_us = 0;
-	if (b->second)
-		must_eq(vmbus_bus_offer(b->f.bus, &b->vsp, &b->bank[1], &opts, &b->chan[1]), 0);
-}
-
-static void begin(struct box *b)
-{
-	memset(b, 0, sizeof(*b));
-	b->vsp = bank_vsp;
-	b->second = 2;
-	fake_prepare(&b->f, 128);
-}
-
-static void run_own(struct box *b)
-{
-	uint32_t n;
-
-	for (n = 0; n < 100; n++) {
-		fake_run(&b->f);
-		if (b->own_fd && vmbus_chan_dispatch(b->chan[0], 64) == 0 &&
-		    !fake_readable(vmbus_bus_fd(b->f.bus)))
-			return;
-	}
-}
-
-/* Both channels open, a request kept. */
-static void live(struct box *b)
-{
-	uint32_t i;
-
-	create(b);
-	fake_contact(&b->f, VMBUS_PROTO_5_3);
-	must_eq(fake_offers(&b->f, b->c, 2), b->second ? 2 : 1);
-	for (i = 0; i < (b->second ? 2u : 1u); i++)
-		must_eq(fake_open(&b->f, &b->c[i], 2, 2), 0);
-}
-
-static void take_state(struct box *b)
-{
-	size_t again;
-
-	must_eq(vmbus_bus_save(b->f.bus, NULL, 0, &b->bytes), VMBUS_E_RANGE);
-	free(b->state);
-	b->state = malloc(b->bytes);
-	must(b->state != NULL);
-	must_eq(vmbus_bus_save(b->f.bus, b->state, b->bytes, &again), 0);
-	must_eq(again, b->bytes);
-}
-
-/* Save, destroy, and make a new bus with what is offered now; the memory stays as it was. */
-static void move(struct box *b)
-{
-	uint8_t *copy = malloc(b->f.pages * FAKE_PAGE);
-
-	must(copy != NULL);
-	take_state(b);
-	memcpy(copy, b->f.mem, b->f.pages * FAKE_PAGE);
-	vmbus_bus_destroy(b->f.bus);
-	memcpy(b->f.mem, copy, b->f.pages * FAKE_PAGE);
-	free(copy);
-	memset(b->bank, 0, sizeof(b->bank));
-	b->f.removed = 0;
-	create(b);
-}
-
-static int restore(struct box *b)
-{
-	char why[160] = "x";
-	const int err = vmbus_bus_restore(b->f.bus, b->state, b->bytes, why, sizeof(why));
-
-	must((err == 0) == (why[0] == '\0'));
-	return err;
-}
-
-static void end(struct box *b)
-{
-	fake_chan_free(&b->c[0]);
-	fake_chan_free(&b->c[1]);
-	fake_fini(&b->f);
-	must_eq(vmbus_region_pins(&b->f.region), 0);
-	free(b->state);
-}
-
-static uint64_t ask(struct box *b, uint32_t at, uint32_t op)
-{
-	static uint64_t seq;
-	const struct bank_request req = { op, 0, ++seq };
-
-	must_eq(fake_send(&b->c[at], seq, &req, sizeof(req)), 1);
-	return seq;
-}
-
-static void must_answer(struct box *b, uint32_t at)
-{
-	struct vmbus_packet pkt;
-
-	fake_run(&b->f);
-	must_eq(fake_receive(&b->c[at], &pkt, 1), 1);
-	must_eq(pkt.type, VMBUS_PKT_COMPLETION);
-}
+#include "savebox.h"
 
 START_TEST(vmbus_bus_save__errors)
 {
@@ -431,6 +305,18 @@ START_TEST(vmbus_bus_restore__device_that_was_withdrawn)
 }
 END_TEST
 
+static void run_own(struct box *b)
+{
+	uint32_t n;
+
+	for (n = 0; n < 100; n++) {
+		fake_run(&b->f);
+		if (b->own_fd && vmbus_chan_dispatch(b->chan[0], 64) == 0 &&
+		    !fake_readable(vmbus_bus_fd(b->f.bus)))
+			return;
+	}
+}
+
 /* A channel with a thread of its own, whose commands may wait for it. */
 START_TEST(vmbus_bus_restore__channel_with_own_fd)
 {
@@ -635,150 +521,6 @@ START_TEST(vmbus_bus_restore__more_channels_than_slots)
 }
 END_TEST
 
-/* ---- states that were changed ---- */
-
-static void mend(uint8_t *state, size_t bytes)
-{
-	size_t len = 0;
-	const size_t at = state_section(state, bytes, 2, &len);
-
-	if (at)
-		state_mend(state + at + VMBUS__SECTION_HEAD, len);
-	state_mend(state, bytes);
-}
-
-/* A section of a later version is skipped if it says that it may be, wherever it lies. */
-START_TEST(vmbus_bus_restore__sections_of_a_later_version)
-{
-	static const uint32_t before[] = { 1, 2, 4, 0 }; /* this section; 0: the end */
-	uint8_t section[24] = { 5, 0, 0, 0, 9, 0, VMBUS__SECTION_SKIP, 0, 8 };
-	struct box b;
-	uint32_t i;
-
-	for (i = 0; i < 8; i++) {
-		size_t at, len;
-		char why[160];
-		uint8_t *with;
-
-		vmbus_test_at("case %u", i);
-		section[6] = i < 4 ? VMBUS__SECTION_SKIP : 0;
-		begin(&b);
-		live(&b);
-		move(&b);
-		at = before[i % 4] ? state_section(b.state, b.bytes, before[i % 4], &len) : b.bytes;
-		must(at != 0);
-		with = state_with(b.state, &b.bytes, at, section, sizeof(section));
-		free(b.state);
-		b.state = with;
-		must_eq(vmbus_bus_restore(b.f.bus, b.state, b.bytes, why, sizeof(why)),
-			i < 4 ? 0 : VMBUS_E_NOTSUP);
-		ck_assert_str_eq(why, i < 4 ? "" : "a section of a later version");
-		if (i < 4) {
-			must_answer(&b, (ask(&b, 0, BANK_ECHO), 0));
-			must_answer(&b, (ask(&b, 1, BANK_ECHO), 1));
-		}
-		end(&b);
-	}
-}
-END_TEST
-
-/* The text of a state comes to logs, and to terminals. */
-START_TEST(vmbus_bus_restore__text_of_a_state_is_printable)
-{
-	static const char forged[] = "be\x1b[2J\n";
-	struct box b;
-	uint8_t *at;
-
-	begin(&b);
-	live(&b);
-	vmbus_chan_fail(b.chan[0], "because");
-	move(&b);
-	at = memmem(b.state, b.bytes, "because", 7);
-	must(at != NULL);
-	memcpy(at, forged, 7);
-	mend(b.state, b.bytes);
-	must_eq(restore(&b), 0);
-	fake_expect(&b.f, VMBUS_CTL_RESCIND, NULL);
-	must(fake_logged(&b.f, "be?[2J?"));
-	end(&b);
-}
-END_TEST
-
-/* Whatever it is, an error or a bus that goes on until the child unloads. */
-static bool try_state(struct old *o, const uint8_t *state, size_t bytes, const uint8_t *mem)
-{
-	const struct vmbus_ctl unload = { .type = VMBUS_CTL_UNLOAD };
-	char why[160];
-	uint32_t i;
-	int err;
-
-	memcpy(o->f.mem, mem, o->f.pages * FAKE_PAGE);
-	memset(o->bank, 0, sizeof(o->bank));
-	o->ic = NULL;
-	old_create(o);
-	err = vmbus_bus_restore(o->f.bus, state, bytes, why, sizeof(why));
-	must(err == 0 || err == VMBUS_E_INVAL || err == VMBUS_E_NOTSUP);
-	if (err)
-		must(why[0] != '\0');
-	for (i = 0; !err && i < 100 && vmbus_bus_dispatch(o->f.bus, 64) > 0; i++)
-		continue;
-	if (!err) {
-		(void)fake_try_post(&o->f, VMBUS_CONN_MESSAGE, &unload);
-		for (i = 0; i < 100 && vmbus_bus_dispatch(o->f.bus, 64) > 0; i++)
-			continue;
-	}
-	o->f.taken = o->f.posted = 0;
-	vmbus_bus_destroy(o->f.bus);
-	vmbus_ic_destroy(o->ic);
-	o->ic = NULL;
-	must_eq(vmbus_region_pins(&o->f.region), 0);
-	return err == 0;
-}
-
-/* lesson 36, lesson 37 */
-START_TEST(lesson_37_every_byte_of_a_bus_changed)
-{
-	struct old *o = old_live(&old_sessions[_i]);
-	const uint32_t stride = vmbus_test_full() ? 1 : o->bytes > 4000 ? 11 : 3;
-	uint8_t *mem = malloc(OLD_PAGES * FAKE_PAGE), *copy = malloc(o->bytes);
-	size_t at;
-	uint32_t good = 0;
-
-	must(mem && copy);
-	memcpy(mem, o->f.mem, OLD_PAGES * FAKE_PAGE);
-	vmbus_bus_destroy(o->f.bus);
-	vmbus_ic_destroy(o->ic);
-	o->f.busy = false;
-	for (at = 0; at < o->bytes; at += stride) {
-		memcpy(copy, o->state, o->bytes);
-		copy[at] ^= at % 2 ? 0x81 : 0x01;
-		vmbus_test_at("%s, byte %zu", old_sessions[_i].name, at);
-		must(!try_state(o, copy, o->bytes, mem)); /* the sum tells */
-		mend(copy, o->bytes);
-		good += try_state(o, copy, o->bytes, mem);
-	}
-	must(good > 0);
-	for (at = 0; at < o->bytes; at += 97) {
-		uint8_t *cut = malloc(at + 1);
-
-		must(cut != NULL);
-		memcpy(cut, o->state, at);
-		vmbus_test_at("%s, %zu bytes", old_sessions[_i].name, at);
-		must(!try_state(o, cut, at, mem));
-		if (at >= VMBUS__STATE_HEAD)
-			mend(cut, at);
-		(void)try_state(o, cut, at, mem); /* between two channels it is one less */
-		free(cut);
-	}
-	memcpy(o->f.mem, mem, OLD_PAGES * FAKE_PAGE);
-	must(try_state(o, o->state, o->bytes, mem));
-	fake_create(&o->f);
-	old_free(o);
-	free(mem);
-	free(copy);
-}
-END_TEST
-
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "errors", 60);
@@ -800,8 +542,5 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vmbus_bus_restore__memory_of_another_time);
 	tcase_add_test(tc, vmbus_bus_restore__limits);
 	tcase_add_test(tc, vmbus_bus_restore__more_channels_than_slots);
-	tcase_add_test(tc, vmbus_bus_restore__sections_of_a_later_version);
-	tcase_add_test(tc, vmbus_bus_restore__text_of_a_state_is_printable);
-	tcase_add_loop_test(tc, lesson_37_every_byte_of_a_bus_changed, 0, OLD_SESSIONS);
 }
 VMBUS_TEST_MAIN("bus.save_errors", tests)

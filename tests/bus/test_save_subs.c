@@ -98,7 +98,7 @@ static void removed(void *ctx, struct vmbus_chan *chan)
 			b->d.chan[k] = NULL;
 }
 
-static void create(struct box *b)
+static void create(struct box *b, const struct vmbus_vsp *vsp)
 {
 	const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts),
 					       .own_fd = true,
@@ -110,7 +110,7 @@ static void create(struct box *b)
 	b->f.opts.removed = removed;
 	b->f.opts.removed_ctx = b;
 	fake_create(&b->f);
-	must_eq(vmbus_bus_offer(b->f.bus, &dev_vsp, &b->d, &opts, &b->d.chan[0]), 0);
+	must_eq(vmbus_bus_offer(b->f.bus, vsp, &b->d, &opts, &b->d.chan[0]), 0);
 }
 
 /* The thread of a channel comes, and then the bus's. */
@@ -149,7 +149,7 @@ static void begin(struct box *b, bool open)
 
 	memset(b, 0, sizeof(*b));
 	fake_prepare(&b->f, 128);
-	create(b);
+	create(b, &dev_vsp);
 	fake_contact(&b->f, VMBUS_PROTO_5_3);
 	must_eq(fake_offers(&b->f, b->c, 1), 1);
 	ask_open(b, 0);
@@ -166,13 +166,13 @@ static void begin(struct box *b, bool open)
 	opened(b, VMBUS_STATUS_OK);
 }
 
-/* In another bus, in the same memory; no thread has come. */
-static void move(struct box *b)
+/* In another bus, in the same memory; no thread has come.  Returns what vmbus_bus_restore() does. */
+static int move_to(struct box *b, const struct vmbus_vsp *vsp, char *why, size_t why_bytes)
 {
 	const size_t all = b->f.pages * FAKE_PAGE;
 	uint8_t *const copy = malloc(all);
-	char why[160];
 	size_t again;
+	int err;
 
 	must_eq(vmbus_bus_save(b->f.bus, NULL, 0, &b->bytes), VMBUS_E_RANGE);
 	b->state = malloc(b->bytes);
@@ -181,12 +181,21 @@ static void move(struct box *b)
 	memcpy(copy, b->f.mem, all);
 	vmbus_bus_destroy(b->f.bus);
 	memcpy(b->f.mem, copy, all);
-	create(b);
-	must_eq(vmbus_bus_restore(b->f.bus, b->state, b->bytes, why, sizeof(why)), 0);
-	must(b->d.chan[1] != NULL);
+	create(b, vsp);
+	err = vmbus_bus_restore(b->f.bus, b->state, b->bytes, why, why_bytes);
 	free(b->state);
 	free(copy);
-	fake_run(&b->f);
+	if (!err)
+		fake_run(&b->f);
+	return err;
+}
+
+static void move(struct box *b)
+{
+	char why[160];
+
+	must_eq(move_to(b, &dev_vsp, why, sizeof(why)), 0);
+	must(b->d.chan[1] != NULL);
 }
 
 static void end(struct box *b)
@@ -313,6 +322,63 @@ START_TEST(vmbus_bus_restore__sub_channel_that_waits_is_closed)
 }
 END_TEST
 
+/* The device was removed; the child has released its primary, and not its sub-channel. */
+static void begin_half_released(struct box *b)
+{
+	begin(b, true);
+	must_eq(vmbus_bus_revoke(b->d.chan[0]), 0);
+	come(b, 1);
+	come(b, 0);
+	fake_post_released(&b->f, b->c[0].relid);
+	come(b, 1);
+	must(!b->d.chan[0] && b->d.chan[1]);
+}
+
+START_TEST(vmbus_bus_restore__device_whose_sub_channel_lingers)
+{
+	const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts),
+					       .own_fd = true,
+					       .instance_id.b[0] = 1 };
+	struct vmbus_ctl ctl;
+	uint32_t round;
+	char why[160];
+	struct box b;
+
+	begin_half_released(&b);
+	for (round = 0; round < 2; round++) {
+		must_eq(move_to(&b, &dev_vsp, why, sizeof(why)), 0);
+		must(b.d.chan[0] && !b.d.chan[1]); /* it is what lingers */
+		must_eq(vmbus_chan_sub_index(b.d.chan[0]), 1);
+		come(&b, 0);
+	}
+	while (fake_take(&b.f, &ctl))
+		;
+	fake_post_released(&b.f, b.c[1].relid);
+	fake_run(&b.f);
+	must(!b.d.chan[0]);
+	must_eq(b.d.opens[0] + b.d.restores[0] + b.d.closes[0], 0);
+	must_eq(vmbus_bus_offer(b.f.bus, &dev_vsp, &b.d, &opts, &b.d.chan[0]), 0);
+	fake_run(&b.f);
+	fake_expect(&b.f, VMBUS_CTL_OFFER, NULL);
+	end(&b);
+}
+END_TEST
+
+/* Another device has its instance id now. */
+START_TEST(vmbus_bus_restore__says_whose_instance_lingers)
+{
+	struct vmbus_vsp other = dev_vsp;
+	char why[160];
+	struct box b;
+
+	other.class_id.b[0] ^= 0xff;
+	begin_half_released(&b);
+	must_eq(move_to(&b, &other, why, sizeof(why)), VMBUS_E_INVAL);
+	must(strstr(why, "instance id") != NULL);
+	end(&b);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "save_subs", 20);
@@ -323,6 +389,8 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(
 		tc, vmbus_bus_restore__opening_of_a_sub_channel_whose_primary_does_not_go_on, 0, 2);
 	tcase_add_loop_test(tc, vmbus_bus_restore__sub_channel_that_waits_is_closed, 0, 4);
+	tcase_add_test(tc, vmbus_bus_restore__device_whose_sub_channel_lingers);
+	tcase_add_test(tc, vmbus_bus_restore__says_whose_instance_lingers);
 }
 
 VMBUS_TEST_MAIN("bus.save_subs", tests)

@@ -106,6 +106,10 @@ START_TEST(kvm_create__refuses_wrong_options)
 	must_eq(create_with(&opts), VMBUS_E_INVAL);
 	must(strstr(p.line, "opts.vm_fd is 0, must be a virtual machine"));
 	opts = good;
+	opts.vm_fd = FAKE_KVM_FD; /* KVM's, and none that was made with it */
+	must_eq(create_with(&opts), VMBUS_E_INVAL);
+	must(strstr(p.line, "must be a virtual machine"));
+	opts = good;
 	opts.kvm_fd = -1;
 	must_eq(create_with(&opts), VMBUS_E_INVAL);
 	must(strstr(p.line, "opts.kvm_fd is -1"));

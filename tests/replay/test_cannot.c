@@ -145,24 +145,31 @@ START_TEST(replay__of_a_capture_that_ends_early)
 }
 END_TEST
 
+/* One batch of n packets of so many bytes, and their answers: all is fed, and nothing differs. */
+static void replay_batch(struct crafted *c, uint32_t ring, uint32_t n, uint32_t bytes)
+{
+	uint32_t i;
+
+	crafted_begin(c, &fake_echo_vsp);
+	crafted_open(c, ring, RING);
+	for (i = 1; i <= n; i++)
+		crafted_packet(c, CHILD, 1, i, bytes);
+	for (i = 1; i <= n; i++)
+		crafted_packet(c, PARENT, 1, i, bytes);
+	crafted_close(c, 0);
+	must_eq(crafted_replay(c, &fake_echo_vsp), 0);
+	must_eq(c->result.fed, n);
+	must_eq(c->result.differences, 0);
+	must(c->result.complete);
+}
+
 /* 200 packets in one batch of the file: no bus delivers more than 64 at once, and all are fed. */
 START_TEST(replay__of_a_batch_that_is_too_large)
 {
 	struct crafted c;
-	uint32_t i;
 
-	crafted_begin(&c, &fake_echo_vsp);
-	crafted_open(&c, RING, RING);
-	for (i = 1; i <= 200; i++)
-		crafted_packet(&c, CHILD, 1, i, 8);
-	for (i = 1; i <= 200; i++)
-		crafted_packet(&c, PARENT, 1, i, 8);
-	crafted_close(&c, 0);
-	must_eq(crafted_replay(&c, &fake_echo_vsp), 0);
-	must_eq(c.result.fed, 200);
+	replay_batch(&c, RING, 200, 8);
 	must_eq(c.result.batches, 4);
-	must_eq(c.result.differences, 0);
-	must(c.result.complete);
 	crafted_end(&c, "");
 }
 END_TEST
@@ -199,21 +206,10 @@ END_TEST
 START_TEST(replay__of_a_batch_that_no_ring_took)
 {
 	struct crafted c;
-	uint32_t i;
 
-	crafted_begin(&c, &fake_echo_vsp);
-	crafted_open(&c, 8192, RING);
-	for (i = 1; i <= 8; i++)
-		crafted_packet(&c, CHILD, 1, i, 3000);
-	for (i = 1; i <= 8; i++)
-		crafted_packet(&c, PARENT, 1, i, 3000);
-	crafted_close(&c, 0);
-	must_eq(crafted_replay(&c, &fake_echo_vsp), 0);
-	must_eq(c.result.fed, 8);
+	replay_batch(&c, 8192, 8, 3000);
 	must_eq(c.result.sent, 8);
 	must_eq(c.result.batches, 1);
-	must_eq(c.result.differences, 0);
-	must(c.result.complete);
 	crafted_end(&c, "");
 }
 END_TEST

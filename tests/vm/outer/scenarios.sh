@@ -318,7 +318,10 @@ until_true() {
 	local end=$(($(uptime_s) + $1)) text=$2
 	shift 2
 	until "$@"; do
-		[ ! -s "$work/status" ] || fail "the VMM ended with status $(cat "$work/status"): $text"
+		if [ -s "$work/status" ]; then
+			"$@" && return # it came true, and the VMM ended, after we had looked
+			fail "the VMM ended with status $(cat "$work/status"): $text"
+		fi
 		[ "$(uptime_s)" -lt $end ] || fail "$text"
 		sleep 0.02
 	done
