@@ -95,9 +95,10 @@ static const struct vmbus_port_ops socket_ops = {
 static void *mirror(void *arg)
 {
 	const int fd = *(int *)arg;
-	unsigned char frame[2048], address[6];
+	unsigned char frame[2048] = { 0 }, address[6];
 	ssize_t len;
 
+	(void)!send(fd, frame, 1, MSG_NOSIGNAL); /* it runs */
 	while ((len = recv(fd, frame, sizeof(frame), 0)) > 0) {
 		memcpy(address, frame, 6);
 		memcpy(frame, frame + 6, 6);
@@ -195,9 +196,12 @@ int main(void)
 	struct vmbus_net *net;
 	pthread_t thread;
 	int end[2], failed;
+	char up;
 
 	must(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, end) ? VMBUS_E_SYSTEM : 0, "socket");
 	must(pthread_create(&thread, NULL, mirror, &end[1]) ? VMBUS_E_SYSTEM : 0, "thread");
+	/* A child that is forked while a thread starts may inherit a lock that nobody gives back. */
+	must(recv(end[0], &up, 1, 0) == 1 ? 0 : VMBUS_E_SYSTEM, "wait for the thread");
 	opts.port = (struct vmbus_port){ &socket_ops, &end[0] };
 	must(vmbus_net_create(&opts, &net), "create a NIC");
 	failed = example_run_with(vmbus_net_vsp(), net, 1, child);
