@@ -269,7 +269,7 @@ static bool pair(struct stage *s, struct iso_cell *cell)
 static void measure(struct stage *s, struct iso_cell *cell)
 {
 	struct iso_bench *const ib = s->ib;
-	uint32_t steady = 0;
+	uint32_t steady = 0, tries;
 
 	fprintf(stderr, "vmbus-bench: %s ", iso_names[cell->kind]);
 	look_at_parent(s, &cell->anon_before, &cell->fds_before);
@@ -286,6 +286,11 @@ static void measure(struct stage *s, struct iso_cell *cell)
 	cell->repeated = cell->pairs > ib->pairs ? cell->pairs - ib->pairs : 0;
 	ib->results.repeated += cell->repeated;
 	look_at_parent(s, &cell->anon_after, &cell->fds_after);
+	/* A child that was killed while it attached is no child yet; its connection goes a moment later. */
+	for (tries = 0; tries < 100 && cell->fds_after > cell->fds_before; tries++) {
+		usleep(10000);
+		look_at_parent(s, &cell->anon_after, &cell->fds_after);
+	}
 	fputc('\n', stderr);
 }
 

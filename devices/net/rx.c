@@ -147,7 +147,6 @@ void vmbus__net_rx_forget(struct vmbus__net_chan *ch)
 		if (!lent->control)
 			chain_join(buffer->next, &rx->free, &lent->chain);
 		lent->out = false;
-		lent->generation++;
 		lent->next = rx->lent_free;
 		rx->lent_free = i;
 	}
@@ -193,7 +192,6 @@ static struct vmbus__rx_lent *take_lent(struct vmbus__net_rx *rx)
 static void give_lent(struct vmbus__net_rx *rx, struct vmbus__rx_lent *lent)
 {
 	lent->out = false;
-	lent->generation = (lent->generation + 1u) & INT32_MAX;
 	lent->next = rx->lent_free;
 	rx->lent_free = (uint32_t)(lent - rx->lent);
 }
@@ -224,6 +222,8 @@ static int send_ranges(struct vmbus__net_chan *ch, uint8_t *ext, uint32_t ranges
 
 	if (!lent)
 		return VMBUS_E_AGAIN;
+	lent->generation = rx->generation;
+	rx->generation = (rx->generation + 1u) & INT32_MAX;
 	msg.id = ((uint64_t)lent->generation << 32) + (uint64_t)(lent - rx->lent) + 1u;
 	vmbus__nvsp_rndis_put(nvsp, &rndis);
 	put_ext(ext, (uint16_t)ch->shape.receive_id, ranges);

@@ -22,7 +22,7 @@ struct vmbus__rx_chain {
 /* A packet that the guest has. */
 struct vmbus__rx_lent {
 	struct vmbus__rx_chain chain;
-	uint32_t generation; /* in its transaction id, so that none counts twice */
+	uint32_t generation; /* in its transaction id */
 	uint32_t next;	     /* free ones */
 	bool out, control;
 };
@@ -31,7 +31,9 @@ struct vmbus__net_rx {
 	struct vmbus__rx_chain free, control; /* control: the primary's */
 	struct vmbus__rx_lent *lent;
 	uint32_t lent_free,
-		lent_fresh;  /* NONE or a number; those that were never used begin at fresh */
+		lent_fresh; /* NONE or a number; those that were never used begin at fresh */
+	uint32_t
+		generation; /* of the next packet; no two have the same, so that none counts twice */
 	uint32_t ranges_max; /* of a packet in this ring */
 	bool starves;	     /* frames wait for sections */
 	bool stuck;	     /* the packet is whole, and the ring has no room for it */

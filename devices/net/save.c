@@ -92,6 +92,7 @@ static void save_lent(struct bytes *b, const struct vmbus__net_chan *ch)
 
 	for (i = 0; i < rx->lent_fresh; i++)
 		n += rx->lent[i].out;
+	put32(b, rx->generation); /* what was given back and is not read yet stays out of date */
 	put32(b, n);
 	for (i = 0; i < rx->lent_fresh; i++) {
 		const struct vmbus__rx_lent *const lent = &rx->lent[i];
@@ -289,11 +290,12 @@ static void settle_lent(struct vmbus__net_chan *ch, const uint8_t *mark)
 
 static int restore_lent(struct bytes *b, struct vmbus__net_chan *ch)
 {
-	const uint32_t n = get32(b);
+	const uint32_t generation = get32(b), n = get32(b);
 	uint8_t *mark;
 	uint32_t i;
 	bool ok = true;
 
+	ch->rx->generation = generation & INT32_MAX;
 	if (!ch->shape.receive)
 		return n ? VMBUS_E_PEER : 0;
 	mark = calloc(ch->shape.receive->sections, 1);

@@ -6,6 +6,8 @@
  */
 #include "isolation/shared.h"
 
+#include <vmbus/diag.h>
+
 #define SURVIVORS 2u
 #define CHANNELS 4u
 
@@ -79,6 +81,18 @@ static void kill_one_child(struct host *host, struct shared *s, struct times *ti
 		times_add(times, detached_at > s->when ? detached_at - s->when : 0);
 }
 
+/* Channels that the child that attached last has open. */
+static uint32_t count_open(const struct host *host)
+{
+	struct vmbus_bus *const bus = vmbus_shm_child_bus(host->child);
+	struct vmbus_chan_diag diag;
+	uint32_t at = 0, n = 0;
+
+	while (vmbus_bus_diag_next(bus, &at, &diag) == 1)
+		n += diag.state == VMBUS_SRV_OPENED;
+	return n;
+}
+
 START_TEST(lesson_a1_children_killed_beside_others)
 {
 	struct shared *const s = shared_make();
@@ -96,9 +110,12 @@ START_TEST(lesson_a1_children_killed_beside_others)
 	host.opts.detached = note_detached;
 	host_listen(&host);
 	host.channels = CHANNELS;
-	for (i = 0; i < SURVIVORS; i++)
+	for (i = 0; i < SURVIVORS; i++) {
 		survivors[i] = guest_start(host.path, &forever);
-	host_until(&host, host.attached == SURVIVORS && host.packets > 1000);
+		host_until(&host, host.attached == i + 1);
+		host_until(&host, count_open(&host) == CHANNELS);
+	}
+	host_until(&host, host.packets > 1000);
 	for (round = 0; round < rounds(); round++) {
 		vmbus_test_at("round %d", round);
 		kill_one_child(&host, s, &times, round);

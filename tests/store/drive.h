@@ -11,6 +11,7 @@
 #endif
 #include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -149,12 +150,46 @@ static inline void drive_cancel(struct drive *d)
 	d->inside = false;
 }
 
+/* What the kernel says of a descriptor that did not become readable. */
+static inline void drive_tell(const struct drive *d)
+{
+	char path[64], text[512];
+	FILE *file;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", d->queue.fd);
+	fprintf(stderr, "%u under way after %u ms; %s:\n", d->under_way, DRIVE_DEADLINE_MS, path);
+	file = fopen(path, "r");
+	while (file && fgets(text, sizeof(text), file))
+		fputs(text, stderr);
+	if (file)
+		(void)fclose(file);
+}
+
+/*
+ * Until the descriptor is readable.  A disk that others keep busy may need longer than the deadline; then
+ * nothing has ended either, or we were not told of it.
+ */
+static inline void drive_wait_long(struct drive *d)
+{
+	const uint32_t under_way = d->under_way;
+	uint32_t tries = 6;
+
+	while (!drive_wait(d, DRIVE_DEADLINE_MS)) {
+		drive_tell(d);
+		must(d->queue.fd >= 0 && --tries);
+		d->inside = true;
+		d->store.ops->ready(&d->queue);
+		d->inside = false;
+		must_eq(d->under_way, under_way);
+	}
+}
+
 /* Until all have ended. */
 static inline void drive_all(struct drive *d)
 {
 	drive_commit(d);
 	while (d->under_way) {
-		must(drive_wait(d, DRIVE_DEADLINE_MS));
+		drive_wait_long(d);
 		drive_commit(d); /* what then() began */
 	}
 }
