@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FORM 1u
+#define FORM 2u
 #define CONTROL 1u /* flags of a packet */
 #define BAD 1u	   /* of one of the guest's */
 

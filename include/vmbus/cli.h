@@ -188,6 +188,9 @@ VMBUS_API void vmbus_cli_disconnect(struct vmbus_cli *cli);
  * bytes  a private copy of it, header included.
  * len	  its bytes, as the SynIC message said.
  *
+ * After a contact that was given up an answer to the next one counts only when vmbus_cli_posted() has
+ * told of it: the answer does not say to which of them it is.
+ *
  * Returns 0 when it was taken, also when it was refused: what follows from it are actions, refusals
  * are counters.
  * Errors: INVAL  bytes is NULL

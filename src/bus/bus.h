@@ -461,6 +461,7 @@ void vmbus__foreign_dirty(const struct vmbus_chan *chan);
 /* offers.c; bus thread. */
 int vmbus__offer_subs(struct vmbus_chan *primary, uint32_t count);
 uint32_t vmbus__subs_wanted(struct vmbus_chan *primary);
+void vmbus__some_sub_removed(struct vmbus_bus *bus);
 void vmbus__sub_removed(struct vmbus_chan *primary);
 void vmbus__revoke(struct vmbus_chan *chan);
 void vmbus__revoke_subs(struct vmbus_chan *primary);

@@ -371,8 +371,10 @@ static void act_released(struct vmbus_bus *bus, const struct vmbus_srv_action *a
 {
 	struct vmbus_chan *chan = chan_of(bus, a->chan);
 
-	if (!chan)
+	if (!chan) {
+		vmbus__some_sub_removed(bus);
 		return;
+	}
 	chan->released = true;
 	vmbus__forget_sub(chan);
 	vmbus__chan_end(chan);
@@ -524,6 +526,7 @@ static void opened(struct vmbus_chan *chan)
 		if (chan->resuming) {
 			chan->resuming = false;
 			resume_subs(chan);
+			vmbus__sub_removed(chan); /* since then, perhaps */
 		}
 		if (chan->local == VMBUS__OPENING)
 			vmbus__chan_set_local(chan, VMBUS__OPEN);

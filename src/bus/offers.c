@@ -385,41 +385,81 @@ static int offer_sub(struct vmbus_chan *primary)
 	return 0;
 }
 
-/* Offer count sub-channels; those whose index one of the last opening still has follow later.  Bus thread. */
+/* Whether a sub-channel that was withdrawn is not gone yet. */
+static bool lingers(const struct vmbus_chan *primary)
+{
+	struct vmbus_bus *bus = primary->bus;
+	uint32_t slot;
+
+	for (slot = 0; slot < bus->chans_max; slot++) {
+		const struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (chan && chan->primary == primary && chan->revoked)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Offer count sub-channels; those whose index, or room, one of the last opening still has follow later.
+ * Bus thread.
+ */
 int vmbus__offer_subs(struct vmbus_chan *primary, uint32_t count)
 {
-	uint32_t n;
+	uint32_t n = 0;
 	int err = 0;
 
 	if (primary->local != VMBUS__OPEN && primary->local != VMBUS__OPENING)
 		return VMBUS_E_STATE;
-	if (count > VMBUS__RELIDS - primary->subs_late)
-		return VMBUS_E_FULL;
 	if (primary->subs_late) {
-		primary->subs_late += count;
-		return 0;
+		if (count <= VMBUS__RELIDS - primary->subs_late) {
+			primary->subs_late += count;
+			return 0;
+		}
+		err = VMBUS_E_FULL;
 	}
-	for (n = 0; n < count && !err; n++)
+	while (n < count && !err) {
 		err = offer_sub(primary);
-	if (err == VMBUS_E_AGAIN) {
-		primary->subs_late = count - n + 1u;
+		n += !err;
+	}
+	if (err && !primary->subs_late &&
+	    (err == VMBUS_E_AGAIN || (err == VMBUS_E_FULL && lingers(primary)))) {
+		primary->subs_late = count - n < VMBUS__RELIDS ? count - n : VMBUS__RELIDS;
 		return 0;
 	}
 	if (err)
 		vmbus__log(primary->bus, VMBUS_LOG_ERROR,
 			   "channel %u (%s): only %u of %u sub-channels: %s", primary->relid,
-			   primary->vsp->name, n - 1u, count, vmbus_err_name(err));
+			   primary->vsp->name, n, count, vmbus_err_name(err));
 	return err;
 }
 
-/* A sub-channel is gone: another one may have its index.  Bus thread. */
+/*
+ * A sub-channel is gone: another one may have its index.  If there is no room after all, nobody can be
+ * told who was promised it: the device begins anew.  Bus thread.
+ */
 void vmbus__sub_removed(struct vmbus_chan *primary)
 {
 	const uint32_t count = primary->subs_late;
+	int err;
 
 	primary->subs_late = 0;
-	if (count)
-		(void)vmbus__offer_subs(primary, count);
+	err = count ? vmbus__offer_subs(primary, count) : 0;
+	if (err && err != VMBUS_E_STATE)
+		(void)vmbus_srv_reoffer(primary->bus->srv, primary->ref);
+}
+
+/* The same of one that is only the machine's, as after a restore. */
+void vmbus__some_sub_removed(struct vmbus_bus *bus)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < bus->chans_max; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (chan && chan->subs_late)
+			vmbus__sub_removed(chan);
+	}
 }
 
 uint32_t vmbus__subs_wanted(struct vmbus_chan *primary)

@@ -34,6 +34,7 @@ struct record {
 	uint32_t tx_index;
 	uint32_t rx_index;
 	uint32_t rx_next;
+	uint32_t subs_late;
 	struct vmbus__in why;
 	struct vmbus__in data;
 };
@@ -99,6 +100,10 @@ static bool get_record(struct vmbus__in in, struct record *record)
 		record->why = get_counted(&in, VMBUS__WHY_BYTES - 1u);
 		record->data = get_counted(&in, VMBUS__SAVE_DEVICE_BYTES_MAX);
 	}
+	if (record->bits & VMBUS__SAVE_SUBS)
+		record->subs_late = vmbus__in32(&in);
+	if (record->subs_late > VMBUS__RELIDS)
+		return false;
 	return !in.bad && !in.left && !(record->bits & ~VMBUS__SAVE_CHAN_BITS) &&
 	       (record->bits & VMBUS__SAVE_OPEN || !record->bits);
 }
@@ -356,6 +361,9 @@ static int restore_chan(struct restoring *r, const struct record *record)
 				    : 0;
 	if (!(record->bits & VMBUS__SAVE_OPEN) || chan->from)
 		return wrong(r, VMBUS_E_INVAL, "it is open, and nothing tells of its rings");
+	if (record->subs_late && chan->sub_index)
+		return wrong(r, VMBUS_E_INVAL, "a sub-channel with sub-channels");
+	chan->subs_late = record->subs_late;
 	if (chan->foreign || chan->journal)
 		return wrong(r, VMBUS_E_NOTSUP, "it is FOREIGN now, or has a journal");
 	err = copy_record(chan, record);

@@ -43,8 +43,6 @@ static int check_chan(const struct vmbus_chan *chan)
 
 	if (chan->local == VMBUS__CLOSED)
 		return 0;
-	if (chan->subs_late) /* the child has yet to let go of those of before */
-		return VMBUS_E_AGAIN;
 	if (chan->foreign || chan->let_go || (chan->journal && chan->live)) {
 		vmbus__log(chan->bus, VMBUS_LOG_ERROR, "channel %u (%s): cannot be saved: %s",
 			   chan->relid, chan->vsp->name,
@@ -176,10 +174,24 @@ static void put_text(struct vmbus__out *out, const char *text)
 	vmbus__out_bytes(out, text, len);
 }
 
-/* An open channel that goes on from a state and has not yet: the same again. */
-static void put_kept(struct vmbus__out *out, const struct vmbus__restore *from)
+static uint32_t open_bits(const struct vmbus_chan *chan, bool failed)
 {
-	vmbus__out(out, 4, VMBUS__SAVE_OPEN | (from->failed ? VMBUS__SAVE_FAILED : 0));
+	return VMBUS__SAVE_OPEN | (failed ? VMBUS__SAVE_FAILED : 0) |
+	       (chan->subs_late ? VMBUS__SAVE_SUBS : 0);
+}
+
+static void put_subs_late(struct vmbus__out *out, const struct vmbus_chan *chan)
+{
+	if (chan->subs_late)
+		vmbus__out(out, 4, chan->subs_late);
+}
+
+/* An open channel that goes on from a state and has not yet: the same again. */
+static void put_kept(struct vmbus__out *out, const struct vmbus_chan *chan)
+{
+	const struct vmbus__restore *from = chan->from;
+
+	vmbus__out(out, 4, open_bits(chan, from->failed));
 	vmbus__out(out, 4, from->need);
 	vmbus__out(out, 4, from->tx_index);
 	vmbus__out(out, 4, from->rx_index);
@@ -196,14 +208,15 @@ static int put_open(struct vmbus__out *out, struct vmbus_chan *chan)
 	int err;
 
 	if (chan->from) {
-		put_kept(out, chan->from);
+		put_kept(out, chan);
+		put_subs_late(out, chan);
 		return 0;
 	}
 	err = ask_device(chan, &data, &bytes);
 	if (err)
 		return err;
 	/* Afterwards, for the device may have sent something. */
-	vmbus__out(out, 4, VMBUS__SAVE_OPEN | (chan->failed ? VMBUS__SAVE_FAILED : 0));
+	vmbus__out(out, 4, open_bits(chan, chan->failed));
 	vmbus__out(out, 4, chan->need);
 	vmbus__out(out, 4, chan->tx.committed_p);
 	vmbus__out(out, 4, chan->rx.committed_p);
@@ -211,6 +224,7 @@ static int put_open(struct vmbus__out *out, struct vmbus_chan *chan)
 	put_text(out, chan->failed ? chan->why : "");
 	vmbus__out(out, 4, bytes);
 	vmbus__out_bytes(out, data, bytes);
+	put_subs_late(out, chan);
 	free(data);
 	return 0;
 }

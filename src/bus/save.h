@@ -26,7 +26,9 @@
 /* Bits of a channel. */
 #define VMBUS__SAVE_OPEN 0x1u
 #define VMBUS__SAVE_FAILED 0x2u
-#define VMBUS__SAVE_CHAN_BITS 0x3u
+#define VMBUS__SAVE_SUBS                                                                           \
+	0x4u /* sub-channels wait for those of before to be gone; how many is the last word */
+#define VMBUS__SAVE_CHAN_BITS 0x7u
 
 #define VMBUS__SAVE_BUS_COUNTERS 6u
 #define VMBUS__SAVE_DEVICE_BYTES ((uint32_t)64 << 10)	   /* of save(), by default */

@@ -331,6 +331,8 @@ int vmbus_cli_message(struct vmbus_cli *cli, const void *bytes, size_t len)
 	case VMBUS__MESSAGE_PASSED:
 		return 0;
 	default:
+		if (ctl.type == VMBUS_CTL_VERSION_RESPONSE && cli->unanswered)
+			cli->unanswered--;
 		return out_of_order(cli);
 	}
 }

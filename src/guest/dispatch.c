@@ -267,6 +267,10 @@ static uint32_t messages(struct vmbus_guest *guest, uint32_t budget)
 			bytes = sizeof(payload);
 		if (type != VMBUS_MSG_TYPE_CTL || guest->state == VMBUS_GUEST_GONE)
 			continue;
+		/* What became of a contact is there before its answer, which is taken for one to it only then. */
+		if (guest->post_flying && guest->posting &&
+		    guest->post.ctl_type == VMBUS_CTL_CONTACT)
+			(void)try_post(guest);
 		(void)vmbus_cli_message(guest->cli, payload, bytes);
 		guest->cli_drained = false;
 	}

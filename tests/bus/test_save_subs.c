@@ -12,6 +12,7 @@ struct dev {
 	struct vmbus_chan *chan[2]; /* the primary, its sub-channel */
 	int restore_err;	    /* of the primary */
 	bool up;
+	bool quiet; /* it offers none when it is opened */
 	uint32_t opens[2], restores[2], closes[2];
 };
 
@@ -32,7 +33,7 @@ static int dev_open(struct vmbus_chan *chan, void *ctx)
 	if (k)
 		return d->up ? 0 : VMBUS_E_STATE;
 	d->up = true;
-	return vmbus_chan_offer_subchannels(chan, 1);
+	return d->quiet ? 0 : vmbus_chan_offer_subchannels(chan, 1);
 }
 
 static void dev_packets(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n)
@@ -379,6 +380,60 @@ START_TEST(vmbus_bus_restore__says_whose_instance_lingers)
 }
 END_TEST
 
+/* The child closes the primary and opens it again, and keeps the sub-channel of before. */
+static void reopen(struct box *b)
+{
+	fake_post_close(&b->f, &b->c[0]);
+	come(b, 0);
+	come(b, 1);
+	come(b, 0);
+	fake_expect(&b->f, VMBUS_CTL_RESCIND, NULL);
+	fake_post_teardown(&b->f, b->c[0].relid, b->c[0].gpadl);
+	fake_expect(&b->f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
+	fake_chan_free(&b->c[0]);
+	b->c[0].first = 0;
+	b->d.up = false;
+	ask_open(b, 0);
+	come(b, 0);
+	opened(b, VMBUS_STATUS_OK);
+}
+
+/* They were asked for before the save, or are after it; the child lets go late, or before the device goes on. */
+START_TEST(vmbus_bus_restore__sub_channels_that_wait_for_those_of_before)
+{
+	struct vmbus_ctl ctl;
+	char why[160];
+	struct box b;
+	size_t need;
+
+	begin(&b, true);
+	b.d.quiet = _i == 1;
+	reopen(&b);
+	fake_expect_none(&b.f);
+	must_eq(move_to(&b, &dev_vsp, why, sizeof(why)), 0);
+	must_eq(move_to(&b, &dev_vsp, why, sizeof(why)), 0); /* before the device went on */
+	must(b.d.chan[0] && !b.d.chan[1]);
+	if (_i == 2)
+		fake_post_released(&b.f, b.c[1].relid);
+	come(&b, 0);
+	must_eq(b.d.restores[0], 1);
+	if (_i == 1)
+		must_eq(vmbus_chan_offer_subchannels(b.d.chan[0], 1), 0);
+	come(&b, 0);
+	if (_i < 2) {
+		fake_expect_none(&b.f);
+		must_eq(vmbus_bus_save(b.f.bus, NULL, 0, &need), VMBUS_E_RANGE);
+		fake_post_released(&b.f, b.c[1].relid);
+		come(&b, 0);
+	}
+	fake_expect(&b.f, VMBUS_CTL_OFFER, &ctl);
+	must_eq(ctl.u.offer.sub_index, 1);
+	must(b.d.chan[1] != NULL);
+	fake_expect_none(&b.f);
+	end(&b);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "save_subs", 20);
@@ -391,6 +446,8 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, vmbus_bus_restore__sub_channel_that_waits_is_closed, 0, 4);
 	tcase_add_test(tc, vmbus_bus_restore__device_whose_sub_channel_lingers);
 	tcase_add_test(tc, vmbus_bus_restore__says_whose_instance_lingers);
+	tcase_add_loop_test(tc, vmbus_bus_restore__sub_channels_that_wait_for_those_of_before, 0,
+			    3);
 }
 
 VMBUS_TEST_MAIN("bus.save_subs", tests)

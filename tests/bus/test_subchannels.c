@@ -5,8 +5,6 @@
  */
 #include "fake.h"
 
-#include <vmbus/save.h>
-
 struct dev {
 	struct fake_echo echo; /* first: the echo device's context */
 	uint32_t subs;	       /* offered from open() */
@@ -58,18 +56,33 @@ static void on_offered(void *ctx, struct vmbus_chan *sub)
 	s->offered[s->count++] = sub;
 }
 
-/* The channel is offered, and the child has made contact. */
-static void subs_init(struct subs *s, bool own)
+static void subs_begin(struct subs *s, bool own)
 {
 	const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .own_fd = own };
 
-	memset(s, 0, sizeof(*s));
-	fake_prepare(&s->f, 512);
 	s->f.opts.offered = on_offered;
 	s->f.opts.events_ctx = s;
 	fake_create(&s->f);
 	must_eq(vmbus_bus_offer(s->f.bus, &vsp, &s->d, &opts, &s->chan), 0);
 	fake_contact(&s->f, VMBUS_PROTO_5_3);
+}
+
+/* The channel is offered, and the child has made contact. */
+static void subs_init(struct subs *s, bool own)
+{
+	memset(s, 0, sizeof(*s));
+	fake_prepare(&s->f, 512);
+	subs_begin(s, own);
+}
+
+/* The same, and the child may have no more channels. */
+static void subs_init_max(struct subs *s, uint32_t chans)
+{
+	memset(s, 0, sizeof(*s));
+	fake_prepare(&s->f, 512);
+	s->f.opts.limits = (struct vmbus_srv_opts){ .struct_bytes = sizeof(s->f.opts.limits),
+						    .chans_max = chans };
+	subs_begin(s, false);
 }
 
 static void take_sub(struct subs *s, uint32_t i)
@@ -208,7 +221,6 @@ START_TEST(chan_offer_subchannels__wait_for_those_of_before)
 	const uint32_t first = _i == 0 ? 1 : 2; /* which of them it lets go of first */
 	struct subs s;
 	uint32_t i;
-	size_t need;
 
 	subs_init(&s, false);
 	must_eq(fake_offers(&s.f, s.c, 1), 1);
@@ -221,7 +233,6 @@ START_TEST(chan_offer_subchannels__wait_for_those_of_before)
 	must_eq(vmbus_chan_offer_subchannels(s.chan, 2), 0);
 	must_eq(vmbus_chan_offer_subchannels(s.chan, 2047), VMBUS_E_FULL);
 	fake_expect_none(&s.f);
-	must_eq(vmbus_bus_save(s.f.bus, NULL, 0, &need), VMBUS_E_AGAIN);
 	fake_post_released(&s.f, s.c[first].relid);
 	if (first == 1)
 		take_sub(&s, 1);
@@ -241,6 +252,66 @@ START_TEST(chan_offer_subchannels__wait_for_those_of_before)
 	subs_run(&s, false);
 	take_sub(&s, 1);
 	fake_expect_none(&s.f);
+	fake_chan_free(&s.c[0]);
+	fake_fini(&s.f);
+}
+END_TEST
+
+/* So many were asked for before the bus looked that they are not all had: the log tells. */
+START_TEST(chan_offer_subchannels__tell_how_many_were_had)
+{
+	const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .own_fd = true };
+	struct vmbus_chan_info info;
+	struct subs s;
+
+	memset(&s, 0, sizeof(s));
+	fake_init(&s.f, 512); /* without offered() they need no descriptors */
+	must_eq(vmbus_bus_offer(s.f.bus, &vsp, &s.d, &opts, &s.chan), 0);
+	fake_contact(&s.f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&s.f, s.c, 1), 1);
+	subs_open(&s, 0, true);
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 1500), 0);
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 1500), 0);
+	fake_run(&s.f);
+	vmbus_chan_info(s.chan, &info);
+	must(info.subchannels > 1000);
+	must(fake_logged(&s.f, "of 3000 sub-channels"));
+	fake_chan_free(&s.c[0]);
+	fake_fini(&s.f);
+}
+END_TEST
+
+/* Room that those of before have, and the child lets go of: it is waited for as well. */
+START_TEST(chan_offer_subchannels__wait_for_room)
+{
+	struct subs s;
+	uint32_t i;
+
+	subs_init_max(&s, 4);
+	must_eq(fake_offers(&s.f, s.c, 1), 1);
+	subs_open(&s, 0, false);
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 3), 0);
+	for (i = 1; i <= 3; i++)
+		take_sub(&s, i);
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 1), VMBUS_E_FULL);
+	reopen(&s);
+	fake_post_released(&s.f, s.c[1].relid);
+	subs_run(&s, false);
+	must_eq(vmbus_bus_offer(s.f.bus, &vsp, &s.d, NULL, NULL), 0); /* that room is gone */
+	fake_expect(&s.f, VMBUS_CTL_OFFER, NULL);
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 3), 0);
+	fake_expect_none(&s.f);
+	fake_post_released(&s.f, s.c[2].relid);
+	take_sub(&s, 1);
+	fake_expect_none(&s.f);
+	/* There is none for the third: its device begins anew, for nobody could be told. */
+	fake_post_released(&s.f, s.c[3].relid);
+	take_sub(&s, 2);
+	must(fake_logged(&s.f, "only 1 of 2 sub-channels"));
+	for (i = 0; i < 3; i++)
+		fake_expect(&s.f, VMBUS_CTL_RESCIND, NULL);
+	subs_run(&s, false);
+	must_eq(s.d.closes, 2);
 	fake_chan_free(&s.c[0]);
 	fake_fini(&s.f);
 }
@@ -314,6 +385,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, chan_offer_subchannels__of_the_bus);
 	tcase_add_test(tc, chan_offer_subchannels__of_threads);
 	tcase_add_test(tc, chan_offer_subchannels__do_not_grow);
+	tcase_add_test(tc, chan_offer_subchannels__tell_how_many_were_had);
+	tcase_add_test(tc, chan_offer_subchannels__wait_for_room);
 	tcase_add_loop_test(tc, chan_offer_subchannels__wait_for_those_of_before, 0, 2);
 }
 

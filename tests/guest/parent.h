@@ -69,6 +69,8 @@ struct parent {
 	uint8_t post_type;	   /* if not 0, only messages of this type count for that */
 	uint32_t post_again_times; /* AGAIN so often before each post is done */
 	uint32_t post_again_left;
+	bool mailbox; /* a post is done, and says so, at the parent's next turn */
+	bool mail, mail_taken;
 	uint32_t signal_fails; /* the next so many signals are not taken */
 	bool no_contact_port;  /* as a parent below 5.0 */
 	bool mute;	       /* takes messages, and does nothing about them */
@@ -106,6 +108,10 @@ static inline int parent_post(void *ctx, uint32_t conn_id, uint32_t type, const 
 		return VMBUS_E_AGAIN;
 	}
 	p->post_again_left = p->post_again_times;
+	if (p->mail) {
+		p->mail = !p->mail_taken;
+		return p->mail ? VMBUS_E_AGAIN : 0;
+	}
 	p->posts++;
 	if (p->post_status_times &&
 	    (!p->post_type || p->post_type == ((const uint8_t *)payload)[0])) {
@@ -118,7 +124,11 @@ static inline int parent_post(void *ctx, uint32_t conn_id, uint32_t type, const 
 		return 0x12;
 	if (p->mute)
 		return 0;
-	return vmbus_srv_message(p->srv, conn_id, payload, bytes) == 0 ? 0 : 0x13;
+	if (vmbus_srv_message(p->srv, conn_id, payload, bytes))
+		return 0x13;
+	p->mail = p->mailbox;
+	p->mail_taken = false;
+	return p->mail ? VMBUS_E_AGAIN : 0;
 }
 
 static inline int parent_receive(void *ctx, uint32_t *type, void *payload, uint32_t *bytes)
@@ -466,6 +476,7 @@ static inline uint32_t parent_turn(struct parent *p)
 	struct vmbus_srv_action act;
 	uint32_t i, done = 0;
 
+	p->mail_taken = true;
 	while (vmbus_srv_next(p->srv, &act) == 1) {
 		parent_carry_out(p, &act);
 		done++;

@@ -474,6 +474,46 @@ START_TEST(guest_connect__takes_no_answer_to_an_older_contact)
 }
 END_TEST
 
+/* The parent was late, or never answers: what was given up does not cost the contacts that follow. */
+START_TEST(guest_connect__after_one_that_was_given_up)
+{
+	struct parent *p = parent_new(0);
+	uint32_t round, i;
+
+	p->mailbox = true;
+	must_eq(vmbus_guest_connect(p->guest), 0);
+	must(vmbus_guest_dispatch(p->guest, 64) >= 0);
+	p->mail_taken = true; /* and no answer yet */
+	must(vmbus_guest_dispatch(p->guest, 64) >= 0);
+	must(!p->mail);
+	if (_i == 1) { /* it never comes */
+		must(parent_turn(p) > 0);
+		p->inbox_count = 0;
+	}
+	must_eq(vmbus_guest_disconnect(p->guest), 0);
+	for (i = 0; i < 8; i++) {
+		must(vmbus_guest_dispatch(p->guest, 64) >= 0);
+		(void)parent_turn(p);
+	}
+	must_eq(vmbus_guest_state(p->guest), VMBUS_GUEST_IDLE);
+	for (round = 0; round < 3; round++) {
+		must_eq(vmbus_guest_connect(p->guest), 0);
+		for (i = 0; i < 30; i++) {
+			must(vmbus_guest_dispatch(p->guest, 64) >= 0);
+			(void)parent_turn(p);
+		}
+		must_eq(vmbus_guest_state(p->guest), VMBUS_GUEST_CONNECTED);
+		must_eq(vmbus_guest_disconnect(p->guest), 0);
+		for (i = 0; i < 30; i++) {
+			must(vmbus_guest_dispatch(p->guest, 64) >= 0);
+			(void)parent_turn(p);
+		}
+		must_eq(vmbus_guest_state(p->guest), VMBUS_GUEST_IDLE);
+	}
+	parent_free(p, 0);
+}
+END_TEST
+
 /* A queue that is full of requests: UNLOAD waits for them, and goes then. */
 START_TEST(guest_disconnect__waits_for_the_machines_queue)
 {
@@ -683,6 +723,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, guest_disconnect__waits_for_the_machines_queue);
 	tcase_add_loop_test(tc, guest_disconnect__gives_up_a_contact, 0, 3);
 	tcase_add_test(tc, guest_connect__takes_no_answer_to_an_older_contact);
+	tcase_add_loop_test(tc, guest_connect__after_one_that_was_given_up, 0, 2);
 	tcase_add_test(tc, guest_parent_gone__ends_everything_for_good);
 	tcase_add_test(tc, guest_parent_gone__during_contact);
 	tcase_add_test(tc, guest_pages__come_and_go);

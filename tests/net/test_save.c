@@ -201,7 +201,7 @@ END_TEST
 /* The owners: form, how many, and those for control messages are the primary's. */
 static void give_control_away(uint8_t *state, size_t bytes)
 {
-	uint8_t want[24] = { 1 };
+	uint8_t want[24] = { 2 };
 	size_t i;
 
 	nb_put(want + 4, 4, b.rx_count);
