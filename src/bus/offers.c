@@ -385,16 +385,21 @@ static int offer_sub(struct vmbus_chan *primary)
 	return 0;
 }
 
-/* Whether a sub-channel that was withdrawn is not gone yet. */
+/* Whether a sub-channel that was withdrawn is not gone yet; after a restore only the machine has it. */
 static bool lingers(const struct vmbus_chan *primary)
 {
 	struct vmbus_bus *bus = primary->bus;
+	struct vmbus_srv_info info;
 	uint32_t slot;
 
 	for (slot = 0; slot < bus->chans_max; slot++) {
 		const struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
 
 		if (chan && chan->primary == primary && chan->revoked)
+			return true;
+		if (vmbus_srv_info(bus->srv, slot, &info) == 1 && info.fate == VMBUS_SRV_FORGET &&
+		    vmbus_guid_equal(&info.offer.class_id, &primary->offer.class_id) &&
+		    vmbus_guid_equal(&info.offer.instance_id, &primary->offer.instance_id))
 			return true;
 	}
 	return false;
@@ -445,8 +450,11 @@ void vmbus__sub_removed(struct vmbus_chan *primary)
 
 	primary->subs_late = 0;
 	err = count ? vmbus__offer_subs(primary, count) : 0;
-	if (err && err != VMBUS_E_STATE)
-		(void)vmbus_srv_reoffer(primary->bus->srv, primary->ref);
+	if (!err || err == VMBUS_E_STATE)
+		return;
+	vmbus__revoke_subs(primary);
+	(void)vmbus_srv_reoffer(primary->bus->srv, primary->ref);
+	vmbus__chan_end(primary);
 }
 
 /* The same of one that is only the machine's, as after a restore. */

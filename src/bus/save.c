@@ -36,8 +36,52 @@ static bool is_open(const struct vmbus_chan *chan)
 	return vmbus_srv_open_info(chan->bus->srv, chan->ref, &action) == 1;
 }
 
+/* What the device says, in memory of ours; *bytes of it. */
+static int ask_device(struct vmbus_chan *chan, uint8_t **data, size_t *bytes)
+{
+	const struct vmbus_vsp *vsp = chan->vsp;
+	const uint32_t most = vsp->save_bytes_max ? vsp->save_bytes_max : VMBUS__SAVE_DEVICE_BYTES;
+	int n;
+
+	*data = NULL;
+	*bytes = 0;
+	if (!vsp->save)
+		return 0;
+	if (most > VMBUS__SAVE_DEVICE_BYTES_MAX)
+		return VMBUS_E_NOTSUP;
+	*data = malloc(most);
+	if (!*data)
+		return VMBUS_E_NOMEM;
+	n = vsp->save(chan, *data, most);
+	if (n >= 0 && (uint32_t)n <= most) {
+		*bytes = (size_t)n;
+		return 0;
+	}
+	free(*data);
+	*data = NULL;
+	if (n != VMBUS_E_AGAIN)
+		vmbus__log(chan->bus, VMBUS_LOG_ERROR, "channel %u (%s): cannot be saved: %s",
+			   chan->relid, vsp->name, n < 0 ? vmbus_err_name(n) : "too many bytes");
+	return n == VMBUS_E_AGAIN || n == VMBUS_E_NOMEM ? n : VMBUS_E_NOTSUP;
+}
+
+/*
+ * A device that is open still, though its channel is closed already, is saved as one that is closed: what
+ * it says it would go on with ends, and what it has under way must not be.
+ */
+static int ask_ending(struct vmbus_chan *chan)
+{
+	uint8_t *data;
+	size_t bytes;
+	const int err = ask_device(chan, &data, &bytes);
+
+	if (!err)
+		free(data);
+	return err && err != VMBUS_E_NOMEM ? VMBUS_E_AGAIN : err;
+}
+
 /* Whether something of a channel is in use that no saved state can tell of. */
-static int check_chan(const struct vmbus_chan *chan)
+static int check_chan(struct vmbus_chan *chan)
 {
 	const bool closing = chan->local == VMBUS__CLOSING;
 
@@ -55,6 +99,8 @@ static int check_chan(const struct vmbus_chan *chan)
 	if (closing && (vmbus__ld32_relaxed(&chan->closing) || /* CLOSE.done */
 			vmbus_region_pins(&chan->sgls)))
 		return VMBUS_E_AGAIN;
+	if (!is_open(chan) && chan->live && chan->stage == VMBUS__SERVED)
+		return ask_ending(chan);
 	if (is_open(chan) && !(chan->live && chan->stage == VMBUS__SERVED) && !chan->from)
 		return VMBUS_E_AGAIN;
 	return 0;
@@ -66,7 +112,7 @@ static int check_chans(struct vmbus_bus *bus)
 	int err = 0;
 
 	for (slot = 0; slot < bus->chans_max && !err; slot++) {
-		const struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
 
 		if (chan)
 			err = check_chan(chan);
@@ -135,35 +181,6 @@ static void put_inbox(struct vmbus__out *out, struct vmbus_bus *bus)
 	vmbus__out(out, 4, 0);
 	vmbus__out_again(out, at, 4, vmbus__inbox_each(bus, put_message, out));
 	vmbus__out_section_end(out, begun);
-}
-
-/* What the device says, in memory of ours; *bytes of it. */
-static int ask_device(struct vmbus_chan *chan, uint8_t **data, size_t *bytes)
-{
-	const struct vmbus_vsp *vsp = chan->vsp;
-	const uint32_t most = vsp->save_bytes_max ? vsp->save_bytes_max : VMBUS__SAVE_DEVICE_BYTES;
-	int n;
-
-	*data = NULL;
-	*bytes = 0;
-	if (!vsp->save)
-		return 0;
-	if (most > VMBUS__SAVE_DEVICE_BYTES_MAX)
-		return VMBUS_E_NOTSUP;
-	*data = malloc(most);
-	if (!*data)
-		return VMBUS_E_NOMEM;
-	n = vsp->save(chan, *data, most);
-	if (n >= 0 && (uint32_t)n <= most) {
-		*bytes = (size_t)n;
-		return 0;
-	}
-	free(*data);
-	*data = NULL;
-	if (n != VMBUS_E_AGAIN)
-		vmbus__log(chan->bus, VMBUS_LOG_ERROR, "channel %u (%s): cannot be saved: %s",
-			   chan->relid, vsp->name, n < 0 ? vmbus_err_name(n) : "too many bytes");
-	return n == VMBUS_E_AGAIN || n == VMBUS_E_NOMEM ? n : VMBUS_E_NOTSUP;
 }
 
 static void put_text(struct vmbus__out *out, const char *text)

@@ -12,6 +12,7 @@ struct dev {
 	struct vmbus_chan *chan[2]; /* the primary, its sub-channel */
 	int restore_err;	    /* of the primary */
 	bool up;
+	bool busy;  /* it cannot be saved now */
 	bool quiet; /* it offers none when it is opened */
 	uint32_t opens[2], restores[2], closes[2];
 };
@@ -53,10 +54,11 @@ static int dev_close(struct vmbus_chan *chan)
 
 static int dev_save(struct vmbus_chan *chan, void *buf, size_t bytes)
 {
-	(void)chan;
+	const struct dev *const d = vmbus_chan_ctx(chan);
+
 	(void)buf;
 	(void)bytes;
-	return 0;
+	return d->busy && vmbus_chan_sub_index(chan) == 0 ? VMBUS_E_AGAIN : 0;
 }
 
 static int dev_restore(struct vmbus_chan *chan, const void *buf, size_t bytes)
@@ -434,6 +436,32 @@ START_TEST(vmbus_bus_restore__sub_channels_that_wait_for_those_of_before)
 }
 END_TEST
 
+/* The child has closed a channel, and its device has requests under way until it hears of that, whenever. */
+START_TEST(vmbus_bus_save__waits_for_a_device_whose_channel_is_closed)
+{
+	struct box b;
+	size_t need;
+	uint32_t i;
+
+	begin(&b, true);
+	b.d.busy = true;
+	fake_post_close(&b.f, &b.c[0]);
+	for (i = 0; i < 20; i++) {
+		must_eq(vmbus_bus_save(b.f.bus, NULL, 0, &need), VMBUS_E_AGAIN);
+		(void)vmbus_bus_dispatch(b.f.bus, 1);
+	}
+	must_eq(b.d.closes[0], 0);
+	b.d.busy = false; /* they end before its thread hears of it */
+	must_eq(vmbus_bus_save(b.f.bus, NULL, 0, &need), VMBUS_E_RANGE);
+	b.d.busy = true;
+	come(&b, 0);
+	must_eq(b.d.closes[0], 1);
+	come(&b, 1);
+	must_eq(vmbus_bus_save(b.f.bus, NULL, 0, &need), VMBUS_E_RANGE);
+	end(&b);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "save_subs", 20);
@@ -446,6 +474,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, vmbus_bus_restore__sub_channel_that_waits_is_closed, 0, 4);
 	tcase_add_test(tc, vmbus_bus_restore__device_whose_sub_channel_lingers);
 	tcase_add_test(tc, vmbus_bus_restore__says_whose_instance_lingers);
+	tcase_add_test(tc, vmbus_bus_save__waits_for_a_device_whose_channel_is_closed);
 	tcase_add_loop_test(tc, vmbus_bus_restore__sub_channels_that_wait_for_those_of_before, 0,
 			    3);
 }

@@ -5,6 +5,8 @@
  */
 #include "fake.h"
 
+#include <vmbus/save.h>
+
 struct dev {
 	struct fake_echo echo; /* first: the echo device's context */
 	uint32_t subs;	       /* offered from open() */
@@ -317,6 +319,63 @@ START_TEST(chan_offer_subchannels__wait_for_room)
 }
 END_TEST
 
+/* The bus and two devices go on elsewhere, in the same memory. */
+static void move(struct subs *s)
+{
+	const size_t all = s->f.pages * FAKE_PAGE;
+	uint8_t *const mem = malloc(all);
+	size_t bytes, again;
+	uint8_t *state;
+	char why[160];
+
+	must_eq(vmbus_bus_save(s->f.bus, NULL, 0, &bytes), VMBUS_E_RANGE);
+	state = malloc(bytes);
+	must(mem && state);
+	must_eq(vmbus_bus_save(s->f.bus, state, bytes, &again), 0);
+	memcpy(mem, s->f.mem, all);
+	vmbus_bus_destroy(s->f.bus);
+	memcpy(s->f.mem, mem, all);
+	fake_create(&s->f);
+	must_eq(vmbus_bus_offer(s->f.bus, &vsp, &s->d, NULL, &s->chan), 0);
+	must_eq(vmbus_bus_offer(s->f.bus, &vsp, &s->d, NULL, NULL), 0);
+	must_eq(vmbus_bus_restore(s->f.bus, state, bytes, why, sizeof(why)), 0);
+	free(state);
+	free(mem);
+	subs_run(s, false);
+}
+
+/* The same after a restore, whose bus has no device for what lingers. */
+START_TEST(vmbus_bus_restore__sub_channels_that_wait_for_room)
+{
+	struct subs s;
+	uint32_t i;
+
+	subs_init_max(&s, 4);
+	must_eq(fake_offers(&s.f, s.c, 1), 1);
+	subs_open(&s, 0, false);
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 3), 0);
+	for (i = 1; i <= 3; i++)
+		take_sub(&s, i);
+	reopen(&s);
+	fake_post_released(&s.f, s.c[1].relid);
+	subs_run(&s, false);
+	must_eq(vmbus_bus_offer(s.f.bus, &vsp, &s.d, NULL, NULL), 0);
+	fake_expect(&s.f, VMBUS_CTL_OFFER, NULL);
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 2), 0);
+	move(&s);
+	fake_expect_none(&s.f);
+	fake_post_released(&s.f, s.c[2].relid);
+	take_sub(&s, 1);
+	fake_expect_none(&s.f);
+	fake_post_released(&s.f, s.c[3].relid);
+	take_sub(&s, 2);
+	fake_expect_none(&s.f);
+	must(!fake_logged(&s.f, "sub-channels"));
+	fake_chan_free(&s.c[0]);
+	fake_fini(&s.f);
+}
+END_TEST
+
 /* A child that makes a device offer sub-channels for ever gets no more memory for it. */
 START_TEST(chan_offer_subchannels__do_not_grow)
 {
@@ -387,6 +446,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, chan_offer_subchannels__do_not_grow);
 	tcase_add_test(tc, chan_offer_subchannels__tell_how_many_were_had);
 	tcase_add_test(tc, chan_offer_subchannels__wait_for_room);
+	tcase_add_test(tc, vmbus_bus_restore__sub_channels_that_wait_for_room);
 	tcase_add_loop_test(tc, chan_offer_subchannels__wait_for_those_of_before, 0, 2);
 }
 
