@@ -13,7 +13,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define ROUNDS 1000u /* of the bus, until its devices can be saved */
+#define SAVE_NS 20000000000u /* for the devices, to finish what they do */
 
 static int save_machine(struct vmm *vmm, struct vmm_saved *to)
 {
@@ -119,14 +119,12 @@ static int save_bus(struct vmm *vmm, struct vmm_saved *to)
 {
 	struct pollfd p = { .fd = vmbus_kvm_fd(vmm->kvm), .events = POLLIN };
 	size_t need = 0, wrote = 0;
-	uint32_t round;
+	const uint64_t until = vmm_now_ns() + SAVE_NS;
 	void *at;
 	int err;
 
-	for (round = 0; round < ROUNDS; round++) {
-		err = vmbus_bus_save(vmm->bus, NULL, 0, &need);
-		if (err != VMBUS_E_AGAIN)
-			break;
+	while ((err = vmbus_bus_save(vmm->bus, NULL, 0, &need)) == VMBUS_E_AGAIN &&
+	       vmm_now_ns() < until) {
 		poll(&p, 1, 1);
 		vmbus_kvm_dispatch(vmm->kvm, 256);
 		vmm_disks_dispatch(vmm);
@@ -136,6 +134,8 @@ static int save_bus(struct vmm *vmm, struct vmm_saved *to)
 						    : NULL;
 	if (at)
 		err = vmbus_bus_save(vmm->bus, at, need, &wrote);
+	if (err == VMBUS_E_AGAIN)
+		return vmm_error("saving: a device has had requests under way for 20 s");
 	if (err || !at || wrote != need)
 		return vmm_error("saving: the bus: %s", vmbus_err_name(err));
 	return 0;

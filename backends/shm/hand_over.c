@@ -99,14 +99,18 @@ static int send_child(const struct vmbus_shm_child *child, int sock, uint64_t en
 /* Whether each bus can be saved now; a bus that can says RANGE, as there is no room. */
 static int check_all(const struct vmbus_shm_server *server)
 {
-	int err = VMBUS_E_RANGE;
+	int err = 0, one;
 	uint32_t slot;
 	size_t need;
 
-	for (slot = 0; slot < server->slots && err == VMBUS_E_RANGE; slot++)
-		if (goes(server->children[slot]))
-			err = vmbus_bus_save(server->children[slot]->bus, NULL, 0, &need);
-	return err == VMBUS_E_RANGE ? 0 : err;
+	/* All are asked, so that all end what they have under way at the same time. */
+	for (slot = 0; slot < server->slots && (!err || err == VMBUS_E_AGAIN); slot++) {
+		if (!goes(server->children[slot]))
+			continue;
+		one = vmbus_bus_save(server->children[slot]->bus, NULL, 0, &need);
+		err = one == VMBUS_E_RANGE ? err : one;
+	}
+	return err;
 }
 
 static int send_all(const struct vmbus_shm_server *server, int sock, uint64_t end)

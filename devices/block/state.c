@@ -229,7 +229,7 @@ int vmbus__state_save(struct vmbus_chan *chan, void *buf, size_t bytes)
 	struct vmbus__known known = { 0 };
 	uint8_t *to = buf;
 
-	if (port->under_way > held)
+	if (port->under_way > held || port->tell_after) /* ready() follows */
 		return VMBUS_E_AGAIN;
 	if (need > bytes)
 		return VMBUS_E_RANGE;

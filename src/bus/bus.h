@@ -77,6 +77,10 @@ struct vmbus__list {
 	struct vmbus_region counter; /* counts views by its pins; no memory */
 };
 
+/* Why a channel gets no packets. */
+#define VMBUS__PAUSED_BY_DEVICE 0x1u
+#define VMBUS__PAUSED_TO_SAVE 0x2u
+
 /* Commands of the bus to a channel's thread; bits. */
 #define VMBUS__CMD_OPEN 0x1u
 #define VMBUS__CMD_CLOSE 0x2u
@@ -84,6 +88,7 @@ struct vmbus__list {
 #define VMBUS__CMD_UNSTICK 0x8u
 #define VMBUS__CMD_RESTORE 0x400u
 #define VMBUS__CMD_TAP 0x800u
+#define VMBUS__CMD_DRAIN 0x1000u /* or not any more */
 /* Answers and wishes of a channel's thread, or of any other, to the bus; bits. */
 #define VMBUS__ANS_OPENED 0x1u
 #define VMBUS__ANS_CLOSED 0x2u /* close() returned */
@@ -132,7 +137,7 @@ struct vmbus_chan {
 	bool ready_due;	  /* the descriptor of vmbus_chan_watch() was readable */
 	bool ready_was;	  /* and all that the last turn had a unit for */
 	bool watch_off;	  /* and is not heard of while a send waits for room */
-	bool paused;	  /* the device takes no packets for now */
+	uint8_t paused;	  /* no packets for now: VMBUS__PAUSED_* */
 	bool tlnpi;	  /* constant */
 	bool foreign;	  /* constant: rings are served elsewhere */
 	enum vmbus__stage stage;
@@ -163,6 +168,7 @@ struct vmbus_chan {
 	vmbus__a64 ans;
 	vmbus__a32 new_vp;
 	vmbus__a32 closing; /* 1: close() was called, close_done() was not */
+	vmbus__a32 drain;   /* CMD_DRAIN: whether */
 	vmbus__a64 holder;  /* own_fd: the thread that dispatches it now, or VMBUS__SEIZED, or 0 */
 	vmbus__a64 subs_wanted;
 	vmbus__a64 tap_next;  /* what its thread shall have as tap */
@@ -203,6 +209,7 @@ struct vmbus_chan {
 	bool sunk;     /* FOREIGN: the backend writes sink_fd */
 	uint64_t unstick_at;
 	uint64_t accept_by;
+	uint64_t drain_until; /* no packets until then, so that it can be saved; 0: not so */
 	uint64_t opens;
 	uint32_t monitor; /* VMBUS_MONITOR_NONE, or its id */
 	uint32_t monitor_us;
@@ -462,6 +469,8 @@ void vmbus__foreign_dirty(const struct vmbus_chan *chan);
 int vmbus__offer_subs(struct vmbus_chan *primary, uint32_t count);
 uint32_t vmbus__subs_wanted(struct vmbus_chan *primary);
 void vmbus__some_sub_removed(struct vmbus_bus *bus);
+void vmbus__chan_drain(struct vmbus_chan *chan, bool on);
+void vmbus__chan_pause(struct vmbus_chan *chan, uint32_t why, bool pause);
 void vmbus__sub_removed(struct vmbus_chan *primary);
 void vmbus__revoke(struct vmbus_chan *chan);
 void vmbus__revoke_subs(struct vmbus_chan *primary);

@@ -326,10 +326,16 @@ void vmbus_chan_fail(struct vmbus_chan *chan, const char *why)
 
 void vmbus_chan_pause(struct vmbus_chan *chan, bool pause)
 {
-	if (chan->paused == pause)
-		return;
-	chan->paused = pause;
-	if (!pause && chan->live)
+	vmbus__chan_pause(chan, VMBUS__PAUSED_BY_DEVICE, pause);
+}
+
+/* The same for any reason. */
+void vmbus__chan_pause(struct vmbus_chan *chan, uint32_t why, bool pause)
+{
+	const uint8_t was = chan->paused;
+
+	chan->paused = (uint8_t)(pause ? was | why : was & ~why);
+	if (was && !chan->paused && chan->live)
 		vmbus__chan_look(chan, chan->slot); /* what came meanwhile brought no signal */
 }
 

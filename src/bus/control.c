@@ -358,7 +358,8 @@ static void act_modify(struct vmbus_bus *bus, const struct vmbus_srv_action *a)
 {
 	struct vmbus_chan *chan = chan_of(bus, a->chan);
 
-	if (!chan || chan->local != VMBUS__OPEN || !vp_exists(bus, a->target_vp)) {
+	if (!chan || (chan->local != VMBUS__OPEN && !chan->resuming) ||
+	    !vp_exists(bus, a->target_vp)) {
 		(void)vmbus_srv_modified(bus->srv, a->chan, VMBUS_STATUS_FAILED);
 		return;
 	}

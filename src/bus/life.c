@@ -211,7 +211,7 @@ static void open_chan(struct vmbus_chan *chan)
 
 	chan->batch = 0;
 	chan->need = 0;
-	chan->paused = false;
+	chan->paused = 0;
 	chan->under_way_sent = 0;
 	vmbus__st32_relaxed(&chan->under_way, 0); /* COUNT.show */
 	chan->debt = 0;
@@ -303,6 +303,9 @@ void vmbus__chan_commands(struct vmbus_chan *chan)
 		if (chan->foreign && chan->stage == VMBUS__SERVED && chan->vsp->modified)
 			chan->vsp->modified(chan);
 	}
+	if (cmd & VMBUS__CMD_DRAIN)
+		vmbus__chan_pause(chan, VMBUS__PAUSED_TO_SAVE,
+				  vmbus__ld32_relaxed(&chan->drain)); /* BITS.take */
 	if ((cmd & VMBUS__CMD_UNSTICK) && chan->stage == VMBUS__SERVED)
 		vmbus__chan_raise(chan); /* [RING-UNSTICK] */
 	if ((cmd & VMBUS__CMD_CLOSE) &&

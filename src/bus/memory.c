@@ -134,7 +134,8 @@ static struct vmbus__list *find_list(struct vmbus_chan *chan, uint32_t id)
 	uint32_t looks = 0;
 
 	for (list = chan->bus->lists[chan->slot]; list; list = list->next, looks++)
-		if (list->id == id && list->chan == chan && !list->going)
+		/* Who goes on from a saved state may have had a view of one that is going. */
+		if (list->id == id && list->chan == chan && (!list->going || chan->from))
 			break;
 	if (!chan->own_fd) /* else it is a thread of the embedder's that pays */
 		vmbus__charge(chan->bus, looks / VMBUS__LOOKS_PER_UNIT);
@@ -269,7 +270,9 @@ static bool drop_unused(struct vmbus_bus *bus, struct vmbus__list **at)
 {
 	struct vmbus__list *list = *at;
 
-	if (list->ring_users || list->foreign_user || vmbus_region_pins(&list->counter))
+	/* Who goes on from a saved state may have had a view of it. */
+	if (list->ring_users || list->foreign_user || list->chan->resuming ||
+	    vmbus_region_pins(&list->counter))
 		return false;
 	*at = list->next;
 	bus->waiting -= list->early; /* after a restore the child does not wait for its owner */

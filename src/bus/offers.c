@@ -543,6 +543,7 @@ void vmbus__chan_remove(struct vmbus_chan *chan)
 
 	vmbus__chan_no_time(chan, &chan->accept_by);
 	vmbus__chan_no_time(chan, &chan->unstick_at);
+	vmbus__chan_no_time(chan, &chan->drain_until);
 	if (chan->offer_conn)
 		vmbus__conn_remove(bus, chan->offer_conn, chan->slot);
 	if (chan->monitor != VMBUS_MONITOR_NONE)

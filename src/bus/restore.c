@@ -343,6 +343,22 @@ static int copy_record(struct vmbus_chan *chan, const struct record *record)
 	return 0;
 }
 
+/*
+ * A child may choose the connection id that an offer has by itself (6.0).  It had it where it was open before
+ * that offer, which did without.
+ */
+static void yield_conn(struct vmbus_bus *bus, const struct vmbus_chan *chan, uint32_t conn_id)
+{
+	const int slot = vmbus__conn_find(bus, conn_id);
+	struct vmbus_chan *other = slot < 0 ? NULL : vmbus__chan_at(bus, (uint32_t)slot);
+
+	if (!other || other == chan || other->offer_conn != conn_id ||
+	    (other->local != VMBUS__CLOSED && other->conn_id == conn_id))
+		return;
+	vmbus__conn_remove(bus, conn_id, other->slot);
+	other->offer_conn = 0;
+}
+
 static int restore_chan(struct restoring *r, const struct record *record)
 {
 	struct vmbus_bus *bus = r->bus;
@@ -369,6 +385,7 @@ static int restore_chan(struct restoring *r, const struct record *record)
 	err = copy_record(chan, record);
 	if (err)
 		return wrong(r, err, "out of memory");
+	yield_conn(bus, chan, action.conn_id);
 	err = vmbus__restore_rings(chan, &action, &why);
 	if (!err)
 		return 0;

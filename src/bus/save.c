@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROUNDS 64u /* of answers that lead to answers */
+#define ROUNDS 64u	     /* of answers that lead to answers */
+#define DRAIN_NS 1000000000u /* without packets, after each attempt to save */
 
 static int take_answers(struct vmbus_bus *bus)
 {
@@ -34,6 +35,37 @@ static bool is_open(const struct vmbus_chan *chan)
 	struct vmbus_srv_action action;
 
 	return vmbus_srv_open_info(chan->bus->srv, chan->ref, &action) == 1;
+}
+
+/*
+ * A device that has requests under way is given no more for a while: else one that always has some could
+ * never be saved.
+ */
+void vmbus__chan_drain(struct vmbus_chan *chan, bool on)
+{
+	if (on && !chan->drain_until)
+		vmbus__log(chan->bus, VMBUS_LOG_INFO,
+			   "channel %u (%s): cannot be saved yet: no packets until it can",
+			   chan->relid, chan->vsp->name);
+	if (on)
+		vmbus__chan_at_time(chan, &chan->drain_until, DRAIN_NS);
+	else
+		vmbus__chan_no_time(chan, &chan->drain_until);
+	vmbus__st32_relaxed(&chan->drain, on); /* BITS.add */
+	vmbus__chan_command(chan, VMBUS__CMD_DRAIN);
+}
+
+/* Another attempt follows, or none. */
+static void drain_on(struct vmbus_bus *bus, bool on)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < bus->chans_max; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (chan && chan->drain_until)
+			vmbus__chan_drain(chan, on);
+	}
 }
 
 /* What the device says, in memory of ours; *bytes of it. */
@@ -59,7 +91,9 @@ static int ask_device(struct vmbus_chan *chan, uint8_t **data, size_t *bytes)
 	}
 	free(*data);
 	*data = NULL;
-	if (n != VMBUS_E_AGAIN)
+	if (n == VMBUS_E_AGAIN)
+		vmbus__chan_drain(chan, true);
+	else
 		vmbus__log(chan->bus, VMBUS_LOG_ERROR, "channel %u (%s): cannot be saved: %s",
 			   chan->relid, vsp->name, n < 0 ? vmbus_err_name(n) : "too many bytes");
 	return n == VMBUS_E_AGAIN || n == VMBUS_E_NOMEM ? n : VMBUS_E_NOTSUP;
@@ -84,6 +118,7 @@ static int ask_ending(struct vmbus_chan *chan)
 static int check_chan(struct vmbus_chan *chan)
 {
 	const bool closing = chan->local == VMBUS__CLOSING;
+	const uint64_t pins = vmbus_region_pins(&chan->sgls);
 
 	if (chan->local == VMBUS__CLOSED)
 		return 0;
@@ -95,9 +130,10 @@ static int check_chan(struct vmbus_chan *chan)
 					  : "it is open, and has a journal");
 		return VMBUS_E_NOTSUP;
 	}
-	/* A device that has said AGAIN to close() may still write to the child's pages. */
-	if (closing && (vmbus__ld32_relaxed(&chan->closing) || /* CLOSE.done */
-			vmbus_region_pins(&chan->sgls)))
+	/* A device that has said AGAIN may still write to the child's pages. */
+	if (closing && (vmbus__ld32_relaxed(&chan->closing) || pins)) /* CLOSE.done */
+		return VMBUS_E_AGAIN;
+	if (chan->stage == VMBUS__WAITS && pins)
 		return VMBUS_E_AGAIN;
 	if (!is_open(chan) && chan->live && chan->stage == VMBUS__SERVED)
 		return ask_ending(chan);
@@ -267,15 +303,18 @@ static int put_chans(struct vmbus__out *out, struct vmbus_bus *bus)
 {
 	struct vmbus_srv_info info;
 	uint32_t slot;
-	int err = 0;
+	int err = 0, one;
 
-	for (slot = 0; slot < bus->chans_max && !err; slot++) {
+	/* All are asked, so that all end what they have under way at the same time. */
+	for (slot = 0; slot < bus->chans_max && (!err || err == VMBUS_E_AGAIN); slot++) {
 		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
 
 		/* The machine may have forgotten a channel that is not removed yet. */
 		if (chan && vmbus_srv_info(bus->srv, slot, &info) == 1 &&
-		    info.chan.gen == chan->ref.gen)
-			err = put_chan(out, chan);
+		    info.chan.gen == chan->ref.gen) {
+			one = put_chan(out, chan);
+			err = one ? one : err;
+		}
 	}
 	return err;
 }
@@ -310,6 +349,7 @@ int vmbus_bus_save(struct vmbus_bus *bus, void *buf, size_t room, size_t *need)
 		return VMBUS_E_STATE;
 	vmbus__st64_relaxed(&bus->holder, vmbus__self()); /* HOLD.enter */
 	err = save(bus, &out);
+	drain_on(bus, err == VMBUS_E_AGAIN || (!err && out.at > out.room));
 	vmbus__st64_relaxed(&bus->holder, 0); /* HOLD.enter */
 	if (err)
 		return err;

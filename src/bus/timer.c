@@ -136,6 +136,8 @@ static void run_channels(struct vmbus_bus *bus, uint64_t now)
 				   chan->relid, chan->vsp->name);
 			vmbus__revoke(chan);
 		}
+		if (due(bus, &chan->drain_until, now))
+			vmbus__chan_drain(chan, false);
 		if (chan->waits)
 			vmbus__chan_try_finish(chan);
 	}
