@@ -335,6 +335,8 @@ void vmbus__chan_pause(struct vmbus_chan *chan, uint32_t why, bool pause)
 	const uint8_t was = chan->paused;
 
 	chan->paused = (uint8_t)(pause ? was | why : was & ~why);
+	if (pause && why == VMBUS__PAUSED_TO_SAVE)
+		vmbus__watch_again(chan); /* ready() comes also while a send waits for room */
 	if (was && !chan->paused && chan->live)
 		vmbus__chan_look(chan, chan->slot); /* what came meanwhile brought no signal */
 }

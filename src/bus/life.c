@@ -211,7 +211,8 @@ static void open_chan(struct vmbus_chan *chan)
 
 	chan->batch = 0;
 	chan->need = 0;
-	chan->paused = 0;
+	chan->paused =
+		vmbus__ld32_relaxed(&chan->drain) ? VMBUS__PAUSED_TO_SAVE : 0; /* BITS.take */
 	chan->under_way_sent = 0;
 	vmbus__st32_relaxed(&chan->under_way, 0); /* COUNT.show */
 	chan->debt = 0;

@@ -99,11 +99,8 @@ static int ask_device(struct vmbus_chan *chan, uint8_t **data, size_t *bytes)
 	return n == VMBUS_E_AGAIN || n == VMBUS_E_NOMEM ? n : VMBUS_E_NOTSUP;
 }
 
-/*
- * A device that is open still, though its channel is closed already, is saved as one that is closed: what
- * it says it would go on with ends, and what it has under way must not be.
- */
-static int ask_ending(struct vmbus_chan *chan)
+/* Only whether it has anything under way; what it would go on with is not kept. */
+static int ask_whether(struct vmbus_chan *chan)
 {
 	uint8_t *data;
 	size_t bytes;
@@ -131,28 +128,47 @@ static int check_chan(struct vmbus_chan *chan)
 		return VMBUS_E_NOTSUP;
 	}
 	/* A device that has said AGAIN may still write to the child's pages. */
-	if (closing && (vmbus__ld32_relaxed(&chan->closing) || pins)) /* CLOSE.done */
+	if (closing && (vmbus__ld32_relaxed(&chan->closing) || pins)) { /* CLOSE.done */
+		vmbus__chan_drain(chan, true);				/* it may be opened again */
 		return VMBUS_E_AGAIN;
+	}
 	if (chan->stage == VMBUS__WAITS && pins)
 		return VMBUS_E_AGAIN;
+	/* Its device is open still, and is saved as one that is closed. */
 	if (!is_open(chan) && chan->live && chan->stage == VMBUS__SERVED)
-		return ask_ending(chan);
+		return ask_whether(chan);
 	if (is_open(chan) && !(chan->live && chan->stage == VMBUS__SERVED) && !chan->from)
 		return VMBUS_E_AGAIN;
 	return 0;
 }
 
-static int check_chans(struct vmbus_bus *bus)
+/* The bus cannot be saved now; those that are open end what they have under way at the same time. */
+static void ask_others(struct vmbus_bus *bus)
 {
 	uint32_t slot;
-	int err = 0;
 
-	for (slot = 0; slot < bus->chans_max && !err; slot++) {
+	for (slot = 0; slot < bus->chans_max; slot++) {
 		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
 
-		if (chan)
-			err = check_chan(chan);
+		if (chan && chan->live && chan->stage == VMBUS__SERVED && !chan->from &&
+		    is_open(chan))
+			(void)ask_whether(chan);
 	}
+}
+
+static int check_chans(struct vmbus_bus *bus)
+{
+	int err = 0, one;
+	uint32_t slot;
+
+	for (slot = 0; slot < bus->chans_max && (!err || err == VMBUS_E_AGAIN); slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		one = chan ? check_chan(chan) : 0;
+		err = one ? one : err;
+	}
+	if (err == VMBUS_E_AGAIN)
+		ask_others(bus);
 	return err;
 }
 

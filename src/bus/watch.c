@@ -60,13 +60,16 @@ void vmbus__watch_again(struct vmbus_chan *chan)
 /* The descriptor is readable; returns whether the device is to be told now. */
 bool vmbus__watch_take(struct vmbus_chan *chan)
 {
+	/* Else what it has under way would end only when the child reads its ring. */
+	const bool saved = (chan->paused & VMBUS__PAUSED_TO_SAVE) != 0;
+
 	chan->ready_due = false;
 	if (chan->watch_fd < 0)
 		return false;
 	if (chan->stage == VMBUS__SHUT)
 		return true;
 	if (!chan->failed && !chan->let_go &&
-	    (!chan->need || (chan->vsp->flags & VMBUS_VSP_READ_WHILE_FULL)))
+	    (!chan->need || saved || (chan->vsp->flags & VMBUS_VSP_READ_WHILE_FULL)))
 		return true;
 	vmbus__watch_pause(chan);
 	return false;

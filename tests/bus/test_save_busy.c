@@ -5,6 +5,8 @@
  */
 #include "subbox.h"
 
+#include <sys/eventfd.h>
+
 static uint64_t under_way[16];
 static uint32_t held;
 
@@ -99,6 +101,98 @@ START_TEST(vmbus_bus_save__gives_no_more_to_a_device_that_is_busy)
 	must_eq(held, 6);
 	fake_chan_free(&b.c[0]);
 	fake_fini(&b.f);
+}
+END_TEST
+
+/* The child opens the channel anew between two attempts. */
+START_TEST(vmbus_bus_save__gives_no_more_to_a_device_that_is_opened_again)
+{
+	struct vmbus_vsp vsp;
+	size_t need;
+	struct box b;
+
+	begin_disk(&b, &vsp);
+	ask(&b, 3);
+	must_eq(vmbus_bus_save(b.f.bus, NULL, 0, &need), VMBUS_E_AGAIN);
+	fake_post_close(&b.f, &b.c[0]);
+	held = 0;
+	come(&b, 0);
+	must_eq(b.d.closes[0], 1);
+	fake_post_teardown(&b.f, b.c[0].relid, b.c[0].gpadl);
+	fake_expect(&b.f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
+	fake_chan_free(&b.c[0]);
+	b.c[0].first = 0;
+	ask_open(&b, 0);
+	come(&b, 0);
+	opened(&b, VMBUS_STATUS_OK);
+	ask(&b, 2);
+	must_eq(held, 0);
+	must_eq(vmbus_bus_save(b.f.bus, NULL, 0, &need), VMBUS_E_RANGE);
+	fake_chan_free(&b.c[0]);
+	fake_fini(&b.f);
+}
+END_TEST
+
+static int end_fd;
+static uint32_t ends, unsent;
+
+/* So many have ended; what finds no room is kept. */
+static void disk_ready(struct vmbus_chan *chan)
+{
+	static uint8_t large[1000];
+	uint64_t n;
+
+	must_eq(read(end_fd, &n, sizeof(n)), sizeof(n));
+	for (ends += (uint32_t)n; ends; ends--, held--)
+		if (unsent || vmbus_chan_complete(chan, under_way[0], large, sizeof(large)))
+			unsent++;
+}
+
+static int disk_watch(struct vmbus_chan *chan, void *ctx)
+{
+	((struct dev *)ctx)->quiet = true;
+	return dev_open(chan, ctx) || vmbus_chan_watch(chan, end_fd);
+}
+
+/* Its device hears of what ends, though a send waits for room. */
+START_TEST(vmbus_bus_save__of_a_child_that_does_not_read)
+{
+	const uint64_t first = 6, rest = 4;
+	struct vmbus_vsp vsp = dev_vsp;
+	size_t need;
+	struct box b;
+
+	end_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	must(end_fd >= 0);
+	held = ends = unsent = 0;
+	vsp.open = disk_watch;
+	vsp.packets = disk_packets;
+	vsp.ready = disk_ready;
+	vsp.save = disk_save;
+	memset(&b, 0, sizeof(b));
+	fake_prepare(&b.f, 128);
+	create(&b, &vsp);
+	fake_contact(&b.f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&b.f, b.c, 1), 1);
+	ask_open(&b, 0);
+	come(&b, 0);
+	opened(&b, VMBUS_STATUS_OK);
+	ask(&b, 10);
+	must_eq(held, 10);
+	must_eq(write(end_fd, &first, sizeof(first)), sizeof(first));
+	come(&b, 0);
+	must_eq(held, 4);
+	must(unsent > 0);
+	must_eq(write(end_fd, &rest, sizeof(rest)), sizeof(rest));
+	come(&b, 0);
+	must_eq(held, 4); /* while a send waits it is not told */
+	must_eq(vmbus_bus_save(b.f.bus, NULL, 0, &need), VMBUS_E_AGAIN);
+	come(&b, 0);
+	must_eq(held, 0);
+	must_eq(vmbus_bus_save(b.f.bus, NULL, 0, &need), VMBUS_E_RANGE);
+	fake_chan_free(&b.c[0]);
+	fake_fini(&b.f);
+	must_eq(close(end_fd), 0);
 }
 END_TEST
 
@@ -263,6 +357,8 @@ static void tests(Suite *suite)
 	TCase *tc = vmbus_test_case(suite, "save_busy", 20);
 
 	tcase_add_loop_test(tc, vmbus_bus_save__gives_no_more_to_a_device_that_is_busy, 0, 2);
+	tcase_add_test(tc, vmbus_bus_save__gives_no_more_to_a_device_that_is_opened_again);
+	tcase_add_test(tc, vmbus_bus_save__of_a_child_that_does_not_read);
 	tcase_add_loop_test(tc, vmbus_bus_restore__carries_out_a_modify_under_way, 0, 4);
 	tcase_add_test(tc, vmbus_bus_restore__page_list_that_waits_for_its_device);
 	tcase_add_test(tc, vmbus_bus_save__waits_for_pages_of_a_device_that_waits);
