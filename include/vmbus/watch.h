@@ -16,9 +16,10 @@ extern "C" {
  * Have the thread that dispatches the channel look after a descriptor as well: ready() of the VSP
  * follows while it is readable, like packets(): what is sent in it is published at its end, with one
  * signal at most.  As packets() it does not come while a send waits for room, but with
- * VMBUS_VSP_READ_WHILE_FULL, or while save() of the device has said AGAIN.  It does come while open() has said AGAIN, and may call
- * vmbus_chan_open_done(); and after close() has said AGAIN, until it calls vmbus_chan_close_done():
- * then nothing can be sent.  vmbus_bus_close() and vmbus_bus_destroy() call it, too, while they wait.
+ * VMBUS_VSP_READ_WHILE_FULL, or while save() of the device has said AGAIN.  It does come while open()
+ * has said AGAIN, and may call vmbus_chan_open_done(); and after close() has said AGAIN, until it
+ * calls vmbus_chan_close_done(): then nothing can be sent.  vmbus_bus_close() and vmbus_bus_destroy()
+ * call it, too, while they wait.
  *
  * fd  one that epoll can wait for, an epoll descriptor too; it stays open until the next call, the
  *     end of a close() that does not say AGAIN, or vmbus_chan_close_done().  One for each channel.
