@@ -283,6 +283,10 @@ static uint32_t take_turns(struct vmbus_provider *provider, uint32_t budget)
 			done += vmbus__pvc_part_turn(part,
 						     budget - done < SHARE ? budget - done : SHARE);
 	}
+	/* What the socket said brings no further event: it goes to their buses now, which do. */
+	for (next = part; next; next = next->next)
+		if (next->advance)
+			vmbus__pvc_advance(next);
 	/* Who had no turn is first the next time. */
 	if (part && part != provider->parts) {
 		struct vmbus__pvc_part *last = part, *before = provider->parts;

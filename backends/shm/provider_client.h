@@ -108,6 +108,7 @@ struct vmbus__pvc_part {
 	bool advance;  /* there may be something to post or to tell */
 	bool own_offer;
 	uint32_t subs; /* sub-channels that were offered in this opening of the primary */
+	uint64_t release[VMBUS_RELID_MAX / 64u + 1u]; /* RELID_RELEASED is to be posted; bits */
 	struct vmbus__pvc_chan *chans;
 	struct vmbus__pvc_chan **slots; /* by slot */
 	uint32_t slot_count;

@@ -237,8 +237,10 @@ static int emit_lists(struct vmbus__pvh_session *session, struct vmbus__pvh_chan
 	return err;
 }
 
+/* A device may keep what it looks at until it is closed, so only then is its answer waited for. */
 static int emit_lists_gone(struct vmbus__pvh_session *session, struct vmbus__pvh_chan *c)
 {
+	const bool idle = vmbus__pvh_seat_idle(c->seat, false);
 	struct vmbus__pvh_list *list;
 
 	for (list = c->lists; list; list = list->next) {
@@ -254,7 +256,8 @@ static int emit_lists_gone(struct vmbus__pvh_session *session, struct vmbus__pvh
 		if (err)
 			return err;
 		list->told_gone = true;
-		vmbus__pvh_wait_begin(session, &list->wait);
+		if (idle)
+			vmbus__pvh_wait_begin(session, &list->wait);
 	}
 	return 0;
 }
@@ -276,7 +279,8 @@ static int emit_opening(struct vmbus__pvh_session *session, struct vmbus__pvh_ch
 		if (err)
 			return err;
 		c->told_close = true;
-		vmbus__pvh_wait_begin(session, &c->wait);
+		if (c->sub || vmbus__pvh_seat_idle(c->seat, true))
+			vmbus__pvh_wait_begin(session, &c->wait);
 	}
 	if (c->tell_wake && c->told_open && !c->told_close) {
 		err = send_modify(session, c);

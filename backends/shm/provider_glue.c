@@ -137,11 +137,9 @@ static void on_opened(struct vmbus__pvc_chan *c, uint32_t status)
 
 static void on_rescind(struct vmbus__pvc_part *part, uint32_t relid)
 {
-	struct vmbus_ctl ctl = { .type = VMBUS_CTL_RELID_RELEASED };
 	struct vmbus__pvc_chan *const c = by_relid(part, relid);
 	struct vmbus__pvc_list *list;
 
-	ctl.u.chan.relid = relid;
 	if (c) {
 		if (c->want_close)
 			vmbus__pvc_tell(c, VMBUS_PV_CLOSED, 0);
@@ -155,8 +153,24 @@ static void on_rescind(struct vmbus__pvc_part *part, uint32_t relid)
 			closed(c);
 		c->relid = 0;
 	}
-	if (!post(part, &ctl))
-		vmbus__pvc_lose(part->provider, "our own bus takes no messages");
+	if (relid <= VMBUS_RELID_MAX)
+		part->release[relid / 64u] |= (uint64_t)1 << relid % 64u;
+}
+
+/* False: the bus has no room, go on later. */
+static bool advance_releases(struct vmbus__pvc_part *part)
+{
+	struct vmbus_ctl ctl = { .type = VMBUS_CTL_RELID_RELEASED };
+	uint32_t i;
+
+	for (i = 0; i < sizeof(part->release) / sizeof(part->release[0]); i++)
+		while (part->release[i]) {
+			ctl.u.chan.relid = i * 64u + (uint32_t)__builtin_ctzll(part->release[i]);
+			if (!post(part, &ctl))
+				return false;
+			part->release[i] &= part->release[i] - 1u;
+		}
+	return true;
 }
 
 static struct vmbus__pvc_list *list_in(struct vmbus__pvc_part *part, uint32_t relid, uint32_t id,
@@ -477,6 +491,7 @@ void vmbus__pvc_advance(struct vmbus__pvc_part *part)
 	part->advance = false;
 	if (part->state != VMBUS_PVC_SERVING)
 		return;
+	again = !advance_releases(part);
 	for (c = part->chans; c && !again; c = c->next)
 		again = !advance_chan(c);
 	/* A device may close later than its bus has work. */

@@ -126,7 +126,11 @@ static void read_conn(struct vmbus_provider_host *host, struct vmbus__pvh_conn *
 
 void vmbus__pvh_take(struct vmbus_provider_host *host, int sock, const struct vmbus__pv_msg *msg)
 {
+	const bool calling = host->calling;
+
+	host->calling = true; /* attach() is a callback like others */
 	vmbus__pvh_session_start(host, sock, msg);
+	host->calling = calling;
 }
 
 /* ---- times ---- */

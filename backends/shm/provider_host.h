@@ -262,6 +262,8 @@ void vmbus__pvh_memory_free(struct vmbus_provider_host *host);
 extern const struct vmbus_vsp vmbus__pvh_vsp; /* callbacks of every device */
 int vmbus__pvh_seat_add(struct vmbus__pvh_device *device, struct vmbus__pvh_bus *bus);
 void vmbus__pvh_seat_offer(struct vmbus__pvh_seat *seat);
+/* Whether none of its channels, or of its sub-channels, is open, opening or closing. */
+bool vmbus__pvh_seat_idle(const struct vmbus__pvh_seat *seat, bool subs);
 /* The bus is gone, or no provider will come. */
 void vmbus__pvh_seat_end(struct vmbus__pvh_seat *seat);
 void vmbus__pvh_seat_try_free(struct vmbus__pvh_seat *seat);

@@ -95,6 +95,37 @@ static void drop_journal(struct vmbus__pvh_chan *c)
 	vmbus__shm_close(&c->journal);
 }
 
+bool vmbus__pvh_seat_idle(const struct vmbus__pvh_seat *seat, bool subs)
+{
+	const struct vmbus__pvh_chan *c;
+
+	for (c = seat->chans; c; c = c->next)
+		if (c->state != VMBUS_PVH_IDLE && (c->sub || !subs))
+			return false;
+	return true;
+}
+
+/*
+ * A device may look at a channel's pages until it has closed the last of the child's.  When it has, it
+ * owes what it did not owe before.
+ */
+static void await_rest(const struct vmbus__pvh_seat *seat)
+{
+	struct vmbus__pvh_session *const session = seat->device->session;
+	struct vmbus__pvh_chan *c;
+	struct vmbus__pvh_list *list;
+
+	if (!session || session->dead || !vmbus__pvh_seat_idle(seat, true))
+		return;
+	for (c = seat->chans; c; c = c->next) {
+		if (c->state == VMBUS_PVH_CLOSING && c->told_close)
+			vmbus__pvh_wait_begin(session, &c->wait);
+		for (list = c->lists; list && vmbus__pvh_seat_idle(seat, false); list = list->next)
+			if (list->told_gone)
+				vmbus__pvh_wait_begin(session, &list->wait);
+	}
+}
+
 static void forget_opening(struct vmbus__pvh_chan *c)
 {
 	vmbus__pvh_wait_end(&c->wait);
@@ -103,6 +134,7 @@ static void forget_opening(struct vmbus__pvh_chan *c)
 	c->state = VMBUS_PVH_IDLE;
 	c->told_open = c->told_close = c->served = c->was_open = false;
 	c->tell_wake = c->tell_signal = false;
+	await_rest(c->seat);
 }
 
 void vmbus__pvh_chan_closed(struct vmbus__pvh_chan *c)

@@ -353,6 +353,121 @@ START_TEST(provider_host__refuses_another_kind_while_children_wait)
 }
 END_TEST
 
+static void fake_expect_offer(struct stage *s, struct fake_chan *sub)
+{
+	struct vmbus_ctl ctl;
+
+	run(s);
+	fake_expect(&s->f, VMBUS_CTL_OFFER, &ctl);
+	*sub = (struct fake_chan){ .fake = &s->f,
+				   .relid = ctl.u.offer.relid,
+				   .conn = ctl.u.offer.conn_id,
+				   .instance = ctl.u.offer.instance_id };
+}
+
+static void say_list(struct stage *s, uint32_t type, uint32_t gpadl)
+{
+	const struct vmbus__pv_msg msg = { .type = type, .bus = s->bus, .gpadl = gpadl };
+
+	script_send(s->sock, &msg);
+	run(s);
+}
+
+/*
+ * A child takes back pages that the device may look at until it is closed.  That is no silence of the
+ * provider's; after the closing it is.
+ */
+START_TEST(provider_host__waits_for_no_list_that_a_device_may_keep)
+{
+	struct vmbus_ctl ctl;
+	struct stage s;
+	uint64_t end;
+
+	stage_prepare(&s);
+	s.opts.answer_ns = 50 * MS;
+	stage_start(&s);
+	steps_to(&s, S_OPENED);
+	fake_expect(&s.f, VMBUS_CTL_OPEN_RESULT, &ctl);
+	fake_post_share(&s.f, s.chan.relid, 41, 10, 3);
+	must_eq(expect(&s, VMBUS_PV_GPADL, 0).gpadl, 41);
+	say_list(&s, VMBUS_PV_GPADL_KNOWN, 41);
+	fake_expect(&s.f, VMBUS_CTL_GPADL_CREATED, &ctl);
+	fake_post_teardown(&s.f, s.chan.relid, 41);
+	must_eq(expect(&s, VMBUS_PV_GPADL_GONE, 0).gpadl, 41);
+	for (end = fake_now_ns() + 300 * MS; fake_now_ns() < end; usleep(1000)) {
+		run(&s);
+		must(!script_closed(s.sock));
+	}
+	fake_expect_none(&s.f);
+	/* Test 1: the device has let go, and the child has its answer. */
+	if (_i == 1) {
+		say_list(&s, VMBUS_PV_GPADL_DONE, 41);
+		fake_expect(&s.f, VMBUS_CTL_GPADL_TORNDOWN, &ctl);
+		must_eq(ctl.u.created.gpadl, 41);
+	}
+	fake_post_close(&s.f, &s.chan);
+	(void)expect(&s, VMBUS_PV_CLOSE, 0);
+	say(&s, VMBUS_PV_CLOSED);
+	if (_i == 0) {
+		run_until_dead(&s, 5000 * MS);
+		must(strstr(s.line, "is gone") != NULL);
+	} else {
+		for (end = fake_now_ns() + 300 * MS; fake_now_ns() < end; usleep(1000))
+			run(&s);
+		must(!script_closed(s.sock));
+	}
+	stage_fini(&s);
+}
+END_TEST
+
+/* Nor is it one while the child keeps a sub-channel open, that a primary channel is not closed. */
+START_TEST(provider_host__waits_for_no_closing_before_the_sub_channels)
+{
+	struct vmbus__pv_msg msg = { .type = VMBUS_PV_SUBS, .count = 1 };
+	struct fake_chan primary, sub;
+	struct vmbus_ctl ctl;
+	struct stage s;
+	uint64_t end;
+
+	stage_prepare(&s);
+	s.opts.answer_ns = 50 * MS;
+	stage_start(&s);
+	steps_to(&s, S_OPENED);
+	fake_expect(&s.f, VMBUS_CTL_OPEN_RESULT, &ctl);
+	msg.bus = s.bus;
+	script_send(s.sock, &msg);
+	fake_expect_offer(&s, &sub);
+	primary = s.chan;
+	s.chan = sub;
+	child_opens(&s);
+	(void)expect(&s, VMBUS_PV_GPADL, 0);
+	msg = expect(&s, VMBUS_PV_OPEN, 1);
+	must_eq(msg.sub, 1);
+	sub = s.chan;
+	s.chan = primary;
+	msg.type = VMBUS_PV_OPENED;
+	script_send(s.sock, &msg);
+	drop_signals(&s);
+	fake_expect(&s.f, VMBUS_CTL_OPEN_RESULT, &ctl);
+	fake_post_close(&s.f, &primary);
+	(void)expect(&s, VMBUS_PV_CLOSE, 0);
+	for (end = fake_now_ns() + 300 * MS; fake_now_ns() < end; usleep(1000)) {
+		run(&s);
+		must(!script_closed(s.sock));
+	}
+	fake_post_close(&s.f, &sub);
+	must_eq(expect(&s, VMBUS_PV_CLOSE, 0).sub, 1);
+	msg.type = VMBUS_PV_CLOSED;
+	script_send(s.sock, &msg);
+	run(&s);
+	must(!script_closed(s.sock));
+	run_until_dead(&s, 5000 * MS);
+	must(strstr(s.line, "is gone") != NULL);
+	fake_chan_free(&sub);
+	stage_fini(&s);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "ends", 10);
@@ -364,6 +479,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, provider_host__closes_when_the_provider_is_dead);
 	tcase_add_test(tc, provider_host__hears_last_words_of_the_dead);
 	tcase_add_test(tc, provider_host__tells_nothing_of_a_bus_that_is_gone);
+	tcase_add_loop_test(tc, provider_host__waits_for_no_list_that_a_device_may_keep, 0, 2);
+	tcase_add_test(tc, provider_host__waits_for_no_closing_before_the_sub_channels);
 	tcase_add_test(tc, provider_host__waits_for_no_room_without_need);
 	tcase_add_test(tc, provider_host__is_late_itself);
 	tcase_add_test(tc, provider_host__lacks_descriptors);
