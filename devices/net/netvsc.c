@@ -158,8 +158,9 @@ static int hand_over(struct vmbus_netvsc *nv)
 
 static int shared(struct vmbus_netvsc *nv, uint32_t gpadl, int err)
 {
-	const uint32_t which = nv->buffer_p[VMBUS__NETVSC_RECEIVE].shared ? VMBUS__NETVSC_SEND
-									  : VMBUS__NETVSC_RECEIVE;
+	/* The first has its id, never 0, from then on that the second is shared. */
+	const uint32_t which = nv->buffer_p[VMBUS__NETVSC_RECEIVE].gpadl ? VMBUS__NETVSC_SEND
+									 : VMBUS__NETVSC_RECEIVE;
 
 	if (err) {
 		nv->buffer_p[which].lost = err == VMBUS_E_FAULT;

@@ -7,7 +7,8 @@
  *
  * Invariants: the send buffer is only written, never read, but for checksums, of which a wrong one is
  * all that can come.  A section belongs to the channel from divide() on; it is free, open (being
- * filled), or the host's until the completion, whose cookie is its number + 1.
+ * filled), or the host's until the completion, whose cookie is its number + 1.  What is reserved
+ * (held_p) lies in the open one.
  */
 #include "netvsc/netvsc_state.h"
 
@@ -104,8 +105,8 @@ static int send(struct vmbus_netvsc_chan *chan, uint32_t section, uint32_t bytes
 	return err;
 }
 
-/* Send the open section, if frames are in it.  Errors: FULL, and it stays open; as
-   vmbus_vsc_request(). */
+/* Send the open section, if frames are in it, and with it goes the place that was reserved in it.
+   Errors: FULL, and both stay; as vmbus_vsc_request(). */
 static int close_section(struct vmbus_netvsc_chan *chan)
 {
 	int err;
@@ -118,6 +119,7 @@ static int close_section(struct vmbus_netvsc_chan *chan)
 		return err;
 	}
 	chan->open_section_p = NONE;
+	chan->held_p = false;
 	return 0;
 }
 
@@ -441,6 +443,7 @@ __attribute__((noinline)) static int put_large(struct vmbus_netvsc_chan *chan,
 		return VMBUS_E_RANGE;
 	if (!have_sections(chan, n))
 		return chan->left_p ? VMBUS_E_STATE : is_full(chan);
+	chan->held_p = false; /* by a callback, and frames may follow */
 	section = take_chain(chan, n);
 	err = finish_large(chan, frame, info, section);
 	if (err) {

@@ -83,7 +83,7 @@ struct vmbus_netvsc_chan {
 	bool left_p;   /* own_thread: its thread has left it */
 	bool inside_p; /* dispatching from here */
 	bool wants_p;  /* writable() is due */
-	bool held_p;   /* vmbus_netvsc_reserve() was called */
+	bool held_p;   /* a place is reserved, in the open section */
 	bool reserved1_p;
 	/* Sending: sections by number in the channel, and the one that is being filled. */
 	uint32_t first_p, count_p, free_count_p;
@@ -294,11 +294,11 @@ VMBUS_API int vmbus_netvsc_send(struct vmbus_netvsc *nv, uint32_t channel,
  * whenever a packet is full that happens by itself, and vmbus_netvsc_send() does it as well.
  *
  * bytes, flags  of the frame, at most; its flags.
- * data	  set; until commit, or the next call on that channel.
+ * data	  set; until commit, or the next call on that channel; a dispatch of it counts as one.
  * frame  bytes, up to those of reserve, flags as told, and the fields that go with them; no pieces.
  *
  * Errors: as vmbus_netvsc_send(); reserve: RANGE also for more than a section has room for;
- *	   commit: STATE without reserve
+ *	   commit: STATE  nothing is reserved (any more)
  * Effect: none on error; but flush: FULL means that it follows as soon as there is room.
  * Threads: the channel's.
  * Source: [NET-DATA], [NET-PPI] in vmbus_wire(7).

@@ -61,6 +61,16 @@ static uint32_t ip_frame(uint8_t *p, uint32_t ip, uint8_t protocol, uint32_t pay
 	return 14 + head + len;
 }
 
+/* Both sides, and channels that are dispatched from here. */
+static void host_turn(struct host *h)
+{
+	uint32_t i;
+
+	loop_settle(h->l);
+	for (i = 0; h->chan[0].pull_p && i < 2; i++)
+		(void)vmbus_netvsc_receive(&h->nv, i, &h->burst, 1);
+}
+
 static uint32_t word(const struct host_frame *f, uint32_t type)
 {
 	uint32_t at;
@@ -429,6 +439,101 @@ START_TEST(netvsc_send__ring_full)
 }
 END_TEST
 
+/* A dispatch between reserve and commit: the ring has room again, frames that waited for that go out,
+   and the place with them. */
+START_TEST(netvsc_commit__after_dispatch)
+{
+	const uint32_t channel = (uint32_t)_i & 1u;
+	const bool poll = _i & 2;
+	struct vmbus_frame frame = { .bytes = 60 };
+	struct vmbus_netvsc_chan *chan;
+	struct vmbus_netvsc_opts opts;
+	uint32_t i, n;
+	struct host h;
+	void *to;
+
+	host_start(&h);
+	opts = host_opts(&h);
+	opts.subchannels = 1;
+	opts.open.send_bytes = 4096;
+	opts.open.poll = poll;
+	opts.send_bytes = 1u << 20;
+	must_eq(vmbus_netvsc_start(&h.nv, host_vsc(&h), &opts), 0);
+	for (i = 0; i < 1000 && (h.ready == 0 || h.opened < 2); i++)
+		host_turn(&h);
+	must_eq(h.ready_err, 0);
+	chan = &h.chan[channel];
+	host_pattern(data[0], 60, 1);
+	for (n = 0; n < 500 && !chan->wants_p; n++)
+		must_eq(host_send_one(&h, channel, data[0], 60), 1);
+	must(n < 500); /* the ring is full: the last one waits in its section */
+	must_eq(vmbus_netvsc_reserve(&h.nv, channel, 60, 0, &to), 0);
+	host_pattern(to, 60, 2);
+	for (i = 0; i < 100; i++)
+		host_turn(&h);
+	must_eq(h.frames, n);
+	must_eq(vmbus_netvsc_commit(&h.nv, channel, &frame), VMBUS_E_STATE);
+	must_eq(vmbus_netvsc_reserve(&h.nv, channel, 60, 0, &to), 0);
+	host_pattern(to, 60, 3);
+	must_eq(vmbus_netvsc_commit(&h.nv, channel, &frame), 0);
+	must_eq(vmbus_netvsc_flush(&h.nv, channel), 0);
+	for (i = 0; i < 100; i++)
+		host_turn(&h);
+	must_eq(h.frames, n + 1);
+	host_pattern(data[0], 60, 3);
+	must_eq(memcmp(h.frame[n].data, data[0], 60), 0);
+	host_free(&h);
+}
+END_TEST
+
+static void on_writable_reserve(void *ctx, uint32_t channel)
+{
+	struct host *const h = ctx;
+	void *to;
+
+	h->writable++;
+	must_eq(vmbus_netvsc_reserve(&h->nv, channel, 150, 0, &to), 0);
+}
+
+/* A callback has reserved a place, while a large frame waited for sections; the frame behind that one
+   takes it, and the ring is full or not: nothing is committed past the end of a section. */
+START_TEST(netvsc_commit__after_large)
+{
+	const struct vmbus_frame own = { .bytes = 150 };
+	struct vmbus_iov piece[2] = { { data[0], 1514 }, { data[1], 60 } };
+	struct vmbus_frame frame[2] = { { .piece = &piece[0], .pieces = 1, .bytes = 1514 },
+					{ .piece = &piece[1], .pieces = 1, .bytes = 60 } };
+	struct vmbus_netvsc_opts opts;
+	uint32_t i;
+	struct host h;
+
+	host_start(&h);
+	h.send_section = 256;
+	opts = host_opts(&h);
+	opts.open.send_bytes = 4096;
+	opts.open.poll = true;
+	opts.send_bytes = 64u << 10;
+	opts.writable = on_writable_reserve;
+	must_eq(vmbus_netvsc_start(&h.nv, host_vsc(&h), &opts), 0);
+	for (i = 0; i < 1000 && h.ready == 0; i++)
+		host_turn(&h);
+	must_eq(h.ready_err, 0);
+	h.keep = true;
+	for (i = 256 - 6; i; i--) { /* the last ones stay in the ring */
+		must_eq(host_send_one(&h, 0, data[1], 60), 1);
+		if (i > (uint32_t)_i)
+			loop_settle(h.l);
+	}
+	must_eq(vmbus_netvsc_send(&h.nv, 0, frame, 2), VMBUS_E_FULL);
+	host_let_go(&h);
+	must(vmbus_netvsc_send(&h.nv, 0, frame, 2) != 0);
+	must_eq(h.writable, 1);
+	(void)vmbus_netvsc_commit(&h.nv, 0, &own);
+	must(h.chan[0].open_section_p == UINT32_MAX || h.chan[0].open_bytes_p <= h.nv.room_p);
+	host_free(&h);
+}
+END_TEST
+
 /* The host says that a packet was bad, or answers it with something else. */
 START_TEST(netvsc_send__counts_refused)
 {
@@ -468,6 +573,8 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, netvsc_send__large_send, 0, 4);
 	tcase_add_test(tc, netvsc_send__full);
 	tcase_add_test(tc, netvsc_send__ring_full);
+	tcase_add_loop_test(tc, netvsc_commit__after_dispatch, 0, 4);
+	tcase_add_loop_test(tc, netvsc_commit__after_large, 56, 64);
 	tcase_add_test(tc, netvsc_send__counts_refused);
 }
 
