@@ -26,7 +26,8 @@ struct vmbus_replay_opts {
 	uint64_t memory_bytes; /* [256 MiB] of memory from page 0 on, all zero at first */
 	/*
 	 * Let a device finish what it does on other threads, or when its timers come; called after
-	 * each batch, and where an answer is missing.  NULL: it does everything within its callbacks.
+	 * each batch, and where an answer is missing, also one to open() or close().  NULL: it does
+	 * everything within its callbacks.
 	 */
 	void (*settle)(void *ctx, struct vmbus_bus *bus);
 	/* One difference, what ends the replay, or that the class is another; the same for the same

@@ -123,6 +123,17 @@ static int run(struct vmbus__replay_part *part, uint32_t type, struct vmbus_ctl 
 	return type && !found ? VMBUS_E_PEER : 0;
 }
 
+/* For an answer that the device may give only when it is let finish. */
+static int await(struct vmbus__replay_part *part, uint32_t type, struct vmbus_ctl *answer)
+{
+	int err = run(part, type, answer);
+
+	if (err != VMBUS_E_PEER || !part->opts->settle)
+		return err;
+	part->opts->settle(part->opts->ctx, part->bus);
+	return run(part, type, answer);
+}
+
 int vmbus__part_run(struct vmbus__replay_part *part)
 {
 	return run(part, 0, NULL);
@@ -162,6 +173,7 @@ int vmbus__part_create(struct vmbus__replay_part *part, const struct vmbus_repla
 				      .region_count = 2 };
 	int err;
 
+	part->opts = opts;
 	if (bytes > MEMORY_BYTES_MAX || bytes % VMBUS_PAGE_BYTES)
 		return VMBUS_E_RANGE;
 	part->backend = (struct vmbus_backend){ .struct_bytes = sizeof(part->backend),
@@ -181,6 +193,12 @@ int vmbus__part_create(struct vmbus__replay_part *part, const struct vmbus_repla
 
 void vmbus__part_destroy(struct vmbus__replay_part *part)
 {
+	/* The bus waits for a device that has said AGAIN to close(), and does not let it finish. */
+	if (part->asked && vmbus__part_close(part) && part->opts->settle) {
+		vmbus_bus_reset(part->bus);
+		(void)vmbus__part_run(part);
+		part->opts->settle(part->opts->ctx, part->bus);
+	}
 	vmbus_bus_destroy(part->bus);
 	if (part->memory.host)
 		munmap(part->memory.host, part->memory.bytes);
@@ -292,11 +310,12 @@ int vmbus__part_open(struct vmbus__replay_part *part, const struct vmbus_capture
 	ctl.u.open.downstream_page = part->from_pages;
 	memcpy(ctl.u.open.user, open->user, sizeof(ctl.u.open.user));
 	err = post(part, &ctl);
+	part->asked = !err;
 	if (!err)
-		err = run(part, VMBUS_CTL_OPEN_RESULT, &ctl);
+		err = await(part, VMBUS_CTL_OPEN_RESULT, &ctl);
 	if (err)
-		return err;
-	part->open = ctl.u.result.status == VMBUS_STATUS_OK;
+		return err == VMBUS_E_PEER ? VMBUS_E_AGAIN : err;
+	part->asked = part->open = ctl.u.result.status == VMBUS_STATUS_OK;
 	if (!part->open)
 		return vmbus__part_close(part);
 	return 1;
@@ -308,7 +327,7 @@ int vmbus__part_close(struct vmbus__replay_part *part)
 	int err = 0;
 
 	ctl.u.chan.relid = part->relid;
-	if (part->open)
+	if (part->asked)
 		err = post(part, &ctl);
 	part->open = false;
 	ctl = (struct vmbus_ctl){ .type = VMBUS_CTL_GPADL_TEARDOWN };
@@ -316,5 +335,8 @@ int vmbus__part_close(struct vmbus__replay_part *part)
 	ctl.u.created.gpadl = part->gpadl;
 	if (!err)
 		err = post(part, &ctl);
-	return err ? err : run(part, VMBUS_CTL_GPADL_TORNDOWN, &ctl);
+	if (!err)
+		err = await(part, VMBUS_CTL_GPADL_TORNDOWN, &ctl);
+	part->asked = part->asked && err;
+	return err == VMBUS_E_PEER ? VMBUS_E_AGAIN : err;
 }

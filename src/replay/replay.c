@@ -125,14 +125,25 @@ static int settle(struct replay *r, bool wait)
 	return err;
 }
 
+/* As vmbus_ring_tx_put(); what it refuses ends the replay, and counts as done. */
+static int put_some(struct replay *r, const struct vmbus_msg *msg, uint32_t n)
+{
+	const int got = vmbus_ring_tx_put(&r->part->tx, msg, n);
+
+	if (got != VMBUS_E_RANGE && got != VMBUS_E_INVAL)
+		return got;
+	stop(r, "a packet from the child that the ring of this opening does not take");
+	return (int)n;
+}
+
 /* The ring is full only if the device does not read, since a batch fitted in once. */
 static int put(struct replay *r, const struct vmbus_msg *msg, uint32_t n)
 {
 	uint32_t done = 0;
 	int got, err;
 
-	while (done < n) {
-		got = vmbus_ring_tx_put(&r->part->tx, msg + done, n - done);
+	while (done < n && !r->over) {
+		got = put_some(r, msg + done, n - done);
 		if (got < 0 && got != VMBUS_E_FULL)
 			return got;
 		if (got > 0) {
@@ -142,7 +153,7 @@ static int put(struct replay *r, const struct vmbus_msg *msg, uint32_t n)
 		err = settle(r, true);
 		if (err)
 			return err;
-		got = vmbus_ring_tx_put(&r->part->tx, msg + done, n - done);
+		got = put_some(r, msg + done, n - done);
 		if (got == VMBUS_E_FULL) {
 			differ(r, "the device does not read: no room for %u packets", n - done);
 			stop(r, "the ring from the child is full");
@@ -335,6 +346,11 @@ static int open_it(struct replay *r, const struct vmbus_capture_record *record)
 		stop(r, "rings of these sizes cannot be");
 		return 0;
 	}
+	if (got == VMBUS_E_AGAIN) {
+		differ(r, "the device has not answered the opening");
+		stop(r, "the channel is not open");
+		return 0;
+	}
 	if (got < 0)
 		return got;
 	r->seen_open = true;
@@ -375,7 +391,12 @@ static int close_it(struct replay *r, const struct vmbus_capture_record *record)
 		stop(r, "the channel is broken");
 		return 0;
 	}
-	return r->refused ? 0 : vmbus__part_close(r->part);
+	err = r->refused ? 0 : vmbus__part_close(r->part);
+	if (err != VMBUS_E_AGAIN)
+		return err;
+	differ(r, "the device has not finished what it does, with the channel closed");
+	stop(r, "the channel is not closed");
+	return 0;
 }
 
 /* A capture of another kind of device: what follows will differ, and this is why. */

@@ -17,6 +17,7 @@ struct vmbus__replay_post {
 };
 
 struct vmbus__replay_part {
+	const struct vmbus_replay_opts *opts;
 	struct vmbus_backend backend;
 	struct vmbus_bus *bus;
 	struct vmbus_chan *chan;
@@ -24,6 +25,7 @@ struct vmbus__replay_part {
 	struct vmbus_region *regions[2];
 	uint32_t relid, conn;
 	uint32_t gpadl;
+	bool asked; /* OPEN was posted, and neither refused nor followed by CLOSE */
 	bool open;
 	bool rescinded;
 	uint32_t from_pages, to_pages;
@@ -43,9 +45,10 @@ int vmbus__part_run(struct vmbus__replay_part *part);
 
 /*
  * Open with rings of these data bytes.  Returns 1: open; 0: the device refused.
- * Errors: RANGE (rings that cannot be), NOMEM, PEER (the bus did not answer)
+ * Errors: RANGE (rings that cannot be), NOMEM, AGAIN (the device has not answered, also when it was let finish)
  */
 int vmbus__part_open(struct vmbus__replay_part *part, const struct vmbus_capture_open *open);
+/* Errors: AGAIN (the device has not ended what it does) */
 int vmbus__part_close(struct vmbus__replay_part *part);
 
 #endif
