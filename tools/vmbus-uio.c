@@ -10,6 +10,7 @@
 #include <vmbus/uio.h>
 #include <vmbus/version.h>
 
+#include "out.h"
 #include "uio.h"
 
 static const char usage[] =
@@ -188,7 +189,7 @@ static bool is_command(const char *word)
 	return false;
 }
 
-static int run(int argc, char **argv)
+static int command(int argc, char **argv)
 {
 	char why[400] = "";
 	struct vmbus_uio_opts opts = { .struct_bytes = sizeof(opts),
@@ -216,7 +217,7 @@ static int run(int argc, char **argv)
 	return change(&opts, strcmp(argv[0], "bind") == 0);
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	if (argc < 2)
 		return wrong_usage();
@@ -230,5 +231,10 @@ int main(int argc, char **argv)
 	}
 	if (!is_command(argv[1]))
 		return wrong_usage();
-	return run(argc - 1, argv + 1);
+	return command(argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+	return out_status("vmbus-uio", run(argc, argv));
 }

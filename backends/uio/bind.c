@@ -143,10 +143,27 @@ static int bind_one(const struct vmbus_uio_opts *opts, struct vmbus__uio_device 
 	return err;
 }
 
-static int unbind_one(const struct vmbus_uio_opts *opts, struct vmbus__uio_device *device)
+/* Somebody gave the driver the whole class: it took the device again at once. */
+static int take_class(const struct vmbus_uio_opts *opts, struct vmbus__uio_device *device)
 {
 	char class_id[37];
-	int lock;
+
+	vmbus_guid_format(&device->info.class_id, class_id);
+	if (put(opts, "drivers", VMBUS__UIO_DRIVER, "remove_id", class_id))
+		return failed(opts, device, "take its class from " VMBUS__UIO_DRIVER);
+	if (put(opts, "drivers", VMBUS__UIO_DRIVER, "unbind", device->name))
+		return failed(opts, device, "unbind it");
+	let_go(opts, device);
+	if (vmbus__uio_reread(opts, device) || !holds(device))
+		return 0;
+	vmbus__uio_say(opts, "%s: " VMBUS__UIO_DRIVER " has taken it again", device->name);
+	return VMBUS_E_STATE;
+}
+
+/* Under its lock to the end, so that no program opens it in between. */
+static int unbind_one(const struct vmbus_uio_opts *opts, struct vmbus__uio_device *device)
+{
+	int lock, err = 0, saved;
 
 	if (!holds(device)) {
 		vmbus__uio_say(opts, "%s: %s%s holds it, not " VMBUS__UIO_DRIVER, device->name,
@@ -157,21 +174,16 @@ static int unbind_one(const struct vmbus_uio_opts *opts, struct vmbus__uio_devic
 	lock = vmbus__uio_lock(opts, device);
 	if (lock < 0)
 		return lock;
-	if (put(opts, "drivers", VMBUS__UIO_DRIVER, "unbind", device->name)) {
-		(void)failed(opts, device, "unbind it");
-		(void)close(lock);
-		return vmbus__uio_errno();
-	}
-	(void)close(lock);
-	let_go(opts, device);
-	if (vmbus__uio_reread(opts, device) == 0 && holds(device)) {
-		/* Somebody gave the driver the whole class. */
-		vmbus_guid_format(&device->info.class_id, class_id);
-		(void)put(opts, "drivers", VMBUS__UIO_DRIVER, "remove_id", class_id);
-		(void)put(opts, "drivers", VMBUS__UIO_DRIVER, "unbind", device->name);
+	if (put(opts, "drivers", VMBUS__UIO_DRIVER, "unbind", device->name))
+		err = failed(opts, device, "unbind it");
+	if (!err)
 		let_go(opts, device);
-	}
-	return 0;
+	if (!err && vmbus__uio_reread(opts, device) == 0 && holds(device))
+		err = take_class(opts, device);
+	saved = errno;
+	(void)close(lock);
+	errno = saved;
+	return err;
 }
 
 /* One of the devices, or all, as the name says. */

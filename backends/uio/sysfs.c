@@ -354,7 +354,10 @@ int vmbus__uio_lock(const struct vmbus_uio_opts *opts, const struct vmbus__uio_d
 	saved = errno;
 	(void)close(fd);
 	errno = saved;
-	vmbus__uio_say(opts, "%s: a program has opened it; end that first", device->name);
+	vmbus__uio_say(opts,
+		       "%s: a program has opened it, or locks its folder in sysfs; end that first "
+		       "(lslocks tells which)",
+		       device->name);
 	return saved == EWOULDBLOCK ? VMBUS_E_AGAIN : vmbus__uio_errno();
 }
 

@@ -54,6 +54,19 @@ static int watch(struct vmbus_uio *uio)
 	return 0;
 }
 
+static void again(struct vmbus_uio *uio, bool set)
+{
+	uint64_t count;
+
+	if (uio->again_set == set)
+		return;
+	uio->again_set = set;
+	if (set)
+		(void)eventfd_write(uio->again_fd, 1);
+	else
+		(void)!read(uio->again_fd, &count, sizeof(count));
+}
+
 /* Sleep for so long until a descriptor is readable: like poll(). */
 static int poll_for(int fd, uint64_t timeout_ns)
 {
@@ -74,10 +87,11 @@ int vmbus__uio_sleep(struct vmbus_uio *uio, uint64_t timeout_ns)
 		n = epoll_wait(uio->epoll_fd, events, 4, 0);
 	if (n < 0)
 		return errno == EINTR ? 0 : VMBUS_E_SYSTEM;
-	/* The device's own interrupts are taken by flags(), the eventfd of again by dispatch. */
+	/* The device's own interrupts are taken by flags(); who is awake looks at all the rest. */
 	for (i = 0; i < n; i++)
 		if (events[i].data.fd == uio->kick_fd || events[i].data.fd == uio->timer_fd)
 			(void)!read(events[i].data.fd, &count, sizeof(count));
+	again(uio, false);
 	return n;
 }
 
@@ -284,19 +298,6 @@ uint32_t vmbus_uio_ring_bytes(const struct vmbus_uio *uio)
 int vmbus_uio_fd(const struct vmbus_uio *uio)
 {
 	return uio->epoll_fd;
-}
-
-static void again(struct vmbus_uio *uio, bool set)
-{
-	uint64_t count;
-
-	if (uio->again_set == set)
-		return;
-	uio->again_set = set;
-	if (set)
-		(void)eventfd_write(uio->again_fd, 1);
-	else
-		(void)!read(uio->again_fd, &count, sizeof(count));
 }
 
 /* Whether the guest wants a turn at once; else the timer is set for when it does. */

@@ -49,6 +49,7 @@ struct kernel {
 	uint32_t opens, closes, enables, interrupts, puts;
 	const char *put_fails; /* end of the path of a file that cannot be written */
 	int put_errno;
+	void (*on_put)(const char *path); /* before a file is written */
 	char last_put[400];
 	char lines[8][400];
 	uint32_t line_count;
@@ -354,6 +355,8 @@ static inline int kernel_sys_put(const char *path, const char *text)
 
 	k->puts++;
 	(void)snprintf(k->last_put, sizeof(k->last_put), "%s %s", path, text);
+	if (k->on_put)
+		k->on_put(path);
 	if (k->put_fails && kernel_ends(path, k->put_fails)) {
 		errno = k->put_errno;
 		return -1;

@@ -206,6 +206,41 @@ START_TEST(uio_bind__by_class_where_there_is_no_override)
 }
 END_TEST
 
+/* A program that opens the device whenever it can. */
+static uint32_t tries;
+
+static void open_it(const char *path)
+{
+	const struct vmbus_uio_opts opts = kernel_opts(&k, KERNEL_GUID);
+	struct vmbus_uio *uio;
+
+	if (!kernel_ends(path, "/remove_id"))
+		return;
+	tries++;
+	must_eq(vmbus_uio_open(&opts, &uio), VMBUS_E_AGAIN);
+}
+
+START_TEST(uio_unbind__of_a_class_is_for_good)
+{
+	kernel_folder(&k);
+	k.no_override = true;
+	kernel_device(&k, KERNEL_GUID, KERNEL_SHUTDOWN, 1, 5);
+	must_eq(bind_to(KERNEL_GUID, false), 1);
+	k.put_fails = "/remove_id";
+	k.put_errno = EACCES;
+	must_eq(unbind(KERNEL_GUID), VMBUS_E_PERM);
+	must(strstr(k.why, "cannot take its class from " UIO_DRIVER) != NULL);
+	ck_assert_str_eq(list().info[0].driver, UIO_DRIVER); /* as it says */
+	k.put_fails = NULL;
+	tries = 0;
+	k.on_put = open_it;
+	must_eq(unbind(KERNEL_GUID), 1);
+	must_eq(tries, 1);
+	ck_assert_str_eq(list().info[0].driver, "hv_own");
+	kernel_folder_end(&k);
+}
+END_TEST
+
 START_TEST(uio_bind__tells_the_reason)
 {
 	static const struct {
@@ -297,6 +332,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, uio_bind__one_and_all_of_a_class);
 	tcase_add_test(tc, uio_bind__says_who_holds_it);
 	tcase_add_test(tc, uio_bind__by_class_where_there_is_no_override);
+	tcase_add_test(tc, uio_unbind__of_a_class_is_for_good);
 	tcase_add_test(tc, uio_bind__tells_the_reason);
 	tcase_add_test(tc, uio_bind__refuses_what_is_no_device);
 	tcase_add_test(tc, uio_unbind__gives_it_back);

@@ -51,6 +51,34 @@ START_TEST(uio__an_idle_monitor_has_its_price)
 }
 END_TEST
 
+/* What a dispatch has left for the next one does not keep a wait awake. */
+START_TEST(uio__a_wait_sleeps_after_a_dispatch_that_was_full)
+{
+	struct timespec from, to;
+	struct vmbus_vsc_opts opts;
+	struct vmbus_uio *uio;
+	uint64_t spent;
+
+	kernel_init(&k, &early_vsp, NULL, KERNEL_RING_PAGES, KERNEL_MONITOR_US);
+	uio = kernel_connect_uio(&k);
+	opts = plain_opts(uio);
+	must_eq(vmbus_vsc_open(k.vsc, &opts), 0);
+	must_eq(vmbus_uio_dispatch(uio, 1), 1);
+	must(fake_readable(vmbus_uio_fd(uio)));
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+	must_eq(vmbus_guest_wait(vmbus_uio_guest(uio), VMBUS_GUEST_IDLE, SECOND / 2),
+		VMBUS_E_AGAIN);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+	spent = (uint64_t)(to.tv_sec - from.tv_sec) * SECOND + (uint64_t)to.tv_nsec -
+		(uint64_t)from.tv_nsec;
+	must(spent < SECOND / 20);
+	kernel_run(&k);
+	close_channel(uio);
+	vmbus_uio_close(uio);
+	kernel_end(&k);
+}
+END_TEST
+
 /* ---- the parent in a thread of its own ---- */
 
 static int parent_stop;
@@ -217,6 +245,7 @@ static void tests(Suite *suite)
 	TCase *tc = vmbus_test_case(suite, "idle", 30);
 
 	tcase_add_loop_test(tc, uio__an_idle_monitor_has_its_price, 0, 3);
+	tcase_add_test(tc, uio__a_wait_sleeps_after_a_dispatch_that_was_full);
 	tc = vmbus_test_case(suite, "threads", 30);
 	tcase_add_loop_test(tc, uio__no_wakeup_is_lost_one_by_one, 0, 2);
 	tcase_add_loop_test(tc, uio__no_wakeup_is_lost_in_windows, 0, 2);
