@@ -5,12 +5,14 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <vmbus/shm_bus.h>
@@ -149,6 +151,22 @@ static int file_failed(const struct session *s)
 	return CTL_FAILED;
 }
 
+/* For its owner alone: there are a guest's bytes in it. */
+static FILE *create_file(const char *path)
+{
+	const int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	struct stat st;
+	FILE *file = NULL;
+
+	/* One that is there already may be anybody's, and read by anybody; no pipe or device, though. */
+	if (fd >= 0 && fstat(fd, &st) == 0 &&
+	    (!S_ISREG(st.st_mode) || (fchmod(fd, 0600) == 0 && ftruncate(fd, 0) == 0)))
+		file = fdopen(fd, "wb");
+	if (fd >= 0 && !file)
+		(void)close(fd);
+	return file;
+}
+
 static int open_file(struct session *s)
 {
 	const char *const path = s->wish->file;
@@ -159,7 +177,7 @@ static int open_file(struct session *s)
 							.application = application };
 
 	(void)snprintf(application, sizeof(application), "libvmbus %s", vmbus_version_string());
-	s->out = strcmp(path, "-") == 0 ? stdout : fopen(path, "wbe");
+	s->out = strcmp(path, "-") == 0 ? stdout : create_file(path);
 	return s->out && vmbus_capture_writer_create(&opts, &s->writer) == 0 ? CTL_OK
 									     : file_failed(s);
 }
@@ -268,7 +286,7 @@ static int capture(const struct wish *wish)
 		end_target(s, &s->target[i]);
 	for (i = 0; i < s->targets; i++)
 		vmbus_shm_capture_end(s->target[i].capture);
-	if (s->out && fclose(s->out) && !status)
+	if (s->out && (s->out == stdout ? fflush(s->out) : fclose(s->out)) && !status)
 		status = file_failed(s);
 	if (s->writer)
 		fprintf(stderr, "%llu packets captured, %llu records dropped\n",

@@ -206,8 +206,6 @@ int ctl_capture_print(const char *path, bool json)
 	if (json)
 		printf("%s], \"dropped\": %llu, \"complete\": %s}\n", p.number ? "\n" : "",
 		       (unsigned long long)p.dropped, got == 0 ? "true" : "false");
-	if (fflush(stdout))
-		status = CTL_FAILED;
 	if (got < 0)
 		status = ctl_capture_failed(path, reader, got);
 	vmbus_capture_reader_destroy(reader);

@@ -220,7 +220,7 @@ static int take_interface(struct vmbus_capture_reader *r, uint32_t bytes)
 	if (r->count == INTERFACES)
 		return wrong(r, "more than %u interfaces", INTERFACES);
 	err = take_resolution(r, to, 6);
-	to->channel = FOREIGN;
+	to->channel = FOREIGN; /* its packets are passed over, with whatever clock they have */
 	if (get16(r, 8) == VMBUS_CAPTURE_LINKTYPE) {
 		if (r->channels == VMBUS_CAPTURE_CHANNELS_MAX)
 			return wrong(r, "more than %u channels", VMBUS_CAPTURE_CHANNELS_MAX);
@@ -230,7 +230,7 @@ static int take_interface(struct vmbus_capture_reader *r, uint32_t bytes)
 	while (!err && (got = next_option(r, &at, bytes - 4, &code, &len)) != 0) {
 		if (got < 0)
 			return got;
-		if (code == PCAPNG_IF_TSRESOL && len == 1)
+		if (code == PCAPNG_IF_TSRESOL && len == 1 && to->channel != FOREIGN)
 			err = take_resolution(r, to, r->block[at - 4]);
 	}
 	return err;

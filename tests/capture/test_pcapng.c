@@ -351,11 +351,13 @@ END_TEST
 /* What other programs put into such files, and two sections. */
 START_TEST(capture_reader__passes_over_what_is_not_ours)
 {
-	static const uint8_t other[] = { /* a custom block, an Ethernet interface, its packet */
-					 B4(0xBAD), B4(16), B4(0), B4(16), B4(1), B4(20),
-					 1,	    0,	    0,	   0,	   B4(0), B4(20),
-					 B4(6),	    B4(36), B4(0), B4(0),  B4(0), B4(2),
-					 B4(2),	    0xFF,   0xFF,  0,	   0,	  B4(36)
+	static const uint8_t other[] = {
+		/* a custom block, an Ethernet interface, its packet */
+		B4(0xBAD), B4(16), B4(0), B4(16), B4(1), B4(20), 1, 0, 0, 0, B4(0), B4(20), B4(6),
+		B4(36), B4(0), B4(0), B4(0), B4(2), B4(2), 0xFF, 0xFF, 0, 0, B4(36),
+		/* one in picoseconds, and one in 2^-60 s */
+		B4(1), B4(32), 1, 0, 0, 0, B4(0), 9, 0, 1, 0, 12, 0, 0, 0, B4(0), B4(32), B4(1),
+		B4(32), 1, 0, 0, 0, B4(0), 9, 0, 1, 0, 0xBC, 0, 0, 0, B4(0), B4(32)
 	};
 	struct file one = { 0 }, f = { 0 };
 	struct vmbus_capture_reader *r;

@@ -3,6 +3,7 @@
 #include "shm/guests.h"
 
 #include <pthread.h>
+#include <sys/stat.h>
 
 struct out {
 	char text[1 << 20]; /* standard output and standard error */
@@ -140,11 +141,13 @@ START_TEST(vmbusctl_capture__a_session_and_its_replay)
 	char file[64];
 	struct host host;
 	struct out *out;
+	struct stat st;
 	pid_t pid;
 
 	if (there_is_no_tool())
 		VMBUS_TEST_SKIP("vmbusctl is not built");
 	(void)snprintf(file, sizeof(file), "/tmp/vmbus-capture-%d.pcapng", (int)getpid());
+	(void)umask(022);
 	host_init(&host);
 	host.channels = 2;
 	host.opts.allow_capture = true;
@@ -161,6 +164,13 @@ START_TEST(vmbusctl_capture__a_session_and_its_replay)
 	      "/dev/full: No space left on device");
 	needs(run_served(&host, tool("capture -s %s -c guest -n 400 -w %s", host.path, file)), 0,
 	      "400 packets captured, 0 records dropped");
+	must_eq(stat(file, &st), 0);
+	must_eq(st.st_mode & 07777, 0600);
+	must_eq(chmod(file, 0644), 0); /* as one of before */
+	needs(run_served(&host, tool("capture -s %s -c guest -n 400 -w %s", host.path, file)), 0,
+	      "400 packets captured, 0 records dropped");
+	must_eq(stat(file, &st), 0);
+	must_eq(st.st_mode & 07777, 0600);
 	out = run(tool("capture --print %s", file));
 	needs(out, 0, "wants completion");
 	needs(out, 0, "#1 ");
