@@ -146,13 +146,18 @@ int vmm_devices_remove(struct vmm *vmm, uint32_t relid)
 {
 	struct vmbus_chan_info info;
 	uint32_t i;
+	int err;
 
 	for (i = 0; i < VMM_CHANNELS_MAX; i++) {
 		if (!vmm->chans[i])
 			continue;
 		vmbus_chan_info(vmm->chans[i], &info);
-		if (info.relid == relid)
-			return vmbus_bus_revoke(vmm->chans[i]);
+		if (info.relid != relid)
+			continue;
+		err = vmbus_bus_revoke(vmm->chans[i]);
+		if (!err)
+			vmm->chans[i] = NULL; /* at once, for a save may come before removed() */
+		return err;
 	}
 	return VMBUS_E_RANGE;
 }

@@ -103,12 +103,10 @@ static const int queue[] = {
 	SCMP_SYS(newfstatat),	  SCMP_SYS(lseek),	     SCMP_SYS(sched_getaffinity),
 };
 
-/* With NICs: a burst of frames at once. */
+/* With NICs: a burst of frames at once; a capture into a pipe without a reader. */
 static const int nets[] = {
-	SCMP_SYS(recvmmsg),
-	SCMP_SYS(sendmmsg),
-	SCMP_SYS(timerfd_gettime),
-	SCMP_SYS(dup3),
+	SCMP_SYS(recvmmsg), SCMP_SYS(sendmmsg),	     SCMP_SYS(timerfd_gettime),
+	SCMP_SYS(dup3),	    SCMP_SYS(rt_sigpending), SCMP_SYS(rt_sigtimedwait),
 };
 
 /* What ports ask of descriptors that are open. */

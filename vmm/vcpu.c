@@ -18,6 +18,7 @@
 
 #define KICK SIGUSR1
 #define STACK_BYTES (256u * 1024u)
+#define COMPLETIONS 64u /* exits of one instruction */
 
 static __thread struct vmm_vcpu *self;
 
@@ -171,19 +172,38 @@ static bool our_exit(struct vmm_vcpu *vcpu)
 	}
 }
 
-/* KVM completes an exit at the beginning of the next run: one that runs nothing. */
+/* False: stop and look. */
+static bool handle(struct vmm_vcpu *vcpu)
+{
+	const int err = vmbus_kvm_handle_exit(vcpu->vmm->kvm, vcpu->index);
+
+	if (err == 0)
+		return our_exit(vcpu);
+	if (err < 0)
+		return stuck(vcpu, "KVM refused what the bus needs, exit", vcpu->run->exit_reason);
+	return !vcpu->halted;
+}
+
+/*
+ * KVM completes an exit at the beginning of the next run: one that runs nothing.  An instruction may
+ * need several exits, of which each is told by such a run, until there is none.
+ */
 static void complete(struct vmm_vcpu *vcpu)
 {
-	vcpu->run->immediate_exit = 1;
-	if (ioctl(vcpu->fd, KVM_RUN, 0) < 0)
-		return; /* EINTR, as it should */
+	uint32_t n;
+
+	for (n = 0; n < COMPLETIONS; n++) {
+		vcpu->run->immediate_exit = 1;
+		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0)
+			return; /* EINTR, as it should */
+		(void)handle(vcpu);
+	}
 }
 
 /* Run until there is reason to look. */
 static void run(struct vmm_vcpu *vcpu)
 {
 	bool on = true;
-	int err;
 
 	while (on) {
 		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
@@ -192,14 +212,7 @@ static void run(struct vmm_vcpu *vcpu)
 			stuck(vcpu, "KVM_RUN failed, errno", (uint64_t)errno);
 			return;
 		}
-		err = vmbus_kvm_handle_exit(vcpu->vmm->kvm, vcpu->index);
-		if (err == 0)
-			on = our_exit(vcpu);
-		else if (err < 0)
-			on = stuck(vcpu, "KVM refused what the bus needs, exit",
-				   vcpu->run->exit_reason);
-		else
-			on = !vcpu->halted;
+		on = handle(vcpu);
 	}
 	complete(vcpu);
 }

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "kvm/grace.h"
 #include "kvm/partition.h"
 
 #define CONTROL_FAST ((uint64_t)1 << 16) /* [HC-CONTROL] */
@@ -124,14 +125,19 @@ static int synic_moved(struct vmbus_kvm *kvm, uint32_t n)
 	const uint64_t values[3] = { exit->u.synic.control, exit->u.synic.evt_page,
 				     exit->u.synic.msg_page };
 	uint32_t left = 0;
-	int i;
+	bool moved = false;
+	int i, did;
 
 	vmbus__kvm_count(&kvm->stats.exits_synic);
 	(void)pthread_mutex_lock(&kvm->lock);
-	for (i = 0; i < 3; i++)
-		left |= vmbus__kvm_synic_did(
-			kvm, n, vmbus_synic_msr_write(&vp->synic, msrs[i], values[i], true));
+	for (i = 0; i < 3; i++) {
+		did = vmbus_synic_msr_write(&vp->synic, msrs[i], values[i], true);
+		left |= vmbus__kvm_synic_did(kvm, n, did);
+		moved |= did > 0 && (uint32_t)did & VMBUS_SYNIC_PAGES;
+	}
 	(void)pthread_mutex_unlock(&kvm->lock);
+	if (moved)
+		vmbus__kvm_grace(kvm); /* nobody writes into an old page when the guest goes on */
 	if (left)
 		vmbus__kvm_slot_free(kvm, n);
 	vmbus_bus_wake_changed(kvm->bus, n);

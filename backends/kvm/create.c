@@ -293,10 +293,15 @@ static int make_epoll(struct vmbus_kvm *kvm)
 
 static int make_bus(struct vmbus_kvm *kvm)
 {
+	int err;
+
 	kvm->opts.bus.backend = &vmbus__kvm_backend;
 	kvm->opts.bus.backend_ctx = kvm;
 	kvm->opts.bus.bind_all = true;
-	return vmbus_bus_create(&kvm->opts.bus, &kvm->bus);
+	err = vmbus_bus_create(&kvm->opts.bus, &kvm->bus);
+	if (!err)
+		kvm->opts.bus.name = vmbus_bus_name(kvm->bus); /* the embedder's may go */
+	return err;
 }
 
 /* A signal that stays in the kernel needs a descriptor for each open channel. */
@@ -437,6 +442,7 @@ int vmbus_kvm_create(const struct vmbus_kvm_opts *opts, struct vmbus_kvm **out)
 		err = set_filter(kvm);
 	if (err)
 		goto err_bus;
+	kvm->opts.bus.regions = NULL; /* the embedder's, and not looked at any more */
 	look_at_limit(kvm);
 	*out = kvm;
 	return 0;

@@ -20,6 +20,7 @@
 #include "kvm/partition.h"
 
 #define HEAR_AT_ONCE 32
+#define SET_BACK 100000u /* 10 ms, in 100 ns: more is no correction of the kernel's */
 
 static void ring(int fd)
 {
@@ -63,7 +64,8 @@ static void listen_to(struct vmbus_kvm *kvm, uint32_t n)
 	if (vp->listening || vp->resample_fd < 0)
 		return;
 	(void)!read(vp->resample_fd, &count, sizeof(count)); /* what it says is of the past */
-	if (epoll_ctl(kvm->epoll_fd, EPOLL_CTL_ADD, vp->resample_fd, &event))
+	/* It is in the set since connect, so this needs no memory. */
+	if (epoll_ctl(kvm->epoll_fd, EPOLL_CTL_MOD, vp->resample_fd, &event))
 		return;
 	vp->listening = true;
 	kvm->listening++;
@@ -72,10 +74,11 @@ static void listen_to(struct vmbus_kvm *kvm, uint32_t n)
 static void stop_listening(struct vmbus_kvm *kvm, uint32_t n)
 {
 	struct vmbus__kvm_vp *vp = &kvm->vp[n];
+	struct epoll_event none = { .data.u64 = n };
 
 	if (!vp->listening)
 		return;
-	(void)epoll_ctl(kvm->epoll_fd, EPOLL_CTL_DEL, vp->resample_fd, NULL);
+	(void)epoll_ctl(kvm->epoll_fd, EPOLL_CTL_MOD, vp->resample_fd, &none);
 	vp->listening = false;
 	kvm->listening--;
 }
@@ -236,7 +239,8 @@ static int unbind_fd(void *ctx, uint32_t conn_id)
 
 /*
  * Reference time is KVM's clock of the VM in both ways, for that is what its own register reads.
- * The kernel may set it back by a little when it finds its counters out of step.
+ * The kernel may set it back by a little when it finds its counters out of step, and we then wait; the
+ * VMM by more, which is a new time.
  */
 uint64_t vmbus__kvm_time(struct vmbus_kvm *kvm)
 {
@@ -248,6 +252,11 @@ uint64_t vmbus__kvm_time(struct vmbus_kvm *kvm)
 	if (vmbus__kvm_ioctl(kvm, kvm->opts.vm_fd, KVM_GET_CLOCK, &clock))
 		return last;
 	now = clock.clock / REFERENCE_NS;
+	if (VMBUS_UNLIKELY(last > now && last - now > SET_BACK)) {
+		if (vmbus__cas64_acq_rel(&kvm->clock, last, now)) /* TIME.keep */
+			return now;
+		last = vmbus__ld64_relaxed(&kvm->clock); /* TIME.read */
+	}
 	/* Another thread may have told a later time meanwhile; each round that fails it is later. */
 	while (now > last) {
 		if (vmbus__cas64_acq_rel(&kvm->clock, last, now)) /* TIME.keep */

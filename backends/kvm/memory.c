@@ -210,27 +210,39 @@ static bool read_clock(struct vmbus_kvm *kvm, struct kvm_clock_data *clock)
 	return !kvm->tells_tsc || (clock->flags & KVM_CLOCK_TSC_STABLE);
 }
 
+/* Whether v is in a stretch of the guest's counter, which may go round. */
+static bool lies_between(uint64_t v, uint64_t from, uint64_t to)
+{
+	uint64_t after, all;
+
+	(void)__builtin_sub_overflow(v, from, &after);
+	(void)__builtin_sub_overflow(to, from, &all);
+	return after <= all;
+}
+
 /*
  * Reference time and the guest's counter of one moment: KVM tells the host's counter with its clock,
- * and what the guest's is ahead, if both have one rate.
+ * and what the guest's is ahead, if both have one rate.  That of the VM is not the host's where it
+ * was set, so the counter itself is asked whether the sum can be right.
  */
 static bool exact_clocks(struct vmbus_kvm *kvm, uint32_t vp, uint64_t *tsc, uint64_t *time)
 {
 	const int fd = kvm->vp[vp].vcpu_fd;
 	const int khz = vmbus__kvm_ioctl(kvm, fd, KVM_GET_TSC_KHZ, NULL);
-	uint64_t ahead = 0;
+	uint64_t ahead = 0, before = 0, after = 0;
 	struct kvm_device_attr attr = { .group = KVM_VCPU_TSC_CTRL,
 					.attr = KVM_VCPU_TSC_OFFSET,
 					.addr = (uintptr_t)&ahead };
 	struct kvm_clock_data clock;
 
 	if (khz <= 0 || khz != vmbus__kvm_ioctl(kvm, kvm->opts.vm_fd, KVM_GET_TSC_KHZ, NULL) ||
-	    vmbus__kvm_ioctl(kvm, fd, KVM_GET_DEVICE_ATTR, &attr) || !read_clock(kvm, &clock) ||
-	    !(clock.flags & KVM_CLOCK_HOST_TSC))
+	    vmbus__kvm_ioctl(kvm, fd, KVM_GET_DEVICE_ATTR, &attr) ||
+	    vmbus__kvm_get_msr(kvm, fd, MSR_TSC, &before) || !read_clock(kvm, &clock) ||
+	    !(clock.flags & KVM_CLOCK_HOST_TSC) || vmbus__kvm_get_msr(kvm, fd, MSR_TSC, &after))
 		return false;
 	(void)__builtin_add_overflow(clock.host_tsc, ahead, tsc);
 	*time = clock.clock / REFERENCE_NS;
-	return true;
+	return lies_between(*tsc, before, after);
 }
 
 /* The same of about one moment: the best of a few tries. */

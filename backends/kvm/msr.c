@@ -8,6 +8,7 @@
  */
 #include <string.h>
 
+#include "kvm/grace.h"
 #include "kvm/partition.h"
 
 #define CRASH_MESSAGE ((uint64_t)1 << 62)
@@ -130,6 +131,8 @@ static int write_msr(struct vmbus_kvm *kvm, uint32_t vp, uint32_t msr, uint64_t 
 	did = err ? err : vmbus_synic_msr_write(&kvm->vp[vp].synic, msr, value, false);
 	left = vmbus__kvm_synic_did(kvm, vp, did);
 	(void)pthread_mutex_unlock(&kvm->lock);
+	if (did > 0 && (uint32_t)did & VMBUS_SYNIC_PAGES)
+		vmbus__kvm_grace(kvm); /* nobody writes into the old page when the guest goes on */
 	if (err || did != VMBUS_E_NOTSUP) {
 		if (left)
 			vmbus__kvm_slot_free(kvm, vp);

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 
 #include "kvm/partition.h"
@@ -187,10 +188,12 @@ int vmbus__kvm_try_resample(struct vmbus_kvm *kvm)
 static int connect_messages(struct vmbus_kvm *kvm, uint32_t n)
 {
 	struct vmbus__kvm_vp *vp = &kvm->vp[n];
+	struct epoll_event none = { .data.u64 = n }; /* until a message waits */
 
 	if (kvm->way == VMBUS_KVM_USER)
 		return 0;
-	if (make_fd(&vp->message_fd) || make_fd(&vp->resample_fd))
+	if (make_fd(&vp->message_fd) || make_fd(&vp->resample_fd) ||
+	    epoll_ctl(kvm->epoll_fd, EPOLL_CTL_ADD, vp->resample_fd, &none))
 		return VMBUS_E_SYSTEM;
 	return listen_to(kvm, message_gsi(kvm, n), vp->message_fd, vp->resample_fd);
 }

@@ -355,6 +355,7 @@ int vmbus_kvm_restore(struct vmbus_kvm *kvm, const void *buf, size_t bytes)
 	int err;
 
 	(void)pthread_mutex_lock(&kvm->lock);
+	vmbus__st64_relaxed(&kvm->clock, 0); /* TIME.keep: KVM_SET_CLOCK may have come before */
 	err = restore(kvm, buf, bytes);
 	(void)pthread_mutex_unlock(&kvm->lock);
 	if (err) {

@@ -119,8 +119,8 @@ VMBUS_API uint64_t vmbus_synic_siefp(const struct vmbus_synic *synic);
  * message_frame, flags_frame  the pages' frames in dirty.
  *
  * Effect: after pages appear that were not there, queued messages can be tried again.
- * Threads: as msr_write.  A flag that is raised while the page moves may be lost: a guest moves it
- * when nothing goes on.
+ * Threads: as msr_write; post and raise may run meanwhile, and what they put into a page that moves
+ * goes with it or into the new one.
  */
 VMBUS_API void vmbus_synic_set_pages(struct vmbus_synic *synic, void *messages, void *flags,
 				     const struct vmbus_dirty *dirty, uint64_t message_frame,
@@ -156,7 +156,8 @@ VMBUS_API int vmbus_synic_post(struct vmbus_synic *synic, uint32_t sint,
  *
  * Returns VMBUS_SYNIC_* bits: INTERRUPT if the flag was clear and the SINT is neither masked
  * nor polling.
- * Errors: AGAIN  SCONTROL or SIEFP is off or the page is not there: the event is dropped
+ * Errors: AGAIN  SCONTROL or SIEFP is off or the page is not there, and no flag was set: the event
+ *		  is dropped
  *	   RANGE  sint or flag
  * Effect: what this thread wrote before is seen by whoever takes the flag.
  * Threads: any, at the same time.

@@ -5,7 +5,8 @@
  *
  * Registers are words of our own that several threads read and one writes.  The two pages are
  * shared with the other partition: a word there is loaded once or changed by one atomic step, and no
- * step is repeated.  This file delivers no interrupt; it tells the caller that one is due.
+ * step is repeated, but in another page when the guest has moved it meanwhile, MOVES times at most.
+ * This file delivers no interrupt; it tells the caller that one is due.
  */
 #include <vmbus/synic.h>
 
@@ -39,6 +40,8 @@
 #define SLOT_PAYLOAD 16u
 #define HEADER_SIZE 0xFFu
 #define HEADER_PENDING 0x100u
+
+#define MOVES 8u
 
 enum {
 	MESSAGES,
@@ -201,53 +204,111 @@ uint64_t vmbus_synic_siefp(const struct vmbus_synic *synic)
 	return named_page(reg(&synic->siefp_p));
 }
 
-/* What the guest has not seen yet goes with its page; flags may be raised meanwhile. */
-static void carry_over(struct vmbus_synic *synic, int which, uint8_t *to, uint8_t *from)
+/*
+ * MOVE: a page is replaced, and then we look into the old one; who posts or raises writes into the
+ * page that it knows, and then looks which one is in use.  With a full fence between the two on each
+ * side, either we find here what was written, or it is written again into the new page.
+ */
+
+static vmbus__a32 *as_a32(uint8_t *at)
+{
+	return (vmbus__a32 *)(void *)at;
+}
+
+static vmbus__a64 *as_a64(uint8_t *at)
+{
+	return (vmbus__a64 *)(void *)at;
+}
+
+/* A message is read while its slot is taken, and is ours if it is we who free that. */
+static void carry_message(uint8_t *to, uint8_t *from)
+{
+	const uint32_t type = vmbus__ld32_acquire(as_a32(from)); /* MESSAGE.take */
+	uint32_t header, at;
+
+	if (type == 0)
+		return;
+	header = vmbus__ld32_relaxed(as_a32(from + SLOT_HEADER)); /* PENDING.take */
+	vmbus__st32_relaxed(as_a32(to + SLOT_HEADER), header);	  /* PENDING.post */
+	for (at = SLOT_SENDER; at < AREA_BYTES; at += sizeof(uint64_t))
+		vmbus__peer_st64(to + at, vmbus__peer_ld64(from + at));
+	if (vmbus__cas32_release(as_a32(from), type, 0)) /* EMPTY.take */
+		vmbus__st32_relaxed(as_a32(to), type);	 /* PAGES.set */
+}
+
+/* No page is in use meanwhile: messages can wait, and nobody else must write into a slot of the new one. */
+static void carry_messages(uint8_t *to, uint8_t *from)
+{
+	uint32_t at;
+
+	vmbus__fence_full(); /* MOVE.set */
+	for (at = 0; at < VMBUS_PAGE_BYTES; at += AREA_BYTES)
+		carry_message(to + at, from + at);
+}
+
+/* The new page is in use already, for events cannot wait. */
+static void carry_flags(uint8_t *to, uint8_t *from)
 {
 	uint32_t at;
 	uint64_t v;
 
+	vmbus__fence_full(); /* MOVE.set */
 	for (at = 0; at < VMBUS_PAGE_BYTES; at += sizeof(v)) {
-		v = vmbus__xchg64_acquire((vmbus__a64 *)(void *)(from + at), 0); /* EVENT.take */
-		vmbus__peer_st64(to + at, v);
+		v = vmbus__xchg64_acquire(as_a64(from + at), 0); /* EVENT.take */
+		if (v)
+			(void)vmbus__or64_release(as_a64(to + at), v); /* EVENT.raise */
 	}
-	mark(synic, which == MESSAGES ? &synic->message_frame_p : &synic->flags_frame_p);
 }
 
 /*
- * Make a page fit for use before anybody sees it: empty at its first use since reset, since stale
- * bytes would block a slot, and later with what the page before it had.
+ * Make a page fit for use before anybody sees it: empty when it is new to the SynIC, since stale bytes
+ * would block a slot.  Returns whether it is to get what the page before it has.
  */
-static void prepare(struct vmbus_synic *synic, int which, uint64_t gpa, uint8_t *page, uint8_t *old)
+static bool prepare(struct vmbus_synic *synic, int which, uint64_t gpa, uint8_t *page, uint8_t *old)
 {
 	const uint64_t content = synic->content_p[which];
 
 	if (!page || gpa == UINT64_MAX)
-		return;
+		return false;
 	synic->content_p[which] = gpa | 1u;
 	if (content == (gpa | 1u) || (content && page == old))
-		return;
-	if (content && old)
-		carry_over(synic, which, page, old);
-	else
-		__builtin_memset(page, 0, VMBUS_PAGE_BYTES);
+		return false;
+	__builtin_memset(page, 0, VMBUS_PAGE_BYTES);
+	return content && old;
 }
 
 void vmbus_synic_set_pages(struct vmbus_synic *synic, void *messages, void *flags,
 			   const struct vmbus_dirty *dirty, uint64_t message_frame,
 			   uint64_t flags_frame)
 {
-	prepare(synic, MESSAGES, vmbus_synic_simp(synic), messages, page_at(&synic->messages_p));
-	prepare(synic, FLAGS, vmbus_synic_siefp(synic), flags, page_at(&synic->flags_p));
+	const struct vmbus_dirty *const old_dirty =
+		(const struct vmbus_dirty *)(uintptr_t)reg(&synic->dirty_p);
+	const uint64_t old_frame = reg(&synic->flags_frame_p);
+	uint8_t *const old_messages = page_at(&synic->messages_p);
+	uint8_t *const old_flags = page_at(&synic->flags_p);
+	const bool move_messages =
+		prepare(synic, MESSAGES, vmbus_synic_simp(synic), messages, old_messages);
+	const bool move_flags = prepare(synic, FLAGS, vmbus_synic_siefp(synic), flags, old_flags);
+
+	if (move_messages) {
+		place_page(&synic->messages_p, NULL);
+		carry_messages(messages, old_messages);
+		mark(synic, &synic->message_frame_p);
+	}
 	set_reg(&synic->dirty_p, (uintptr_t)dirty);
 	set_reg(&synic->message_frame_p, message_frame);
 	set_reg(&synic->flags_frame_p, flags_frame);
 	if (messages)
 		mark(synic, &synic->message_frame_p);
-	if (flags)
-		mark(synic, &synic->flags_frame_p);
 	place_page(&synic->messages_p, messages);
 	place_page(&synic->flags_p, flags);
+	if (move_flags) {
+		carry_flags(flags, old_flags);
+		if (old_dirty)
+			vmbus__dirty_frame(old_dirty, old_frame);
+	}
+	if (flags)
+		mark(synic, &synic->flags_frame_p);
 }
 
 /* The bits for an interrupt of this SINT, and its vector. */
@@ -280,52 +341,83 @@ static bool is_taken(const struct vmbus_synic *synic, uint8_t *slot)
 	return vmbus__ld32_acquire(type) != 0; /* EMPTY.post */
 }
 
-int vmbus_synic_post(struct vmbus_synic *synic, uint32_t sint, const struct vmbus_synic_msg *msg,
-		     bool more, uint32_t *arg)
+/* False: the slot is taken. */
+static bool put(const struct vmbus_synic *synic, uint8_t *slot, const struct vmbus_synic_msg *msg,
+		bool more)
 {
-	uint8_t *page, *slot;
-	uint64_t value;
-
-	*arg = 0;
-	if (sint >= VMBUS_SINTS || msg->bytes > VMBUS_SYNIC_PAYLOAD)
-		return VMBUS_E_RANGE;
-	if (msg->type == 0)
-		return VMBUS_E_INVAL;
-	value = reg(&synic->sint_p[sint]);
-	page = page_at(&synic->messages_p);
-	if (!page || !is_open(value) || !(reg(&synic->control_p) & reg(&synic->simp_p) & ENABLE))
-		return VMBUS_E_AGAIN;
-	slot = page + sint * (size_t)AREA_BYTES;
 	if (is_taken(synic, slot))
-		return VMBUS_E_AGAIN;
+		return false;
 	vmbus__st32_relaxed((vmbus__a32 *)(void *)(slot + SLOT_HEADER), /* PENDING.post */
 			    msg->bytes | (more ? HEADER_PENDING : 0));
 	vmbus__peer_st64(slot + SLOT_SENDER, msg->sender);
 	vmbus__peer_write(slot + SLOT_PAYLOAD, msg->payload, msg->bytes);
 	vmbus__st32_release((vmbus__a32 *)(void *)slot, msg->type); /* MESSAGE.post */
 	mark(synic, &synic->message_frame_p);
-	return interrupt(value, arg);
+	return true;
+}
+
+/* Whether the page has moved and nobody took the message along, which then is not there any more. */
+static bool left_behind(const struct vmbus_synic *synic, const uint8_t *page, uint8_t *slot,
+			uint32_t type)
+{
+	vmbus__fence_full(); /* MOVE.look */
+	if (VMBUS_LIKELY(page_at(&synic->messages_p) == page))
+		return false;
+	return vmbus__cas32_release(as_a32(slot), type, 0); /* EMPTY.take */
+}
+
+int vmbus_synic_post(struct vmbus_synic *synic, uint32_t sint, const struct vmbus_synic_msg *msg,
+		     bool more, uint32_t *arg)
+{
+	uint8_t *page, *slot;
+	uint64_t value;
+	uint32_t n;
+
+	*arg = 0;
+	if (sint >= VMBUS_SINTS || msg->bytes > VMBUS_SYNIC_PAYLOAD)
+		return VMBUS_E_RANGE;
+	if (msg->type == 0)
+		return VMBUS_E_INVAL;
+	for (n = 0; n < MOVES; n++) {
+		value = reg(&synic->sint_p[sint]);
+		page = page_at(&synic->messages_p);
+		if (!page || !is_open(value) ||
+		    !(reg(&synic->control_p) & reg(&synic->simp_p) & ENABLE))
+			break;
+		slot = page + sint * (size_t)AREA_BYTES;
+		if (!put(synic, slot, msg, more))
+			break;
+		if (!left_behind(synic, page, slot, msg->type))
+			return interrupt(value, arg);
+	}
+	return VMBUS_E_AGAIN;
 }
 
 int vmbus_synic_raise(struct vmbus_synic *synic, uint32_t sint, uint32_t flag, uint32_t *arg)
 {
 	const uint64_t bit = (uint64_t)1 << (flag % 64u);
+	const size_t at = sint * (size_t)AREA_BYTES + flag / 64u * sizeof(uint64_t);
+	bool was_clear = false;
 	uint8_t *page;
 	uint64_t old;
+	uint32_t n;
 
 	*arg = 0;
 	if (sint >= VMBUS_SINTS || flag >= VMBUS_SYNIC_FLAGS)
 		return VMBUS_E_RANGE;
-	page = page_at(&synic->flags_p);
-	if (!page || !(reg(&synic->control_p) & reg(&synic->siefp_p) & ENABLE))
-		return VMBUS_E_AGAIN;
-	page += sint * (size_t)AREA_BYTES + flag / 64u * sizeof(uint64_t);
-	old = vmbus__or64_release((vmbus__a64 *)(void *)page, bit); /* EVENT.raise */
-	mark(synic, &synic->flags_frame_p);
-	if (old & bit)
-		return 0;
-	vmbus__fence_full(); /* UNMASK.raise */
-	return interrupt(reg(&synic->sint_p[sint]), arg);
+	for (n = 0; n < MOVES; n++) {
+		page = page_at(&synic->flags_p);
+		if (!page || !(reg(&synic->control_p) & reg(&synic->siefp_p) & ENABLE))
+			break;
+		old = vmbus__or64_release(as_a64(page + at), bit); /* EVENT.raise */
+		was_clear |= !(old & bit);
+		mark(synic, &synic->flags_frame_p);
+		vmbus__fence_full(); /* UNMASK.raise, MOVE.look */
+		if (VMBUS_LIKELY(page_at(&synic->flags_p) == page))
+			return was_clear ? interrupt(reg(&synic->sint_p[sint]), arg) : 0;
+	}
+	/* A flag that was set stays, also in a page that is not in use now, and later ones find it set. */
+	return was_clear ? interrupt(reg(&synic->sint_p[sint]), arg) : VMBUS_E_AGAIN;
 }
 
 int vmbus_synic_take(void *message_page, uint32_t sint, struct vmbus_synic_msg *msg, bool *eom)

@@ -236,7 +236,10 @@ static void pages(void)
 
 static void set_pages(void)
 {
+	const uint64_t zero = 0;
+
 	ex_touch(true); /* stands for the zeroes */
+	vmbus__peer_write(messages + 520, &zero, sizeof(zero));
 	vmbus_synic_set_pages(&synic, messages, flags, NULL, 0, 0);
 }
 
@@ -260,6 +263,69 @@ static void use_message_page(void)
 static void message_page(void)
 {
 	pages();
+	ex_window(messages, sizeof(messages));
+}
+
+/*
+ * The guest moves its message page while a message is posted: it is in the new page, or is posted
+ * again once the move is over.
+ */
+static uint8_t moved[4096] __attribute__((aligned(64)));
+
+static void move(void)
+{
+	setup_slot(1, false, false);
+	memset(messages, 0, sizeof(messages));
+	ex_name(moved + 512, "type (new)");
+	ex_name(moved + 516, "header (new)");
+}
+
+static void move_page(void)
+{
+	EX_CHECK(vmbus_synic_msr_write(&synic, SIMP, 0xB001, false) > 0, "SIMP");
+	vmbus_synic_set_pages(&synic, moved, flags, NULL, 0, 0);
+	ring(BELL_PARENT); /* SLOT_FREE */
+}
+
+static void post_beside(void)
+{
+	struct vmbus_synic_msg msg = { .type = 1, .bytes = 16, .sender = 100 };
+	uint32_t arg;
+
+	memset(msg.payload, 1, 16);
+	while (vmbus_synic_post(&synic, SINT, &msg, false, &arg) == VMBUS_E_AGAIN)
+		wait_for(BELL_PARENT);
+}
+
+/* The same with a message there before: that goes along whole, and the other waits. */
+static void move_taken(void)
+{
+	struct vmbus_synic_msg msg = { .type = 1, .bytes = 16, .sender = 100 };
+	uint32_t arg;
+
+	move();
+	memset(msg.payload, 1, 16);
+	(void)vmbus_synic_post(&synic, SINT, &msg, false, &arg);
+}
+
+static void post_second(void)
+{
+	const struct vmbus_synic_msg msg = { .type = 1, .bytes = 16, .sender = 101 };
+	uint32_t arg;
+
+	EX_CHECK(vmbus_synic_post(&synic, SINT, &msg, false, &arg) == VMBUS_E_AGAIN,
+		 "two in a slot");
+}
+
+static void finish_move(void)
+{
+	struct vmbus_synic_msg msg;
+	bool eom;
+
+	EX_CHECK(vmbus_synic_take(moved, SINT, &msg, &eom) == 1,
+		 "the message is not in the new page");
+	check_message(&msg);
+	EX_CHECK(vmbus_synic_take(messages, SINT, &msg, &eom) == 0, "and in the old one too");
 }
 
 /* The mailbox. */
@@ -419,6 +485,10 @@ const struct ex_scenario hypercall_scenarios[] = {
 	SCENARIO(pages, "a page is prepared before it is used", set_pages, use_pages,
 		 .finish = NULL),
 	SCENARIO(message_page, "the same of a message", set_pages, use_message_page),
+	SCENARIO(move, "a message is not lost when its page moves", move_page, post_beside,
+		 .finish = finish_move),
+	SCENARIO(move_taken, "the same of one that is there before", move_page, post_second,
+		 .finish = finish_move),
 	SCENARIO(mailbox, "calls whole, answers their own", put_calls, serve_calls, .finish = NULL),
 	{ .name = "hypercall.mailbox_asleep",
 	  .what = "nobody left asleep",

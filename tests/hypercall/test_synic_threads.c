@@ -213,6 +213,7 @@ START_TEST(synic__register_writes_beside_them)
 	struct vmbus_synic_msg got;
 	uint32_t i;
 	bool eom;
+	int err;
 
 	fresh();
 	must_eq(pthread_create(&thread[0], NULL, raise_and_post, &synic), 0);
@@ -224,7 +225,9 @@ START_TEST(synic__register_writes_beside_them)
 			     0);
 			vmbus_synic_set_pages(&synic, i % 32 ? messages : NULL, flags, NULL, 0, 0);
 		}
-		must(vmbus_synic_take(messages, 2, &got, &eom) >= 0);
+		/* From a page that is taken away one may be taken back at the same moment. */
+		err = vmbus_synic_take(messages, 2, &got, &eom);
+		must(err >= 0 || err == VMBUS_E_PEER);
 		(void)vmbus_synic_take_flags(flags, 2, i % 3);
 	}
 	must_eq(pthread_join(thread[0], NULL), 0);

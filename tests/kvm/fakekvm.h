@@ -50,6 +50,7 @@ struct fake_vcpu {
 
 static struct {
 	bool hyperv, no_sync_regs, unstable, split, no_offset;
+	bool scaled; /* the guest's counter has a rate of its own, which all are told */
 	uint32_t lacks;
 	unsigned long fail_request;
 	uint32_t fail_in; /* the nth from now; 0: never */
@@ -285,7 +286,7 @@ static inline int fake_vm_ioctl(unsigned long request, void *arg)
 		fake.clock_ns += 500;
 		clock->clock = fake.clock_ns;
 		clock->flags = (fake.unstable ? 0 : KVM_CLOCK_TSC_STABLE) | KVM_CLOCK_HOST_TSC;
-		clock->host_tsc = fake.tsc - FAKE_TSC_AHEAD;
+		clock->host_tsc = (fake.tsc >> fake.scaled) - FAKE_TSC_AHEAD;
 		return 0;
 	case KVM_IRQFD:
 		return fake_irqfd(arg);

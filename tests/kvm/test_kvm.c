@@ -266,6 +266,27 @@ START_TEST(kvm_create__tells_of_few_descriptors)
 }
 END_TEST
 
+/* Name and list of regions are the embedder's again after create. */
+START_TEST(kvm_create__keeps_no_name_of_the_embedders)
+{
+	struct vmbus_kvm_opts opts;
+	char *const name = strdup("guest 7");
+
+	fake_begin(_i);
+	part_memory(&p);
+	part_opts(&p, &opts);
+	opts.bus.name = name;
+	must_eq(vmbus_kvm_create(&opts, &p.kvm), 0);
+	memset(name, 'x', strlen(name));
+	free(name);
+	fake.fail_request = KVM_IRQFD;
+	fake.fail_in = 1;
+	must_eq(part_add(&p, 0), VMBUS_E_SYSTEM);
+	must(strncmp(p.line, "guest 7: no interrupts for vCPU 0", 33) == 0);
+	part_end(&p);
+}
+END_TEST
+
 START_TEST(kvm_create__without_a_rate_offers_none)
 {
 	struct kvm_cpuid_entry2 entries[32] = { { .function = 1 } };
@@ -548,6 +569,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, kvm_create__goes_the_other_way_if_it_may);
 	tcase_add_loop_test(tc, kvm_create__fails_as_kvm_does, 0, 2);
 	tcase_add_loop_test(tc, kvm_create__tells_of_few_descriptors, 0, 2);
+	tcase_add_loop_test(tc, kvm_create__keeps_no_name_of_the_embedders, 0, 2);
 	tcase_add_loop_test(tc, kvm_create__without_a_rate_offers_none, 0, 2);
 	tcase_add_loop_test(tc, kvm_add_vcpu__refuses, 0, 2);
 	tcase_add_loop_test(tc, kvm_cpuid__replaces_leaves_of_others, 0, 2);

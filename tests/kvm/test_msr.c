@@ -5,6 +5,10 @@
  */
 #include "kvm/part.h"
 
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+
 #include "base/atomic.h"
 
 #define NO_MEMORY (PART_PAGES * (uint64_t)VMBUS_PAGE_BYTES)
@@ -242,7 +246,8 @@ START_TEST(kvm_msr__keeps_a_reference_clock)
 
 	part_begin(&p, false);
 	part_enable(&p);
-	fake.no_offset = _i;
+	fake.no_offset = _i == 1;
+	fake.scaled = _i == 2;
 	must(!fake_wrmsr(p.kvm, 0, 0x40000021, part_gpa(&p, p.input) | 1));
 	must(vmbus_hv_read_tsc(p.input, fake.tsc, &from_page));
 	time = fake.clock_ns / 100;
@@ -257,6 +262,11 @@ START_TEST(kvm_msr__keeps_a_reference_clock)
 	fake.fail_request = KVM_GET_CLOCK;
 	fake.fail_in = 1;
 	must_eq(vmbus_bus_time(p.bus), time);
+	/* But when it was set: by more than KVM corrects. */
+	fake.clock_ns = 10000000000;
+	must_eq(vmbus_bus_time(p.bus), fake.clock_ns / 100);
+	fake.clock_ns -= 11000000;
+	must_eq(vmbus_bus_time(p.bus), fake.clock_ns / 100);
 	/* A counter that cannot be relied on: not valid. */
 	fake.unstable = true;
 	must(!fake_wrmsr(p.kvm, 0, 0x40000021, part_gpa(&p, p.input) | 1));
@@ -666,6 +676,45 @@ START_TEST(kvm_post__looks_again)
 }
 END_TEST
 
+static bool no_epoll;
+
+/* The system's, but that it has no room if so wanted. */
+int epoll_ctl(int fd, int op, int which, struct epoll_event *event)
+{
+	if (no_epoll && op == EPOLL_CTL_ADD)
+		return fake_refuse(ENOSPC);
+	return (int)syscall(SYS_epoll_ctl, fd, op, which, event);
+}
+
+/* A guest that cannot be heard of when it frees its slot is refused at once, and not forgotten later. */
+START_TEST(kvm_add_vcpu__without_room_to_listen)
+{
+	struct pollfd set = { .events = POLLIN };
+	struct vmbus_synic_msg msg;
+	bool eom;
+
+	part_begin(&p, true);
+	set.fd = vmbus_kvm_fd(p.kvm);
+	no_epoll = true;
+	must_eq(part_add(&p, 1), VMBUS_E_SYSTEM);
+	must_eq(errno, ENOSPC);
+	no_epoll = false;
+	must_eq(part_add(&p, 1), 0);
+	part_enable(&p);
+	backend = &vmbus__kvm_backend;
+	must_eq(post_one(0, 2), 0);
+	no_epoll = true;
+	must_eq(post_one(0, 2), VMBUS_E_AGAIN);
+	no_epoll = false;
+	must_eq(vmbus_synic_take(p.simp, 2, &msg, &eom), 1);
+	fake_eoi(0);
+	must(poll(&set, 1, 0) == 1);
+	(void)vmbus_kvm_dispatch(p.kvm, 1);
+	must(poll(&set, 1, 0) == 0);
+	part_end(&p);
+}
+END_TEST
+
 START_TEST(kvm_raise__interrupts_once)
 {
 	part_begin(&p, _i);
@@ -733,7 +782,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, kvm_msr__fills_the_hypercall_page);
 	tcase_add_test(tc, kvm_msr__refuses_a_hypercall_page_without_memory);
 	tcase_add_test(tc, kvm_msr__writes_no_read_only_memory);
-	tcase_add_loop_test(tc, kvm_msr__keeps_a_reference_clock, 0, 2);
+	tcase_add_loop_test(tc, kvm_msr__keeps_a_reference_clock, 0, 3);
 	tcase_add_test(tc, kvm_msr__two_pages_may_be_one);
 	tcase_add_loop_test(tc, kvm_msr__reports_a_crash, 0, 2);
 	tcase_add_loop_test(tc, kvm_msr__asks_for_a_reset, 0, 2);
@@ -751,6 +800,7 @@ static void tests(Suite *suite)
 	tc = vmbus_test_case(suite, "deliver", 10);
 	tcase_add_loop_test(tc, kvm_post__waits_for_the_slot, 0, 2);
 	tcase_add_loop_test(tc, kvm_post__looks_again, 0, 2);
+	tcase_add_test(tc, kvm_add_vcpu__without_room_to_listen);
 	tcase_add_loop_test(tc, kvm_raise__interrupts_once, 0, 2);
 	tcase_add_loop_test(tc, kvm_bind__takes_ids_that_have_a_port, 0, 2);
 }

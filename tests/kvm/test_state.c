@@ -149,6 +149,20 @@ START_TEST(kvm_restore__takes_what_save_gave)
 }
 END_TEST
 
+/* A clock that was set back before is followed, by however little. */
+START_TEST(kvm_restore__takes_the_clock_as_it_is)
+{
+	part_begin(&p, _i);
+	part_enable(&p);
+	save_state();
+	must_eq(vmbus_bus_time(p.bus), fake.clock_ns / 100);
+	fake.clock_ns -= 100000;
+	must_eq(restore_state(), 0);
+	must_eq(vmbus_bus_time(p.bus), fake.clock_ns / 100);
+	part_end(&p);
+}
+END_TEST
+
 START_TEST(kvm_restore__keeps_what_is_in_the_pages)
 {
 	static const struct vmbus_synic_msg msg = { .type = 1, .bytes = 8, .payload = "message" };
@@ -388,6 +402,7 @@ static void tests(Suite *suite)
 
 	tcase_add_loop_test(tc, kvm_reset__begins_anew, 0, 2);
 	tcase_add_loop_test(tc, kvm_restore__takes_what_save_gave, 0, 4);
+	tcase_add_loop_test(tc, kvm_restore__takes_the_clock_as_it_is, 0, 2);
 	tcase_add_loop_test(tc, kvm_restore__keeps_what_is_in_the_pages, 0, 2);
 	tcase_add_loop_test(tc, kvm_restore__goes_on_from_the_number_of_the_tsc_page, 0, 6);
 	tcase_add_loop_test(tc, kvm_restore__refuses_other_things, 0, 2);

@@ -6,6 +6,8 @@
 #include <pty.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <termios.h>
 
 START_TEST(vmm_control__does_what_it_is_told)
@@ -223,6 +225,63 @@ START_TEST(vmm_save__and_what_restore_refuses)
 }
 END_TEST
 
+/* A device is removed and, before its removal has come to its end, the machine is saved. */
+static void remove_and_save(unsigned int relid, const char *folder)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	union {
+		struct cmsghdr head;
+		char bytes[CMSG_SPACE(2 * sizeof(int))];
+	} files = { .head = { .cmsg_len = CMSG_LEN(2 * sizeof(int)),
+			      .cmsg_level = SOL_SOCKET,
+			      .cmsg_type = SCM_RIGHTS } };
+	char lines[64], path[2][96];
+	struct iovec iov = { .iov_base = lines };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = &files,
+			      .msg_controllen = sizeof(files) };
+	const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int file[2], i;
+
+	iov.iov_len = (size_t)snprintf(lines, sizeof(lines), "remove %u\nsave\n", relid);
+	ck_assert_int_eq(mkdir(folder, 0700), 0);
+	for (i = 0; i < 2; i++) {
+		(void)snprintf(path[i], sizeof(path[i]), "%s/%s", folder, i ? "memory" : "state");
+		file[i] = open(path[i], O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		ck_assert_int_ge(file[i], 0);
+	}
+	memcpy(CMSG_DATA(&files.head), file, sizeof(file));
+	(void)snprintf(to.sun_path, sizeof(to.sun_path), "%s", control);
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+	ck_assert_int_eq(sendmsg(fd, &msg, 0), (ssize_t)iov.iov_len);
+	shutdown(fd, SHUT_WR);
+	ck_assert_int_eq(wait_for_end(), VMM_SAVED);
+	for (i = 0; i < 2; i++)
+		close(file[i]);
+	close(fd);
+}
+
+START_TEST(vmm_save__without_what_was_just_removed)
+{
+	char folder[64];
+	unsigned int relid;
+
+	NEEDS_KVM();
+	(void)snprintf(folder, sizeof(folder), "/tmp/vmm-test-%d-removed", (int)getpid());
+	start("--device echo,count=3");
+	ck_assert_int_eq(send_line("add echo"), 0);
+	ck_assert_int_eq(sscanf(output, "ok relid=%u", &relid), 1);
+	remove_and_save(relid, folder);
+	start_with("", folder, "");
+	ck_assert_int_eq(shell("%s --send %s status | grep -c ' echo '", vmm(), control), 0);
+	ck_assert_str_eq(output, "3\n");
+	ck_assert_int_eq(send_line("quit"), 0);
+	ck_assert_int_eq(wait_for_end(), VMM_KILLED);
+	(void)shell("rm -rf %s", folder);
+}
+END_TEST
+
 /* Somebody who listens and answers so; the folder of a save that was refused is empty again. */
 static int send_to(const char *answer, const char *line)
 {
@@ -417,6 +476,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vmm_control__tells_all_of_2047_channels);
 	tcase_add_test(tc, vmm_socket__takes_no_children_and_goes);
 	tcase_add_test(tc, vmm_save__and_what_restore_refuses);
+	tcase_add_test(tc, vmm_save__without_what_was_just_removed);
 	tcase_add_test(tc, vmm_send__says_what_did_not_come);
 	tcase_add_test(tc, vmm__a_guest_that_only_resets_can_be_ended);
 	tcase_add_test(tc, vmm__vmbusctl_lists_its_bus);
