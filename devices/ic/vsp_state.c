@@ -80,6 +80,16 @@ static void go_on(struct vmbus__ic_part *part)
 	vmbus__ic_tell(part, VMBUS_IC_READY, part->message);
 }
 
+/* A child that is alive can be lost yet, whatever lost_after was when it was saved. */
+static void restore_alive(struct vmbus__ic_part *part, bool alive)
+{
+	struct vmbus_ic *const ic = part->ic;
+
+	ic->info.alive = alive;
+	if (alive && part->missing >= ic->opts.lost_after)
+		part->missing = ic->opts.lost_after - 1u;
+}
+
 int vmbus__ic_restore(struct vmbus_chan *chan, const void *buf, size_t bytes)
 {
 	struct vmbus__ic_part *const part = vmbus_chan_ctx(chan);
@@ -104,7 +114,7 @@ int vmbus__ic_restore(struct vmbus_chan *chan, const void *buf, size_t bytes)
 	part->missing = (uint32_t)vmbus__ic_get(from + 16, 4);
 	part->count = vmbus__ic_get(from + 24, 8);
 	if (part->component == VMBUS_IC_HEARTBEAT)
-		part->ic->info.alive = (from[2] & ALIVE) != 0;
+		restore_alive(part, (from[2] & ALIVE) != 0);
 	if (part->state == VMBUS__IC_IN_USE)
 		go_on(part);
 	if (part->state != VMBUS__IC_TO_ASK)

@@ -208,7 +208,7 @@ VMBUS_API int vmbus_vsc_complete(struct vmbus_vsc *vsc, uint64_t id, const void 
 /*
  * hold: outside of callbacks, have what is sent from now on wait for vmbus_vsc_flush(), which publishes
  * all of it with one signal; flush: publish now what was sent since then, or within this callback.  A
- * callback that comes before flush publishes it at its end.
+ * callback that comes before flush publishes it at its end, as does a dispatch when writable() is due.
  *
  * hold returns 1: flush is due; 0: within a callback, or held already.
  * Errors: STATE, PEER, FAULT  as vmbus_vsc_send(); hold: STATE alone

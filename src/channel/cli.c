@@ -260,16 +260,24 @@ void vmbus__cli_end(struct vmbus_cli *cli)
 	cli->server_c2p = 0;
 }
 
+void vmbus__cli_unanswered(struct vmbus_cli *cli)
+{
+	if (cli->unanswered < UINT8_MAX)
+		cli->unanswered++;
+}
+
 void vmbus_cli_disconnect(struct vmbus_cli *cli)
 {
 	const uint32_t conn = cli->conn;
+	const bool contact = conn == VMBUS__CONN_CONTACT && cli->asked;
 
 	if (conn == VMBUS__CONN_IDLE)
 		return;
-	if (conn == VMBUS__CONN_CONTACT && cli->asked && !cli->posting &&
-	    cli->unanswered < UINT8_MAX)
-		cli->unanswered++;
+	if (contact && !cli->posting)
+		vmbus__cli_unanswered(cli);
 	vmbus__cli_end(cli);
+	if (contact && cli->posting) /* counted when it was posted */
+		cli->posting_stale = VMBUS__STALE_CONTACT;
 	if (conn == VMBUS__CONN_CONTACT)
 		vmbus__cli_tell(cli, VMBUS__TELL_REFUSED, VMBUS_STATUS_FAILED);
 	if (conn == VMBUS__CONN_LEAVING)

@@ -91,6 +91,13 @@ enum vmbus__cli_ask {
 	VMBUS__ASK_SENT
 };
 
+/* A message that was handed out, when the connection ended. */
+enum vmbus__cli_stale {
+	VMBUS__STALE_NO,
+	VMBUS__STALE,
+	VMBUS__STALE_CONTACT /* its answer may come, if it is posted */
+};
+
 /* A link in the chain of what has something to tell; events is a set of bits, lowest first. */
 struct vmbus__cli_node {
 	uint32_t next;
@@ -190,7 +197,7 @@ struct vmbus_cli {
 	uint8_t offers_asked;  /* so was REQUEST_OFFERS */
 	uint8_t modifying;     /* enum vmbus__cli_ask: MODIFY_CONNECTION */
 	uint8_t posting;       /* a message was handed out, and posted() is awaited */
-	uint8_t posting_stale; /* ... of a connection that has ended */
+	uint8_t posting_stale; /* enum vmbus__cli_stale: ... of a connection that has ended */
 	uint8_t hold;	       /* it is to be tried again, later */
 	uint8_t unanswered;    /* contacts that were posted and then given up */
 	uint8_t reserved;
@@ -241,6 +248,8 @@ extern const uint32_t vmbus__cli_versions[];
 void vmbus__cli_contact(struct vmbus_cli *cli);
 void vmbus__cli_next_version(struct vmbus_cli *cli, uint32_t status);
 void vmbus__cli_refused(struct vmbus_cli *cli, uint32_t status);
+/* A contact was posted and given up: its answer is not the next one's. */
+void vmbus__cli_unanswered(struct vmbus_cli *cli);
 /* Everything that the connection had is over; what asked for something is answered. */
 void vmbus__cli_end(struct vmbus_cli *cli);
 

@@ -181,16 +181,25 @@ static int on_torndown(struct vmbus_cli *cli, const struct vmbus_ctl *ctl)
 	return 0;
 }
 
+/* An answer to a contact that was given up, and that may be posted still.  False: there is none. */
+static bool answers_given_up(struct vmbus_cli *cli)
+{
+	if (cli->unanswered)
+		cli->unanswered--;
+	else if (cli->posting_stale == VMBUS__STALE_CONTACT)
+		cli->posting_stale = VMBUS__STALE;
+	else
+		return false;
+	return true;
+}
+
 /*
  * An answer to a contact that was given up.  It names no version, so it can be told from that to the
  * present one only as long as this has not been posted.
  */
 static bool answers_another(struct vmbus_cli *cli)
 {
-	if (!cli->unanswered || (cli->asked && !cli->posting))
-		return false;
-	cli->unanswered--;
-	return true;
+	return !(cli->asked && !cli->posting) && answers_given_up(cli);
 }
 
 /* [CTL-CONTACT]; features that nobody asked for do not count. */
@@ -331,8 +340,8 @@ int vmbus_cli_message(struct vmbus_cli *cli, const void *bytes, size_t len)
 	case VMBUS__MESSAGE_PASSED:
 		return 0;
 	default:
-		if (ctl.type == VMBUS_CTL_VERSION_RESPONSE && cli->unanswered)
-			cli->unanswered--;
+		if (ctl.type == VMBUS_CTL_VERSION_RESPONSE)
+			(void)answers_given_up(cli);
 		return out_of_order(cli);
 	}
 }

@@ -61,8 +61,8 @@ void vmbus__cli_queue_clear(struct vmbus_cli *cli)
 	cli->queue_first = 0;
 	cli->queue_count = 0;
 	cli->hold = 0;
-	if (cli->posting)
-		cli->posting_stale = 1;
+	if (cli->posting && !cli->posting_stale)
+		cli->posting_stale = VMBUS__STALE;
 }
 
 static struct vmbus__cli_chan *entry_chan(struct vmbus_cli *cli, const struct vmbus__cli_entry *e)
@@ -319,6 +319,8 @@ int vmbus_cli_posted(struct vmbus_cli *cli, uint32_t hv_status)
 		return VMBUS_E_STATE;
 	cli->posting = 0;
 	if (cli->posting_stale) {
+		if (cli->posting_stale == VMBUS__STALE_CONTACT && hv_status == 0)
+			vmbus__cli_unanswered(cli);
 		cli->posting_stale = 0;
 		return 0;
 	}

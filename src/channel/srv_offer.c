@@ -109,11 +109,21 @@ static void insert(struct vmbus_srv *srv, uint32_t slot, uint32_t after)
 		srv->chans[after].next = slot;
 }
 
-/* Behind the last one, if that is its place; in a restore. */
+/* Behind the last one, if that is its place and nobody else has its instance; in a restore. */
 bool vmbus__srv_append(struct vmbus_srv *srv, uint32_t slot, uint32_t last)
 {
-	if (last != NIL && compare(&srv->chans[last].offer, &srv->chans[slot].offer) >= 0)
+	const struct vmbus_offer *const offer = &srv->chans[slot].offer;
+	uint32_t at;
+
+	if (last != NIL && compare(&srv->chans[last].offer, offer) >= 0)
 		return false;
+	for (at = srv->order; at != NIL; at = srv->chans[at].next) {
+		const struct vmbus_offer *const other = &srv->chans[at].offer;
+
+		if (vmbus_guid_equal(&other->instance_id, &offer->instance_id) &&
+		    (!is_family(other, offer) || other->order != offer->order))
+			return false;
+	}
 	insert(srv, slot, last);
 	return true;
 }

@@ -137,7 +137,9 @@ static int get_chan(struct srv_restore *r, struct vmbus__in *in, uint32_t *last)
 	    (chan->ring != NIL && chan->ring >= srv->opts.gpadls_max))
 		return vmbus__srv_wrong(r, VMBUS_E_INVAL, "channel: no such state");
 	if (!vmbus__srv_append(srv, slot, *last))
-		return vmbus__srv_wrong(r, VMBUS_E_INVAL, "channel: not in the order of offers");
+		return vmbus__srv_wrong(
+			r, VMBUS_E_INVAL,
+			"channel: not in the order of offers, or an instance of two");
 	*last = slot;
 	srv->stats.channels++;
 	srv->away += vmbus__srv_is_away(chan);

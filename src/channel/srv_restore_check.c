@@ -125,7 +125,8 @@ static int check_ring(struct srv_restore *r, uint32_t slot)
 {
 	const struct vmbus_srv *const srv = r->srv;
 	const struct srv_chan *const chan = &srv->chans[slot];
-	const bool reopen = chan->state == VMBUS_SRV_CLOSING_REOPEN;
+	/* Then open may be of an OPEN that was held, and names other rings than those that close. */
+	const bool held = is_closing(chan->state) && chan->state != VMBUS_SRV_CLOSING;
 	const bool own = (srv->features & VMBUS_FEATURE_SIGNAL_PARAMS) && !chan->reserved;
 	const bool busy = is_opening(chan->state) || is_closing(chan->state) ||
 			  chan->state == VMBUS_SRV_OPENED;
@@ -138,7 +139,7 @@ static int check_ring(struct srv_restore *r, uint32_t slot)
 		return 0;
 	list = &srv->lists[chan->ring];
 	if ((list->state != L_ACCEPTED && list->state != L_HELD) || list->chan != slot ||
-	    (!reopen && !vmbus__srv_ring_shape_can_be(list, chan->open.downstream_page)))
+	    (!held && !vmbus__srv_ring_shape_can_be(list, chan->open.downstream_page)))
 		return vmbus__srv_wrong(r, VMBUS_E_INVAL, "channel: the page list of its rings");
 	if (own && (chan->open.event_flag == 0 || chan->open.event_flag > VMBUS_RELID_MAX ||
 		    !vmbus__srv_conn_id_is_free(srv, slot, chan->open.conn_id)))

@@ -73,13 +73,14 @@ void vmbus__guest_note(struct vmbus_guest *guest)
 		guest->be->wake(guest->be_ctx);
 }
 
+/* A callback may have asked for a pause amid a step: the rest of the step waits for its end. */
 bool vmbus__cli_retry(struct vmbus_guest *guest, int err)
 {
 	if (err == 0)
 		guest->cli_drained = false;
 	if (err == VMBUS_E_FULL && (guest->posting || !guest->cli_drained))
 		guest->cli_wait = VMBUS__WAIT_POSTED;
-	else if (err == VMBUS_E_AGAIN)
+	else if (err == VMBUS_E_AGAIN || (err == VMBUS_E_STATE && guest->pause != VMBUS__PAUSE_OFF))
 		guest->cli_wait = VMBUS__WAIT_ACTIONS;
 	else
 		return false;

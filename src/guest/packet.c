@@ -86,14 +86,19 @@ static int want_room(struct vmbus_vsc *vsc, const struct vmbus_msg *msg)
 {
 	struct vmbus__path *const path = &vsc->path;
 	uint32_t need = (uint32_t)vmbus_wire_ring_bytes(msg->ext_len, payload_bytes(msg));
-	const uint32_t part = vsc->opts.send_bytes / WANT_PART;
+	const uint32_t most = vmbus_ring_max_send(vsc->opts.send_bytes);
+	uint32_t part = vsc->opts.send_bytes / WANT_PART;
 	int err;
 
+	if (part > most) /* nobody can ask for more */
+		part = most;
 	if (need < part)
 		need = part;
 	err = vmbus_ring_tx_arm(&path->tx, need);
 	if (is_fault(err))
 		return broken(vsc, err);
+	if (err < 0)
+		return err;
 	if (err == VMBUS_RING_READY)
 		return 0;
 	path->tx_need = need;
@@ -338,8 +343,10 @@ static void look_for_room(struct vmbus_vsc *vsc)
 	int err;
 
 	if (path->tx_waits && path->live) {
+		if (path->held && commit(vsc)) /* with a batch open there is no asking for room */
+			return;
 		err = vmbus_ring_tx_arm(&path->tx, path->tx_need);
-		if (is_fault(err)) {
+		if (err < 0) {
 			(void)broken(vsc, err);
 			return;
 		}

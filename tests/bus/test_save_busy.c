@@ -352,6 +352,30 @@ START_TEST(vmbus_bus_restore__connection_id_of_a_later_offer)
 }
 END_TEST
 
+/* A child closes its rings, asks for larger ones while the device closes, and leaves. */
+START_TEST(vmbus_bus_restore__after_an_open_that_was_held)
+{
+	struct vmbus_ctl ctl = { .type = VMBUS_CTL_OPEN };
+	char why[160];
+	struct box b;
+
+	begin(&b, true);
+	must_eq(fake_share(&b.f, b.c[0].relid, 99, fake_pages(&b.f, 20), 20), 0);
+	fake_post_close(&b.f, &b.c[0]);
+	fake_run(&b.f); /* the thread of the device has not come */
+	ctl.u.open.relid = b.c[0].relid;
+	ctl.u.open.open_id = 5;
+	ctl.u.open.gpadl = 99;
+	ctl.u.open.downstream_page = 10;
+	fake_post(&b.f, &ctl);
+	ctl = (struct vmbus_ctl){ .type = VMBUS_CTL_UNLOAD };
+	fake_post(&b.f, &ctl);
+	fake_run(&b.f);
+	must_eq(move_to(&b, &dev_vsp, why, sizeof(why)), 0);
+	end(&b);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "save_busy", 20);
@@ -363,6 +387,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vmbus_bus_restore__page_list_that_waits_for_its_device);
 	tcase_add_test(tc, vmbus_bus_save__waits_for_pages_of_a_device_that_waits);
 	tcase_add_test(tc, vmbus_bus_restore__connection_id_of_a_later_offer);
+	tcase_add_test(tc, vmbus_bus_restore__after_an_open_that_was_held);
 }
 
 VMBUS_TEST_MAIN("bus.save_busy", tests)

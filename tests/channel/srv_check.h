@@ -124,6 +124,25 @@ static inline const char *srv_check_chan(const struct vmbus_srv *srv, uint32_t s
 	return NULL;
 }
 
+/* One instance is one device's: of one class, in one place of the order, each sub-channel once. */
+static inline const char *srv_check_instances(const struct vmbus_srv *srv)
+{
+	uint32_t i, k;
+
+	for (i = srv->order; i != NIL; i = srv->chans[i].next)
+		for (k = srv->order; k != i; k = srv->chans[k].next) {
+			const struct vmbus_offer *a = &srv->chans[i].offer,
+						 *b = &srv->chans[k].offer;
+
+			if (memcmp(&a->instance_id, &b->instance_id, sizeof(a->instance_id)) != 0)
+				continue;
+			SRV_BROKEN(memcmp(&a->class_id, &b->class_id, sizeof(a->class_id)) != 0);
+			SRV_BROKEN(a->order != b->order);
+			SRV_BROKEN(a->sub_index == b->sub_index);
+		}
+	return NULL;
+}
+
 static inline const char *srv_check_chans(const struct vmbus_srv *srv)
 {
 	uint32_t i, n = 0, away = 0, order = 0, idle = 0, pending = 0, prev = NIL;
@@ -153,7 +172,7 @@ static inline const char *srv_check_chans(const struct vmbus_srv *srv)
 		SRV_BROKEN(++idle > srv->opts.chans_max);
 	}
 	SRV_BROKEN(n + idle + pending != srv->opts.chans_max);
-	return NULL;
+	return srv_check_instances(srv);
 }
 
 static inline const char *srv_check_list(const struct vmbus_srv *srv, uint32_t at)

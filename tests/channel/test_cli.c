@@ -606,6 +606,43 @@ START_TEST(cli_disconnect__while_posting)
 }
 END_TEST
 
+/*
+ * A contact that is given up while it is posted: its answer, whenever it comes, is not taken for that
+ * to the next one, which is.
+ */
+START_TEST(cli_disconnect__while_the_contact_is_posted)
+{
+	struct clibox b;
+
+	clibox_open(&b, NULL);
+	must_eq(vmbus_cli_connect(b.cli), 0);
+	clibox_take(&b, VMBUS_CLI_POST);
+	vmbus_cli_disconnect(b.cli);
+	clibox_take(&b, VMBUS_CLI_REFUSED);
+	if (_i == 1)
+		must_eq(clibox_say3(&b, VMBUS_CTL_VERSION_RESPONSE, 0, 0, 0), 0);
+	must_eq(vmbus_cli_connect(b.cli), 0);
+	clibox_take(&b, 0);
+	if (_i == 2)
+		must_eq(clibox_say3(&b, VMBUS_CTL_VERSION_RESPONSE, 0, 0, 0), 0);
+	if (_i == 3) { /* once more, and neither has gone out */
+		vmbus_cli_disconnect(b.cli);
+		clibox_take(&b, VMBUS_CLI_REFUSED);
+		must_eq(vmbus_cli_connect(b.cli), 0);
+	}
+	must_eq(vmbus_cli_posted(b.cli, _i == 4 ? 0x05 : 0), 0);
+	clibox_take(&b, VMBUS_CLI_POST);
+	must_eq(clibox_posted(&b).u.contact.version, VMBUS_PROTO_5_3);
+	if (_i == 0 || _i == 3)
+		must_eq(clibox_say3(&b, VMBUS_CTL_VERSION_RESPONSE, 0, 0, 0), 0);
+	must_eq(clibox_say3(&b, VMBUS_CTL_VERSION_RESPONSE, 1, VMBUS_CONN_MESSAGE, 0), 0);
+	must_eq(vmbus_cli_posted(b.cli, 0), 0);
+	clibox_take(&b, VMBUS_CLI_CONNECTED);
+	must_eq(clibox_stats(&b).out_of_order, _i != 4);
+	clibox_close(&b);
+}
+END_TEST
+
 /* An answer may overtake the status of the hypercall that asked for it. */
 START_TEST(cli_posted__after_the_answer)
 {
@@ -664,6 +701,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, cli_unload__refuses_and_answers, 0, 3);
 	tcase_add_test(tc, cli_disconnect__answers_everything);
 	tcase_add_test(tc, cli_disconnect__while_posting);
+	tcase_add_loop_test(tc, cli_disconnect__while_the_contact_is_posted, 0, 5);
 	tcase_add_test(tc, cli_pause__and_resume);
 	tcase_add_test(tc, cli_pause__needs_the_feature);
 	tcase_add_test(tc, cli_pause__failures);

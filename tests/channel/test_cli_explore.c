@@ -227,7 +227,8 @@ static void view_of(const struct vmbus_cli *cli, struct view *v)
 		v->asked = cli->asked;
 	v->offers_asked = cli->conn >= VMBUS__CONN_OFFERS && cli->offers_asked;
 	v->posting = cli->posting;
-	v->stale = cli->posting_stale;
+	/* Not whether it is a contact, as not unanswered: an answer that is refused changes them. */
+	v->stale = cli->posting_stale != VMBUS__STALE_NO;
 	v->hold = cli->hold;
 	for (i = 0; i < CHANS + 2; i++)
 		v->relids[i] = cli->relids[i] == VMBUS__CLI_RELEASING ? 2 : cli->relids[i] != 0;

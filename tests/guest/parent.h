@@ -531,6 +531,7 @@ static inline void parent_srv(struct parent *p, uint32_t version_max)
 
 	opts.chans_max = PARENT_CHANS;
 	opts.version_max = version_max;
+	opts.features = version_max == VMBUS_PROTO_6_0 ? VMBUS_FEATURE_PAUSE : 0;
 	opts.list_get = parent_list_get;
 	opts.list_put = parent_list_put;
 	bytes = vmbus_srv_bytes(&opts);

@@ -243,6 +243,120 @@ START_TEST(guest_destroy__with_an_open_channel)
 }
 END_TEST
 
+/* ---- a pause amid the end of a channel ---- */
+
+static void pause_now(struct vmbus_guest *guest)
+{
+	must_eq(vmbus_guest_pause(guest), 0);
+}
+
+static void pause_in_completed(struct client *c, void *cookie, const struct vmbus_packet *pkt)
+{
+	(void)cookie;
+	must(pkt == NULL);
+	c->on_completed = NULL;
+	pause_now(c->parent->guest);
+}
+
+static void pause_in_opened(struct client *c, int err)
+{
+	must(err != 0);
+	pause_now(c->parent->guest);
+}
+
+static void pause_in_ready(struct vmbus_vsc *vsc, uint32_t gpadl, int err)
+{
+	(void)gpadl;
+	must(err != 0);
+	pause_now(vmbus_vsc_guest(vsc));
+}
+
+static uint32_t shared_as;
+static int unshared_err;
+
+static void shared(struct vmbus_vsc *vsc, uint32_t gpadl, int err)
+{
+	(void)vsc;
+	must_eq(err, 0);
+	shared_as = gpadl;
+}
+
+static void unshared(struct vmbus_vsc *vsc, uint32_t gpadl, int err)
+{
+	(void)vsc;
+	must_eq(gpadl, shared_as);
+	unshared_err = err;
+}
+
+static void pausing_pair(struct pair *s)
+{
+	struct parent *p = parent_new(VMBUS_PROTO_6_0);
+	struct vmbus_guest_opts opts = parent_guest_opts(p);
+
+	vmbus_guest_destroy(p->guest);
+	opts.limits.struct_bytes = sizeof(opts.limits);
+	opts.limits.version_max = VMBUS_PROTO_6_0;
+	opts.limits.features = VMBUS_FEATURE_PAUSE;
+	must_eq(vmbus_guest_create(&opts, &p->guest), 0);
+	s->p = p;
+	s->chan = parent_offer(p, 1);
+	parent_connect(p);
+	client_init(&s->c, p, vmbus_vsc_find(p->guest, &parent_class, 0));
+}
+
+/* What a step has left to ask of the parent waits for the end of the pause, and nothing is lost. */
+START_TEST(guest_pause__in_a_callback_of_a_channel_that_ends)
+{
+	struct pair s;
+	uint8_t *pages;
+
+	pausing_pair(&s);
+	pages = vmbus_guest_pages(s.p->guest, 2);
+	unshared_err = _i == 2;
+	s.chan->on_packet = parent_ignore;
+	if (_i == 0) { /* before CLOSE */
+		s.c.on_completed = pause_in_completed;
+		client_open(&s.c);
+		must_eq(client_request(&s.c, "1", 1, NULL), 0);
+		must_eq(vmbus_vsc_close(s.c.vsc), 0);
+	} else if (_i == 1) { /* before the teardown of the rings */
+		s.c.on_opened = pause_in_opened;
+		s.chan->hold_open = true;
+		must_eq(client_begin(&s.c), 0);
+		parent_settle(s.p);
+		must_eq(vmbus_srv_revoke(s.p->srv, s.chan->ref), 0);
+	} else { /* before the teardown of shared pages */
+		must_eq(vmbus_vsc_share(s.c.vsc, pages, 1, shared), 0);
+		parent_settle(s.p);
+		must_eq(vmbus_srv_revoke(s.p->srv, s.chan->ref), 0);
+		(void)parent_turn(s.p);
+		must_eq(vmbus_guest_dispatch(s.p->guest, 1), 1); /* the machine knows */
+		must_eq(vmbus_vsc_share(s.c.vsc, pages + 4096, 1, pause_in_ready), 0);
+		must_eq(vmbus_vsc_unshare(s.c.vsc, shared_as, unshared), 0);
+	}
+	parent_settle(s.p);
+	must_eq(s.p->gone, 0);
+	must_eq(vmbus_guest_resume(s.p->guest), 0);
+	parent_settle(s.p);
+	if (_i == 1) {
+		parent_answer_open(s.chan, VMBUS_STATUS_FAILED);
+		parent_settle(s.p);
+	}
+	must_eq(s.p->gone, _i != 0);
+	must_eq(s.c.closed, _i == 0);
+	must(!s.chan->is_open);
+	must_eq(unshared_err, 0);
+	vmbus_guest_pages_free(s.p->guest, pages, 2);
+	if (_i == 0) {
+		client_open(&s.c);
+		client_close(&s.c);
+	}
+	must_eq(vmbus_guest_disconnect(s.p->guest), 0);
+	must_eq(vmbus_guest_wait(s.p->guest, VMBUS_GUEST_IDLE, PARENT_SECOND), 0);
+	parent_free(s.p, 0);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "rescind", 20);
@@ -253,6 +367,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vsc_closed__tells_of_a_rescind);
 	tcase_add_test(tc, vsc_wait__for_the_end);
 	tcase_add_test(tc, vsc_find__hot_add_and_remove);
+	tc = vmbus_test_case(suite, "pause", 20);
+	tcase_add_loop_test(tc, guest_pause__in_a_callback_of_a_channel_that_ends, 0, 3);
 	tc = vmbus_test_case(suite, "end", 20);
 	tcase_add_loop_test(tc, guest_parent_gone__at_every_step_of_an_open, 0, 24);
 	tcase_add_test(tc, guest_destroy__with_an_open_channel);

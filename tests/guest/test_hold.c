@@ -89,6 +89,41 @@ START_TEST(vsc_hold__goes_out_when_full)
 }
 END_TEST
 
+/* What is held does not keep the dispatch from asking for the room that a send waits for. */
+START_TEST(vsc_hold__room_is_told_all_the_same)
+{
+	static const uint8_t data[1000];
+	struct pair s;
+
+	pair_init(&s);
+	s.c.opts.send_bytes = 4096;
+	s.c.opts.own_thread = _i != 0;
+	s.chan->on_packet = NULL; /* reads nothing yet */
+	client_open(&s.c);
+	must_eq(vmbus_vsc_hold(s.c.vsc), 1);
+	while (client_send(&s.c, data, sizeof(data)) == 1)
+		;
+	must_eq(client_send(&s.c, data, 8), 1); /* it has room, and is held */
+	s.chan->on_packet = parent_ignore;
+	s.chan->signalled = true;
+	parent_settle(s.p);
+	if (_i) /* its thread was woken */
+		must(vmbus_vsc_dispatch(s.c.vsc, 64) >= 0);
+	must_eq(s.c.writable, 1);
+	must_eq(vmbus_vsc_flush(s.c.vsc), 0);
+	parent_settle(s.p);
+	must_eq(s.chan->packets, 4);
+	must_eq(vmbus_vsc_close(s.c.vsc), 0);
+	if (_i) {
+		must(vmbus_guest_dispatch(s.p->guest, 64) >= 0);
+		must_eq(vmbus_vsc_dispatch(s.c.vsc, 64), VMBUS_E_STATE);
+	}
+	parent_settle(s.p);
+	must_eq(s.c.closed, 1);
+	parent_free(s.p, 0);
+}
+END_TEST
+
 static void fail_it(struct client *c, const struct vmbus_packet *pkt)
 {
 	(void)pkt;
@@ -213,6 +248,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vsc_hold__publishes_with_flush);
 	tcase_add_test(tc, vsc_hold__ends_with_a_callback);
 	tcase_add_test(tc, vsc_hold__goes_out_when_full);
+	tcase_add_loop_test(tc, vsc_hold__room_is_told_all_the_same, 0, 2);
 	tc = vmbus_test_case(suite, "fail", 30);
 	tcase_add_test(tc, vsc_fail__ends_the_channel);
 	tcase_add_test(tc, vsc_fail__ends_the_thread);

@@ -375,6 +375,31 @@ START_TEST(lesson_02_writable_follows_full)
 }
 END_TEST
 
+/* Nobody can ask for more room than a packet may need, however large a part of the ring that is. */
+START_TEST(vsc_writable__of_a_large_ring)
+{
+	static const uint32_t sizes[] = { 4u << 20, (4u << 20) + 4096, 8u << 20 };
+	static uint8_t data[8192];
+	struct pair s;
+	int err;
+
+	pair_init(&s);
+	s.c.opts.send_bytes = sizes[_i];
+	s.chan->on_packet = NULL;
+	client_open(&s.c);
+	while ((err = client_send(&s.c, data, sizeof(data))) == 1)
+		;
+	must_eq(err, VMBUS_E_FULL);
+	s.chan->on_packet = parent_ignore;
+	s.chan->signalled = true;
+	parent_settle(s.p);
+	must_eq(s.c.writable, 1);
+	must_eq(client_send(&s.c, data, sizeof(data)), 1);
+	client_close(&s.c);
+	parent_free(s.p, 0);
+}
+END_TEST
+
 #if defined(VMBUS_TEST_HOOKS)
 /* Before load number n from now on, the parent reads everything. */
 static struct parent_chan *reader;
@@ -726,6 +751,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vsc_run__closes_when_there_is_no_memory_for_a_packet);
 	tc = vmbus_test_case(suite, "room", 20);
 	tcase_add_test(tc, lesson_02_writable_follows_full);
+	tcase_add_loop_test(tc, vsc_writable__of_a_large_ring, 0, 3);
 #if defined(VMBUS_TEST_HOOKS)
 	tcase_add_test(tc, lesson_02_room_between_full_and_sleep);
 #endif

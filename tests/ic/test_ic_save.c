@@ -150,11 +150,44 @@ START_TEST(ic__goes_on_with_the_negotiation)
 }
 END_TEST
 
+/* A child that hangs is lost, though it missed more beats before than are too many now. */
+START_TEST(ic__a_child_that_hangs_is_lost_with_another_limit)
+{
+	struct loop *l = loop_new(NULL, NULL);
+	struct vmbus_ic_opts o = ic_opts();
+	struct vmbus_ic_info info;
+	struct vmbus_ic *ic;
+	struct ic_kept *k;
+	uint32_t i;
+
+	o.heartbeat_ns = 2000000;
+	ic = ic_start(l, &o);
+	k = ic_open(l, 2);
+	ic_agree(l, k, 0x30000);
+	ic_answer(l, k, 0);
+	must_eq(ic_turn(ic), 1);
+	for (i = 0; i < 3; i++)
+		must_eq(ic_turn(ic), 0);
+	must_eq(ic_count(4, VMBUS_IC_LOST), 0);
+	o.lost_after = 2 + (uint32_t)_i;
+	ic = move(l, ic, &o);
+	loop_settle(l);
+	for (i = 0; i < 3; i++)
+		must_eq(ic_turn(ic), 0);
+	must_eq(ic_count(4, VMBUS_IC_LOST), 1);
+	must_eq(ic_value(4, VMBUS_IC_LOST), o.lost_after);
+	vmbus_ic_info(ic, &info);
+	must(!info.alive);
+	ic_end(l, ic);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "save", 20);
 
 	tcase_add_test(tc, ic__goes_on_from_a_saved_state);
 	tcase_add_loop_test(tc, ic__goes_on_with_the_negotiation, 0, 3);
+	tcase_add_loop_test(tc, ic__a_child_that_hangs_is_lost_with_another_limit, 0, 3);
 }
 VMBUS_TEST_MAIN("ic.ic_save", tests)
