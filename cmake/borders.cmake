@@ -154,8 +154,10 @@ vmbus_module(store DIR stores HOSTED
 	SOURCES faulty.c memory.c null.c store.c)
 
 # A store in files and on block devices: a component of its own, built where liburing is.
+# SEES base: a word that its queues share.
 vmbus_module(uring DIR stores HOSTED
 	USES base store
+	SEES base
 	PUBLIC store_uring.h
 	HEADERS uring.h
 	SOURCES uring.c uring_file.c)

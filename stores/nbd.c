@@ -216,6 +216,10 @@ static void begin(struct vmbus_io *io, enum kind kind)
 
 static void ended(struct vmbus_io *io)
 {
+	const struct vmbus__nbd_queue *const q = io->queue->priv;
+
+	if (io->store[KIND] == FLUSH && q->lost && !io->store[REASON])
+		io->store[REASON] = EIO;
 	if (!io->store[REASON] && io->store[KIND] != FLUSH) {
 		io->store[DONE] += io->store[ROUND];
 		if (io->store[DONE] < io->bytes) {
@@ -384,7 +388,7 @@ static int look(struct vmbus__nbd *nbd, bool read_only, const char **why)
 	nbd->info.flags = read_only ? VMBUS_STORE_READ_ONLY : 0;
 	nbd->info.flags |= nbd_is_rotational(h) == 1 ? VMBUS_STORE_ROTATES : 0;
 	nbd->info.flags |= nbd_can_fua(h) == 1 ? VMBUS_STORE_FUA : 0;
-	nbd->info.flags |= nbd_can_flush(h) == 1 ? VMBUS_STORE_VOLATILE : 0;
+	nbd->info.flags |= nbd_can_flush(h) == 1 || nbd_can_fua(h) == 1 ? VMBUS_STORE_VOLATILE : 0;
 	return 0;
 }
 

@@ -47,7 +47,8 @@ struct vmbus__nbd_queue {
 	int epoll_fd;
 	int bell_fd;
 	bool rung;
-	uint64_t bounced;	       /* bytes of buffers */
+	bool lost;	  /* what others were told done may be lost: no flush is good */
+	uint64_t bounced; /* bytes of buffers */
 	struct vmbus_io *first, *last; /* ended, and not reported; linked by store[] */
 };
 
@@ -62,6 +63,8 @@ struct vmbus__nbd {
 	struct vmbus__nbd_conn *first;
 	struct vmbus__nbd_conn
 		*renewed; /* to come after first, which is dead; not ready, or NULL */
+	uint32_t queues;
+	bool lost; /* first was renewed while there were queues, and some of those are there still */
 };
 
 /* A new connection, ready.  why, bytes: a text if it fails.  Errors: those of vmbus_store_nbd(). */

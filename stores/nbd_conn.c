@@ -231,8 +231,21 @@ static bool is_idle(struct vmbus__nbd_conn *conn, bool *dead)
 	return idle;
 }
 
+/* Whether it is what guests were told of, as far as their bytes depend on it. */
+static bool is_same(const struct vmbus__nbd *nbd, struct nbd_handle *h)
+{
+	if (nbd_get_size(h) != (int64_t)nbd->info.bytes ||
+	    (nbd->several && nbd_can_multi_conn(h) != 1))
+		return false;
+	return !nbd->ops.write ||
+	       (nbd_is_read_only(h) != 1 && (nbd_can_flush(h) == 1) == (nbd->ops.flush != NULL) &&
+		(nbd_can_fua(h) == 1) == ((nbd->info.flags & VMBUS_STORE_FUA) != 0));
+}
+
 /* Store's lock: the first connection is dead, and another is to be the first.  It is waited for a
-   little when it begins; later openings look only whether it is there. */
+   little when it begins; later openings look only whether it is there.  The server may be one that
+   was started again, and has lost what was in its memory: who has a queue since before has not heard
+   that if it had nothing under way. */
 static int renew(struct vmbus__nbd *nbd)
 {
 	struct vmbus__nbd_conn *conn;
@@ -250,6 +263,8 @@ static int renew(struct vmbus__nbd *nbd)
 	if (err == VMBUS_E_AGAIN && now_ns() < conn->until_ns)
 		return err;
 	nbd->renewed = NULL;
+	if (!err && !is_same(nbd, conn->h))
+		err = VMBUS_E_NOTSUP;
 	if (err) {
 		const int reason = errno;
 
@@ -260,6 +275,7 @@ static int renew(struct vmbus__nbd *nbd)
 	if (!nbd->first->users)
 		vmbus__nbd_disconnect(nbd->first); /* else the last of them does */
 	nbd->first = conn;
+	nbd->lost = nbd->queues > 0;
 	return 0;
 }
 
@@ -291,6 +307,10 @@ int vmbus__nbd_join(struct vmbus__nbd *nbd, struct vmbus__nbd_queue *q)
 
 	(void)pthread_mutex_lock(&nbd->lock);
 	err = join(nbd, q);
+	if (!err) {
+		nbd->queues++;
+		q->lost = nbd->lost;
+	}
 	(void)pthread_mutex_unlock(&nbd->lock);
 	return err;
 }
@@ -316,6 +336,8 @@ void vmbus__nbd_leave(struct vmbus__nbd *nbd, struct vmbus__nbd_queue *q)
 	(void)pthread_mutex_lock(&nbd->lock);
 	leave(nbd, &q->shared);
 	leave(nbd, &q->own);
+	if (--nbd->queues == 0)
+		nbd->lost = false; /* nobody is left who was told that something is done */
 	(void)pthread_mutex_unlock(&nbd->lock);
 	vmbus__nbd_disconnect(q->coming);
 	q->coming = NULL;
@@ -337,8 +359,20 @@ void vmbus__nbd_unlock(struct vmbus__nbd_queue *q)
 		(void)pthread_mutex_unlock(&q->shared.conn->lock);
 }
 
+/* Whether the server that the queue began with has gone: the own connection is then to another. */
+static bool is_another(struct vmbus__nbd_queue *q)
+{
+	bool dead;
+
+	vmbus__nbd_lock(q);
+	vmbus__nbd_drive(q->shared.conn);
+	dead = q->shared.conn->dead;
+	vmbus__nbd_unlock(q);
+	return dead;
+}
+
 /* The queue's own connection, if it is ready; one that fails, or takes too long, is given up. */
-static void take_own(struct vmbus__nbd_queue *q)
+static void take_own(const struct vmbus__nbd *nbd, struct vmbus__nbd_queue *q)
 {
 	struct vmbus__nbd_conn *const conn = q->coming;
 	const int err = try(conn, NULL, 0);
@@ -346,7 +380,9 @@ static void take_own(struct vmbus__nbd_queue *q)
 	if (err == VMBUS_E_AGAIN && now_ns() < conn->until_ns && !set_events(q->epoll_fd, conn))
 		return;
 	q->coming = NULL;
-	if (err || watch(conn, &q->own, q->epoll_fd))
+	if (!err && is_another(q))
+		q->lost = true;
+	if (err || !is_same(nbd, conn->h) || watch(conn, &q->own, q->epoll_fd))
 		vmbus__nbd_disconnect(conn);
 }
 
@@ -355,7 +391,7 @@ void vmbus__nbd_come(struct vmbus__nbd *nbd, struct vmbus__nbd_queue *q)
 	bool done;
 
 	if (q->coming)
-		take_own(q);
+		take_own(nbd, q);
 	if (!q->own.conn || !q->shared.conn)
 		return;
 	vmbus__nbd_lock(q);

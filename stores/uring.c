@@ -356,6 +356,30 @@ static enum vmbus_io_end end_of(int reason)
 	}
 }
 
+static bool is_durable(const struct vmbus_io *io)
+{
+	return io->store[KIND] == FLUSH || (io->store[KIND] == WRITE && io->flags & VMBUS_IO_FUA);
+}
+
+/* Linux tells an error of writing back once for an open file, to whoever asks first, and holds the
+   pages for written from then on. */
+static void lose(const struct vmbus_io *io)
+{
+	struct vmbus__uring *const u = io->queue->ctx;
+
+	if (u->cached && is_durable(io))
+		vmbus__st32_relaxed(&u->lost, 1); /* STORELOST.set */
+}
+
+/* Of a FUA write these say that it had no room or memory itself, as good as always. */
+static bool tells_of_loss(const struct vmbus_io *io, int reason)
+{
+	if (reason == ECANCELED || reason == EINTR || reason == EAGAIN)
+		return false;
+	return io->store[KIND] == FLUSH ||
+	       (reason != ENOSPC && reason != EDQUOT && reason != ENOMEM && reason != EBUSY);
+}
+
 static void failed(struct vmbus_io *io, int reason)
 {
 	enum vmbus_io_end how = end_of(reason);
@@ -366,6 +390,8 @@ static void failed(struct vmbus_io *io, int reason)
 		begin_round(io);
 		return;
 	}
+	if (tells_of_loss(io, reason))
+		lose(io);
 	if ((io->store[KIND] == ZERO || io->store[KIND] == DISCARD) &&
 	    (reason == EOPNOTSUPP || reason == EINVAL)) {
 		io->store[KIND] = ZERO_BY_WRITING;
@@ -380,6 +406,7 @@ static void failed(struct vmbus_io *io, int reason)
 
 static void ended(struct vmbus_io *io, int res)
 {
+	const struct vmbus__uring *const u = io->queue->ctx;
 	const uint64_t kind = io->store[KIND];
 	uint64_t done = (uint64_t)res;
 
@@ -399,6 +426,11 @@ static void ended(struct vmbus_io *io, int res)
 			begin_round(io);
 			return;
 		}
+	}
+	if (VMBUS_UNLIKELY(vmbus__ld32_relaxed(&u->lost)) && is_durable(io)) { /* STORELOST.look */
+		io->bad_offset = io->offset + io->bytes; /* another write's bytes */
+		end(io, VMBUS_IO_MEDIUM);
+		return;
 	}
 	end(io, VMBUS_IO_OK);
 }

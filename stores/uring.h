@@ -7,13 +7,17 @@
 
 #include <vmbus/store_uring.h>
 
-/* A file or a block device; does not change after it was opened. */
+#include "base/atomic.h"
+
+/* A file or a block device; does not change after it was opened, but for what is lost. */
 struct vmbus__uring {
 	int fd;
 	bool is_device;
 	bool read_only;
 	bool rotates;
-	bool punches; /* holes can be made, and read as zeroes */
+	bool punches;	 /* holes can be made, and read as zeroes */
+	bool cached;	 /* not O_DIRECT: writes that are done are in the page cache */
+	vmbus__a32 lost; /* some of those may never be written: no flush can be good any more */
 	uint32_t entries;
 	uint32_t busy_ns;
 	uint32_t block_bytes;

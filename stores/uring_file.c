@@ -135,11 +135,12 @@ static int take_fd(struct vmbus__uring *u, const struct vmbus_store_uring_opts *
 }
 
 /* The open file's flags as they must be: requests wait in the kernel, and go where they are told. */
-static int set_flags(const struct vmbus__uring *u, bool direct)
+static int set_flags(struct vmbus__uring *u, bool direct)
 {
 	const int have = fcntl(u->fd, F_GETFL);
 	const int want = (have & ~O_NONBLOCK) | (direct ? O_DIRECT : 0);
 
+	u->cached = !(want & O_DIRECT);
 	if (have == want || !fcntl(u->fd, F_SETFL, want))
 		return 0;
 	return errno == EINVAL ? VMBUS_E_NOTSUP : error();

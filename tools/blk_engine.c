@@ -15,11 +15,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MIB (UINT64_C(1) << 20)
 #define BUDGET 256u
-#define RETRIES 10000u
+#define RETRIES 8u /* without a pause between them */
+#define PAUSE_MS 5u
+#define AGAIN_NS UINT64_C(30000000000) /* a disk that is busy for longer fails */
 #define SCSI_CHECK_CONDITION 0x02u
 #define SCSI_BUSY 0x08u
 #define SCSI_TASK_SET_FULL 0x28u
@@ -40,7 +43,8 @@ struct slot {
 	enum blk_engine_kind kind;
 	uint64_t sector;
 	uint32_t sectors, tries, channel;
-	int err; /* an errno */
+	uint64_t until_ns; /* it is sent again; 0: it was not yet */
+	int err;	   /* an errno */
 	bool fua, finished;
 };
 
@@ -54,7 +58,10 @@ struct blk_engine {
 	pthread_cond_t has_free;
 	struct slot *free, *first, *last; /* new ones, in their order */
 	bool stop, gone;
-	bool swapped; /* the thread's: the disk went, and what is at its address now is another */
+	/* The thread's. */
+	bool swapped;	    /* the disk went, and what is at its address now is another */
+	struct slot *later; /* sent again after a pause */
+	uint64_t later_ns;
 };
 
 static void done(struct vmbus_storvsc_req *req);
@@ -158,6 +165,50 @@ static void put_back(struct slot *s)
 	pthread_mutex_unlock(&e->lock);
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+/* A disk that is busy is asked again at once, then with pauses, and not for ever. */
+static void again(struct slot *s)
+{
+	struct blk_engine *const e = s->engine;
+	const uint64_t now = now_ns();
+
+	if (!s->until_ns)
+		s->until_ns = now + AGAIN_NS;
+	if (s->tries++ < RETRIES) {
+		if (!submit(s))
+			put_back(s);
+	} else if (now >= s->until_ns) {
+		finish(s, EIO);
+	} else {
+		if (!e->later)
+			e->later_ns = now + PAUSE_MS * UINT64_C(1000000);
+		s->next = e->later;
+		e->later = s;
+	}
+}
+
+static void send_later(struct blk_engine *e)
+{
+	struct slot *s = e->later;
+
+	if (!s || now_ns() < e->later_ns)
+		return;
+	e->later = NULL;
+	while (s) {
+		struct slot *const next = s->next;
+
+		put_back(s); /* submit_new() follows */
+		s = next;
+	}
+}
+
 static void done(struct vmbus_storvsc_req *req)
 {
 	struct slot *const s = req->ctx;
@@ -165,10 +216,11 @@ static void done(struct vmbus_storvsc_req *req)
 	if (req->err == VMBUS_E_RANGE && (req->srb_status & SRB_STATUS) == SRB_INVALID_LUN) {
 		s->engine->swapped = true;
 		finish(s, ESHUTDOWN);
-	} else if (!wants_again(req) || s->tries++ >= RETRIES)
+	} else if (wants_again(req)) {
+		again(s);
+	} else {
 		finish(s, errno_of(req));
-	else if (!submit(s))
-		put_back(s);
+	}
 }
 
 static struct slot *take_new(struct blk_engine *e)
@@ -244,13 +296,14 @@ static void *run(void *arg)
 	int err;
 
 	while (!stop) {
+		send_later(e);
 		submit_new(e);
 		err = blk_client_turn(&e->client, 0);
 		if (err == VMBUS_E_PEER)
 			break;
 		if (err > 0)
 			continue;
-		(void)poll(p, 2, -1);
+		(void)poll(p, 2, e->later ? (int)PAUSE_MS : -1);
 		if (p[1].revents && read(e->wake_fd, &count, sizeof(count)) < 0)
 			continue;
 		pthread_mutex_lock(&e->lock);
@@ -362,6 +415,7 @@ static struct slot *take_free(struct blk_engine *e)
 	e->free = s->next;
 	pthread_mutex_unlock(&e->lock);
 	s->tries = 0;
+	s->until_ns = 0;
 	return s;
 }
 

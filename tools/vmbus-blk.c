@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "blk.h"
+#include "out.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -131,7 +132,7 @@ bool blk_stopped(void)
 	return stopped != 0;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	const char *const verb = argc > 1 ? argv[1] : "";
 
@@ -150,4 +151,9 @@ int main(int argc, char **argv)
 	if (strcmp(verb, "load") == 0)
 		return blk_load(argc - 1, argv + 1);
 	return blk_usage("%s%swhat? serve, parent or load", verb, *verb ? ": " : "");
+}
+
+int main(int argc, char **argv)
+{
+	return out_status("vmbus-blk", run(argc, argv));
 }

@@ -168,6 +168,20 @@ uint32_t vmbus__disk_who(const struct vmbus__disk *disk)
 	return 1u << 31 | address << VMBUS__WHO_BITS | (uint32_t)(h >> (64u - VMBUS__WHO_BITS));
 }
 
+/* What a guest is told of a disk beside its size, and does not ask again by itself. */
+static uint64_t mix_limits(uint64_t h, const struct vmbus__disk *disk)
+{
+	const struct vmbus_store_ops *const ops = disk->store.ops;
+
+	h = vmbus__block_mix(h, disk->info.flags, 4);
+	h = vmbus__block_mix(h, disk->write_through, 1);
+	h = vmbus__block_mix(h, ops->flush != NULL, 1);
+	h = vmbus__block_mix(h, ops->discard != NULL, 1);
+	h = vmbus__block_mix(h, disk->info.discard_bytes, 4);
+	h = vmbus__block_mix(h, disk->info.block_bytes, 4);
+	return vmbus__block_mix(h, disk->transfer_bytes, 4);
+}
+
 void vmbus__block_known(struct vmbus_block *block, struct vmbus__known *known)
 {
 	uint64_t h = UINT64_MAX, ids = UINT64_MAX;
@@ -186,7 +200,7 @@ void vmbus__block_known(struct vmbus_block *block, struct vmbus__known *known)
 			who = vmbus__disk_who(&unit->disk);
 			if (n < VMBUS__WHO)
 				known->who[n++] = who;
-			ids = vmbus__block_mix(ids, who, 4);
+			ids = mix_limits(vmbus__block_mix(ids, who, 4), &unit->disk);
 			bytes = vmbus__ld64_relaxed(
 				vmbus__as_a64c(&unit->disk.bytes)); /* DISKSIZE.read */
 			h = vmbus__block_mix(h, t << 8 | l, 2);

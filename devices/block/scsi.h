@@ -61,6 +61,7 @@ struct vmbus__scsi_task {
 	struct vmbus__disk *disk; /* NULL: there is none at this address */
 	struct vmbus_store_queue *queue;
 	const bool *over;    /* true: no more requests for the queue; NULL: it never is */
+	bool *begun;	     /* set when a request is given to the queue; NULL: nobody looks */
 	uint64_t *ua;	     /* atomic: VMBUS__UA_* of this address for this guest; NULL: none */
 	uint8_t target, lun; /* as addressed */
 	uint32_t *scratches; /* that commands of this channel have; NULL: nobody counts */

@@ -224,8 +224,17 @@ static bool first_write(struct vmbus__scsi_task *task)
 	return vmbus__scsi_write(task, flags);
 }
 
+/* Whether the guest counts on a write that is done.  It is told of no cache where there is no flush. */
+static bool has_no_cache(const struct vmbus__disk *disk)
+{
+	return disk->write_through ||
+	       (disk->info.flags & VMBUS_STORE_VOLATILE && !disk->store.ops->flush);
+}
+
 static void write_or_verify(struct vmbus__scsi_task *task, bool durable, uint8_t plan)
 {
+	const struct vmbus__disk *const disk = task->disk;
+
 	if (!take_range(task, true))
 		return;
 	if (VMBUS_UNLIKELY(!task->left)) {
@@ -233,7 +242,8 @@ static void write_or_verify(struct vmbus__scsi_task *task, bool durable, uint8_t
 		return;
 	}
 	task->plan = plan;
-	if ((durable || task->disk->write_through) && vmbus__disk_volatile(task->disk))
+	if ((durable || has_no_cache(disk)) &&
+	    (vmbus__disk_volatile(disk) || disk->info.flags & VMBUS_STORE_FUA))
 		task->plan |= FLUSH;
 	if (VMBUS_LIKELY(!(plan & VERIFY)) || ready_to_verify(task))
 		vmbus__scsi_run(task, first_write);

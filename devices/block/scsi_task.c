@@ -283,11 +283,19 @@ void vmbus__scsi_run(struct vmbus__scsi_task *task, bool (*next)(struct vmbus__s
 	go_on(task);
 }
 
+/* Who calls commit() is to see what is begun within it. */
+static inline void begins(const struct vmbus__scsi_task *task)
+{
+	if (task->begun)
+		*task->begun = true;
+}
+
 bool vmbus__scsi_read(struct vmbus__scsi_task *task)
 {
 	task->doing = VMBUS__SCSI_READ;
 	task->io.flags = 0;
 	task->work += REQUEST_WORK + task->io.bytes;
+	begins(task);
 	task->disk->store.ops->read(&task->io);
 	return true;
 }
@@ -297,6 +305,7 @@ bool vmbus__scsi_write(struct vmbus__scsi_task *task, uint32_t io_flags)
 	task->doing = VMBUS__SCSI_WRITE;
 	task->io.flags = io_flags;
 	task->work += REQUEST_WORK + task->io.bytes;
+	begins(task);
 	task->disk->store.ops->write(&task->io);
 	return true;
 }
@@ -313,6 +322,7 @@ static void without_buffer(struct vmbus__scsi_task *task, uint8_t doing, uint32_
 bool vmbus__scsi_discard(struct vmbus__scsi_task *task)
 {
 	without_buffer(task, VMBUS__SCSI_DISCARD, 0);
+	begins(task);
 	task->disk->store.ops->discard(&task->io);
 	return true;
 }
@@ -321,6 +331,7 @@ bool vmbus__scsi_zero(struct vmbus__scsi_task *task, uint32_t io_flags)
 {
 	without_buffer(task, VMBUS__SCSI_DISCARD, io_flags);
 	task->work += task->io.bytes;
+	begins(task);
 	task->disk->store.ops->zero(&task->io);
 	return true;
 }
@@ -330,6 +341,7 @@ bool vmbus__scsi_flush(struct vmbus__scsi_task *task)
 	without_buffer(task, VMBUS__SCSI_FLUSH, 0);
 	task->io.offset = 0;
 	task->io.bytes = 0;
+	begins(task);
 	task->disk->store.ops->flush(&task->io);
 	return true;
 }

@@ -181,6 +181,7 @@ static void start(struct vmbus__task *task)
 	scsi->disk = NULL;
 	scsi->queue = NULL;
 	scsi->over = NULL;
+	scsi->begun = NULL;
 	scsi->ua = NULL;
 	if (task->path == 0 && scsi->target < VMBUS__TARGETS) {
 		view = port->views[scsi->target][scsi->lun];
@@ -201,6 +202,7 @@ static void start(struct vmbus__task *task)
 		scsi->disk = &view->unit->disk;
 		scsi->queue = &view->queue;
 		scsi->over = &view->over;
+		scsi->begun = &view->begun;
 	}
 	scsi->luns = task->path == 0 ? vmbus__view_luns : no_luns;
 	scsi->ctx = port;

@@ -110,7 +110,7 @@ static void mark(struct vmbus__port *port, const uint32_t *table)
 				continue;
 			attention = is_another(table, &port->views[t][l]->unit->disk)
 					    ? VMBUS__UA_LEFT
-					    : VMBUS__UA_CAPACITY;
+					    : VMBUS__UA_CAPACITY | VMBUS__UA_LIMITS;
 			(void)vmbus__or64_release(word, attention); /* UNITATT.set */
 		}
 	vmbus__st32_relaxed(&nexus->tell, 1); /* BLOCKLIST.tell */

@@ -243,18 +243,28 @@ void vmbus__views_cancel(struct vmbus__port *port)
 		cancel(port, view);
 }
 
+/* What ends within it may begin the next request of its command, which the store gathers too. */
+static void commit(struct vmbus__view *view)
+{
+	const struct vmbus_store_ops *const ops = view->unit->disk.store.ops;
+
+	if (!ops->commit)
+		return;
+	do {
+		view->begun = false;
+		ops->commit(&view->queue);
+	} while (VMBUS_UNLIKELY(view->begun));
+}
+
 /* The end of a callback: no more requests come for now. */
 void vmbus__views_commit(struct vmbus__port *port)
 {
 	struct vmbus__view *view;
 
 	while ((view = port->touched)) {
-		const struct vmbus_store_ops *const ops = view->unit->disk.store.ops;
-
 		port->touched = view->touched;
 		view->is_touched = false;
-		if (ops->commit)
-			ops->commit(&view->queue);
+		commit(view);
 	}
 }
 

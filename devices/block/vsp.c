@@ -187,6 +187,8 @@ static void go_on_closing(struct vmbus_chan *chan, struct vmbus__port *port)
 	if (VMBUS_UNLIKELY(port->under_way && vmbus__port_is_time(port)))
 		vmbus__views_cancel(port);
 	vmbus__views_commit(port);
+	if (VMBUS_UNLIKELY(port->reap))
+		vmbus__views_reap(port);
 	if (port->under_way)
 		return;
 	(void)vmbus_chan_watch(chan, -1);
@@ -301,6 +303,8 @@ static int block_close(struct vmbus_chan *chan)
 	if (port->primary)
 		vmbus__nexus_forget(port->block, port->nexus);
 	if (port->under_way) {
+		/* A disk that nothing of ours waits for may go, and another may come. */
+		vmbus__views_close(port);
 		vmbus__port_set_timer(port);
 		return VMBUS_E_AGAIN; /* ready() comes until they are done */
 	}

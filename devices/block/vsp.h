@@ -108,6 +108,7 @@ struct vmbus__view {
 	uint32_t in_flight;
 	int fd; /* in the channel's epoll, or -1; queue.fd or a duplicate */
 	bool open, is_touched;
+	bool begun;		  /* a request was given to its store since commit() was called */
 	bool over;		  /* its store was told to end what is under way */
 	uint32_t tried;		  /* the callback in which the store was last asked for a queue */
 	uint64_t shown_in_flight; /* atomic */
@@ -191,8 +192,8 @@ struct vmbus_block {
 #define VMBUS__WHO 12u
 #define VMBUS__WHO_BITS 22u
 struct vmbus__known {
-	uint64_t number;	  /* never 0 */
-	uint64_t shapes;	  /* the number of earlier versions, without ids; never 0 */
+	uint64_t number; /* never 0 */
+	uint64_t shapes; /* the number of earlier versions, without ids and limits; never 0 */
 	uint32_t who[VMBUS__WHO]; /* the first ones: vmbus__disk_who(), or 0 */
 };
 

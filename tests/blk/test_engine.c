@@ -123,14 +123,17 @@ static int attached(void *ctx, struct vmbus_shm_child *child, struct vmbus_bus *
 	return err ? err : vmbus_bus_offer(bus, &vsp, block, NULL, NULL);
 }
 
-/* A process of its own: "stall" has the disk stall, "revoke" withdraws the sub-channel. */
+/* A process of its own: "stall" has the disk stall, "busy" say so until "well", "revoke" withdraws the sub-channel. */
 static void be_parent(void)
 {
 	const struct vmbus_block_opts with = { .struct_bytes = sizeof(with), .subchannels = 1 };
 	const struct vmbus_shm_server_opts opts = { .struct_bytes = sizeof(opts),
 						    .path = in_place("p"),
 						    .attached = attached };
-	const struct vmbus_store_faults stall = { .stall = true };
+	const struct vmbus_store_faults stall = { .stall = true }, well = { .bytes = 0 };
+	const struct vmbus_store_faults busy = { .bytes = DISK_BYTES,
+						 .ops = 1,
+						 .end = VMBUS_IO_BUSY };
 	struct vmbus_block_disk disk = { .struct_bytes = sizeof(disk), .serial = "x" };
 	struct vmbus_shm_server *server;
 
@@ -146,6 +149,10 @@ static void be_parent(void)
 		(void)vmbus_shm_server_run(server, 10000000);
 		if (is_there("stall") && vmbus_store_faulty_set(&disk.store, &stall) == 0)
 			(void)unlink(in_place("stall"));
+		if (is_there("busy") && vmbus_store_faulty_set(&disk.store, &busy) == 0)
+			(void)unlink(in_place("busy"));
+		if (is_there("well") && vmbus_store_faulty_set(&disk.store, &well) == 0)
+			(void)unlink(in_place("well"));
 		if (sub && is_there("revoke") && vmbus_bus_revoke(sub) == 0)
 			(void)unlink(in_place("revoke"));
 	}
@@ -190,6 +197,46 @@ START_TEST(blk_engine__goes_on_without_a_channel)
 }
 END_TEST
 
+static void *read_once(void *arg)
+{
+	uint8_t data[4096];
+
+	(void)arg;
+	return (void *)(intptr_t)blk_engine_do(engine, BLK_ENGINE_READ, data, sizeof(data), 0,
+					       false);
+}
+
+/* A disk may be busy for a while: that is no error. */
+START_TEST(blk_engine__waits_for_a_disk_that_is_busy)
+{
+	const uint64_t until = now_ns() + WAIT_NS;
+	pthread_t thread[READERS];
+	pid_t parent;
+	void *err;
+	int i;
+
+	NEEDS_BLK();
+	begin();
+	parent = start_own_parent();
+	start_engine(1, READERS);
+	must_eq(shell("touch busy"), 0);
+	while (is_there("busy") && now_ns() < until)
+		a_while();
+	for (i = 0; i < READERS; i++)
+		must_eq(pthread_create(&thread[i], NULL, read_once, NULL), 0);
+	usleep(2000000);
+	must_eq(shell("touch well"), 0);
+	for (i = 0; i < READERS; i++) {
+		must_eq(pthread_join(thread[i], &err), 0);
+		must_eq((intptr_t)err, 0);
+	}
+	blk_engine_stop(engine);
+	kill(parent, SIGKILL);
+	must_eq(end_of(parent), 128 + SIGKILL);
+	finish();
+}
+END_TEST
+
 START_TEST(blk_engine__ends_what_is_under_way_when_the_parent_dies)
 {
 	const uint64_t until = now_ns() + WAIT_NS;
@@ -223,6 +270,7 @@ static void tests(Suite *suite)
 
 	tcase_add_test(tc, blk_engine__outlives_its_channels);
 	tcase_add_test(tc, blk_engine__goes_on_without_a_channel);
+	tcase_add_test(tc, blk_engine__waits_for_a_disk_that_is_busy);
 	tcase_add_test(tc, blk_engine__ends_what_is_under_way_when_the_parent_dies);
 }
 

@@ -354,6 +354,34 @@ START_TEST(scsi_write__fua_is_the_stores_or_a_flush_after_it)
 }
 END_TEST
 
+/* Without a flush the guest is told of no cache: each write is durable, by FUA if there is one. */
+START_TEST(scsi_write__uses_fua_where_there_is_no_flush)
+{
+	struct vmbus_store_ops ops = *rig.disk.store.ops;
+	uint32_t fua;
+
+	ops.flush = NULL;
+	rig.disk.store.ops = &ops;
+	for (fua = 0; fua < 2; fua++) {
+		rig.disk.info.flags = VMBUS_STORE_FUA;
+		run(&writes[1], fua ? 0x08 : 0, 1, 1, 512, false);
+		GOOD(&rig, 512);
+		must_eq(rig.asked, 1);
+		ASKED(&rig, 0, 'w', 512, 512, fua ? VMBUS_IO_FUA : 0);
+		rig.disk.info.flags = VMBUS_STORE_VOLATILE | VMBUS_STORE_FUA;
+		run(&writes[1], fua ? 0x08 : 0, 1, 1, 512, false);
+		GOOD(&rig, 512);
+		must_eq(rig.asked, 1);
+		ASKED(&rig, 0, 'w', 512, 512, VMBUS_IO_FUA);
+		rig.disk.info.flags = VMBUS_STORE_VOLATILE; /* nothing can be done */
+		run(&writes[1], fua ? 0x08 : 0, 1, 1, 512, false);
+		GOOD(&rig, 512);
+		must_eq(rig.asked, 1);
+		ASKED(&rig, 0, 'w', 512, 512, 0);
+	}
+}
+END_TEST
+
 START_TEST(scsi_write__write_through_makes_every_write_durable)
 {
 	rig.disk.write_through = true;
@@ -755,6 +783,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, scsi_range__not_more_than_the_largest_transfer);
 	tcase_add_test(tc, scsi_range__refuses_flags_that_mean_something_else);
 	tcase_add_test(tc, scsi_write__fua_is_the_stores_or_a_flush_after_it);
+	tcase_add_test(tc, scsi_write__uses_fua_where_there_is_no_flush);
 	tcase_add_test(tc, scsi_write__write_through_makes_every_write_durable);
 	tcase_add_test(tc, scsi_write__a_flush_that_fails_fails_it);
 	tcase_add_test(tc, scsi_read__fua_flushes_first);

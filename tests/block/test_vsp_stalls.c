@@ -122,6 +122,110 @@ static void own_read(struct vmbus_io *io)
 	faulty_ops.read(io);
 }
 
+/* ---- a store that gathers, and has no FUA ---- */
+
+static struct vmbus_io *gathered;
+static uint32_t flushes;
+
+static int gather_info(void *ctx, struct vmbus_store_info *info)
+{
+	(void)ctx;
+	*info = (struct vmbus_store_info){ .bytes = BOX_DISK_BYTES, .flags = VMBUS_STORE_VOLATILE };
+	return 0;
+}
+
+static void gather(struct vmbus_io *io)
+{
+	io->store[0] = (uintptr_t)gathered;
+	gathered = io;
+}
+
+static void gather_flush(struct vmbus_io *io)
+{
+	flushes++;
+	gather(io);
+}
+
+/* Those that there are; what begins meanwhile waits for the next call. */
+static void gather_commit(struct vmbus_store_queue *queue)
+{
+	struct vmbus_io *io = gathered;
+
+	(void)queue;
+	gathered = NULL;
+	while (io) {
+		struct vmbus_io *const next = (struct vmbus_io *)(uintptr_t)io->store[0];
+
+		vmbus_io_done(io, VMBUS_IO_OK);
+		io = next;
+	}
+}
+
+static const struct vmbus_store_ops gathers = { .struct_bytes = sizeof(gathers),
+						.info = gather_info,
+						.read = gather,
+						.write = gather,
+						.flush = gather_flush,
+						.commit = gather_commit };
+
+/* A write with FUA is a write and a flush then, and the flush begins within commit(). */
+START_TEST(block_vsp__commits_what_begins_within_commit)
+{
+	const struct vmbus_block_disk disk = { .struct_bytes = sizeof(disk),
+					       .store = { &gathers, NULL } };
+	struct box_srb write = box_rw(0, true, 0, 8);
+	struct box b;
+
+	gathered = NULL;
+	flushes = 0;
+	box_prepare(&b);
+	box_begin(&b, 0);
+	must_eq(vmbus_block_add(b.block, &disk), 0);
+	box_open(&b);
+	box_init(&b);
+	box_good(&b, 0, &write, 0);
+	must_eq(flushes, 0);
+	write.cdb[1] = 0x08;
+	box_good(&b, 0, &write, 0);
+	must_eq(flushes, 1);
+	box_end(&b);
+}
+END_TEST
+
+/* A channel that is closed and waits for one disk keeps no other: that one goes, and another comes. */
+START_TEST(block_vsp__lets_go_of_other_disks_while_it_closes)
+{
+	struct vmbus_ctl ctl;
+	struct box_srb read = box_rw(0, false, 0, 8);
+	struct box b;
+
+	stall(&b);
+	box_good(&b, 0, &read, 0);
+	if (_i) { /* what is under way is of both, and that of the first ends later */
+		box_stall(&b, 0, true);
+		(void)box_command(&b, 0, &read, 0);
+		fake_run(&b.f);
+	}
+	fake_post_close(&b.f, &b.c[1]);
+	fake_post_close(&b.f, &b.c[0]);
+	fake_run(&b.f);
+	must_eq(vmbus_block_remove(b.block, 0, 0), 0);
+	if (_i) {
+		must_eq(b.removed, 0);
+		box_stall(&b, 0, false);
+		fake_run(&b.f);
+	}
+	must_eq(b.removed, 1);
+	must_eq(box_add(&b, 0), 0);
+	box_stall(&b, 1, false);
+	fake_post_teardown(&b.f, b.c[0].relid, b.c[0].gpadl);
+	fake_expect(&b.f, VMBUS_CTL_RESCIND, &ctl); /* of the sub-channel */
+	fake_expect(&b.f, VMBUS_CTL_GPADL_TORNDOWN, &ctl);
+	box_end(&b);
+	must_eq(vmbus_region_pins(&b.f.region), 0);
+}
+END_TEST
+
 /* Without cancel() it is waited for, and nothing is begun behind it. */
 START_TEST(block_vsp__waits_for_a_store_that_cannot_end)
 {
@@ -199,6 +303,8 @@ static void tests(Suite *suite)
 
 	tcase_add_loop_test(tc, block_vsp__ends_what_stalls_when_the_channel_is_closed, 0, 2);
 	tcase_add_test(tc, bus_destroy__ends_what_stalls);
+	tcase_add_test(tc, block_vsp__commits_what_begins_within_commit);
+	tcase_add_loop_test(tc, block_vsp__lets_go_of_other_disks_while_it_closes, 0, 2);
 	tcase_add_test(tc, block_vsp__waits_for_a_store_that_cannot_end);
 	tcase_add_test(tc, block_vsp__begins_nothing_after_cancel);
 }

@@ -100,7 +100,18 @@ START_TEST(block_vsp__goes_on_with_sub_channels)
 }
 END_TEST
 
-/* The disks are others: the guest is told, and each disk has a unit attention. */
+/* Of a disk that may be another, or tell other things of itself. */
+static void two_attentions(struct box *b, const struct box_srb *tur)
+{
+	struct box_reply r;
+
+	box_do(b, 0, tur, 0, &r);
+	box_sense(&r, 0x62A09);
+	box_do(b, 0, tur, 0, &r);
+	box_sense(&r, 0x63F01);
+}
+
+/* The disks are others: the guest is told, and each disk has unit attentions. */
 START_TEST(block_vsp__tells_of_other_disks_after_a_restore)
 {
 	struct box_srb tur = box_tur(0);
@@ -115,15 +126,39 @@ START_TEST(block_vsp__tells_of_other_disks_after_a_restore)
 	must_eq(box_any(&b, 0, &r), VMBUS_PKT_INBAND);
 	must_eq(r.op, ENUMERATE_BUS);
 	move(&b, 1); /* the unit attention is still there */
-	box_do(&b, 0, &tur, 0, &r);
-	box_sense(&r, 0x62A09);
+	two_attentions(&b, &tur);
 	box_good(&b, 0, &tur, 0);
 	b.serial[0] = "another";
 	move(&b, 1);
 	must_eq(box_any(&b, 0, &r), VMBUS_PKT_INBAND);
 	must_eq(r.op, ENUMERATE_BUS);
-	box_do(&b, 0, &tur, 0, &r);
-	box_sense(&r, 0x62A09);
+	two_attentions(&b, &tur);
+	box_end(&b);
+}
+END_TEST
+
+/* The same disk, which has no write cache any more or has one now: the guest is to look. */
+START_TEST(block_vsp__tells_of_another_cache_after_a_restore)
+{
+	struct box_srb tur = box_tur(0);
+	struct box_reply r;
+	struct box b;
+
+	box_prepare(&b);
+	b.write_through = _i;
+	box_start(&b, 1);
+	move(&b, 1);
+	box_none(&b, 0);
+	b.write_through = !_i;
+	move(&b, 1);
+	must_eq(box_any(&b, 0, &r), VMBUS_PKT_INBAND);
+	must_eq(r.op, ENUMERATE_BUS);
+	two_attentions(&b, &tur);
+	box_good(&b, 0, &tur, 0);
+	b.opts.transfer_bytes = 256u << 10;
+	move(&b, 1);
+	must_eq(box_any(&b, 0, &r), VMBUS_PKT_INBAND);
+	two_attentions(&b, &tur);
 	box_end(&b);
 }
 END_TEST
@@ -553,8 +588,7 @@ START_TEST(block_vsp__is_killed_and_has_other_disks)
 		image = take(&j);
 		must_eq(go_on(&j, &image, 2), 0);
 		must_eq(box_any(&j.b, 0, &r), VMBUS_PKT_INBAND);
-		box_do(&j.b, 0, &tur, 0, &r);
-		box_sense(&r, 0x62A09);
+		two_attentions(&j.b, &tur);
 		jbox_end(&j);
 		return;
 	}
@@ -568,8 +602,7 @@ START_TEST(block_vsp__is_killed_and_has_other_disks)
 		must_eq(box_any(&j.b, 0, &r), VMBUS_PKT_INBAND);
 		must_eq(r.op, ENUMERATE_BUS);
 	}
-	box_do(&j.b, 0, &tur, 0, &r);
-	box_sense(&r, 0x62A09);
+	two_attentions(&j.b, &tur);
 	box_good(&j.b, 0, &tur, 0);
 	if (_i == 1) { /* the guest has looked, and some time has passed */
 		for (i = 0; i < 200; i++)
@@ -640,6 +673,8 @@ START_TEST(block_vsp__is_killed_and_has_another_disk)
 	if (_i == 1) {
 		done[2].sense = done[2].raw + 28;
 		box_sense(&done[2], 0x62A09);
+		box_do(&j.b, 0, &read, 0, &r);
+		box_sense(&r, 0x63F01);
 		box_good(&j.b, 0, &read, 0);
 		box_do(&j.b, 0, &write, 0, &r); /* it has not asked what is there */
 		must_eq(r.srb_status, 0x20);
@@ -677,6 +712,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, block_vsp__goes_on_from_a_saved_state, 0, 5);
 	tcase_add_test(tc, block_vsp__goes_on_with_sub_channels);
 	tcase_add_test(tc, block_vsp__tells_of_other_disks_after_a_restore);
+	tcase_add_loop_test(tc, block_vsp__tells_of_another_cache_after_a_restore, 0, 2);
 	tcase_add_test(tc, block_vsp__saves_what_waits);
 	tcase_add_test(tc, block_vsp__saves_answers_that_wait_for_room);
 	tcase_add_test(tc, lesson_36_hostile_states);

@@ -30,6 +30,7 @@ struct box {
 	uint64_t removed_ctx;
 	uint64_t id;
 	uint16_t version;
+	bool write_through; /* its disks */
 };
 
 /* What came back: the payload of the completion. */
@@ -113,7 +114,8 @@ static inline int box_add(struct box *b, uint32_t lun)
 	const struct vmbus_block_disk disk = { .struct_bytes = sizeof(disk),
 					       .store = b->store[lun],
 					       .lun = (uint8_t)lun,
-					       .serial = b->serial[lun] ? b->serial[lun] : "box" };
+					       .serial = b->serial[lun] ? b->serial[lun] : "box",
+					       .write_through = b->write_through };
 
 	return vmbus_block_add(b->block, &disk);
 }

@@ -192,6 +192,7 @@ static void command(struct input *in)
 	task.disk = flags & 2 ? NULL : &disk;
 	task.queue = &queue;
 	task.over = NULL;
+	task.begun = NULL;
 	task.ua = flags & 4 ? &ua : NULL;
 	task.scratches = flags & 4 ? &scratches : NULL;
 	task.target = (uint8_t)(flags >> 6);

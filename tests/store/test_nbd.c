@@ -48,6 +48,21 @@ static const char *make_poor(struct vmbus_store *store)
 	return nbdkit(store, more);
 }
 
+static const char *make_fua(struct vmbus_store *store)
+{
+	static const char *const more[] = {
+		"eval",
+		"get_size=echo 25165824",
+		"pread=dd if=/dev/zero count=$3 iflag=count_bytes status=none",
+		"pwrite=case $5 in *fua*) cat >/dev/null;; *) exit 1;; esac",
+		"can_fua=echo native",
+		"can_write=exit 0",
+		NULL
+	};
+
+	return nbdkit(store, more);
+}
+
 static const char *make_qemu(struct vmbus_store *store, const char *format)
 {
 	const char *const create[] = { "qemu-img", "create", "-f", format, image, "24M", NULL };
@@ -198,6 +213,31 @@ START_TEST(store_nbd__leaves_out_what_the_server_has_not)
 	drive_open(&d, &store);
 	must_eq(drive_move(&d, DRIVE_READ, 512, data, 4096), VMBUS_IO_OK);
 	must_eq(drive_move(&d, DRIVE_WRITE, 512, data, 4096), VMBUS_IO_OK);
+	drive_close(&d);
+	vmbus_store_destroy(&store);
+	stop();
+}
+END_TEST
+
+/* What it has not made durable by FUA may be lost, and there is no flush for it. */
+START_TEST(store_nbd__is_volatile_without_a_flush)
+{
+	const uint32_t wants = VMBUS_STORE_VOLATILE | VMBUS_STORE_FUA;
+	struct vmbus_store_info info;
+	struct vmbus_store store;
+	uint8_t data[4096] = { 0 };
+	const struct iovec iov = { data, 4096 };
+	struct vmbus_io fua = { .bytes = 4096, .iov = &iov, .iov_count = 1, .flags = VMBUS_IO_FUA };
+	struct drive d;
+
+	NEED_NBDKIT();
+	must(make_fua(&store) == NULL);
+	must(store.ops->write && !store.ops->flush);
+	must_eq(store.ops->info(store.ctx, &info), 0);
+	must_eq(info.flags, wants);
+	drive_open(&d, &store);
+	must_eq(drive_one(&d, DRIVE_WRITE, fua), VMBUS_IO_OK);
+	must(drive_move(&d, DRIVE_WRITE, 0, data, 4096) != VMBUS_IO_OK);
 	drive_close(&d);
 	vmbus_store_destroy(&store);
 	stop();
@@ -580,6 +620,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, store_nbd__waits_for_an_answer_until_its_time_is_over);
 	tcase_add_test(tc, store_nbd__reads_only);
 	tcase_add_test(tc, store_nbd__leaves_out_what_the_server_has_not);
+	tcase_add_test(tc, store_nbd__is_volatile_without_a_flush);
 	tcase_add_test(tc, store_nbd__passes_errors_on);
 	tcase_add_loop_test(tc, store_nbd__ends_all_when_it_is_cancelled, 0, 4);
 	tcase_add_test(tc, store_nbd__has_a_limit_for_buffers);

@@ -221,6 +221,100 @@ START_TEST(store_nbd__does_not_wait_long_to_renew_its_connection)
 }
 END_TEST
 
+/* A server that has its bytes in memory, killed and started again. */
+static void restart(const char *bytes, bool multi)
+{
+	const char *const argv[] = { "nbdkit",
+				     "-f",
+				     "-U",
+				     sock,
+				     "--filter=multi-conn",
+				     "memory",
+				     bytes,
+				     multi ? "multi-conn-mode=auto" : "multi-conn-mode=disable",
+				     NULL };
+
+	if (server)
+		must(!kill(server, SIGKILL) && waitpid(server, NULL, 0) == server && !unlink(sock));
+	start(argv);
+}
+
+/* What a queue was told done is lost: another queue, that comes later, has no flush that is good, whether
+   the first one (0 and 2), or nobody has seen yet that the server was gone. */
+START_TEST(store_nbd__has_no_good_flush_after_the_server_was_another)
+{
+	const struct vmbus_io none = { 0 };
+	const bool multi = _i >= 2;
+	struct vmbus_store store;
+	enum vmbus_io_end end;
+	struct drive d[2];
+	uint8_t data[4096];
+	uint32_t turn;
+
+	NEED_NBDKIT();
+	names();
+	restart("24M", multi);
+	must_eq(connect_store(&store), 0);
+	must(store.ops->flush != NULL);
+	drive_open(&d[0], &store);
+	memset(data, 0x42, sizeof(data));
+	must_eq(drive_move(&d[0], DRIVE_WRITE, 0, data, 4096), VMBUS_IO_OK);
+	restart("24M", multi);
+	if (_i % 2 == 0)
+		must(drive_wait(&d[0], DRIVE_DEADLINE_MS));
+	must(drive_open_again(&d[1], &store));
+	for (turn = 0; _i == 3 && turn < 20; turn++)
+		(void)drive_wait(&d[1], 20); /* until it has gone over to its own connection */
+	end = drive_one(&d[1], DRIVE_FLUSH, none);
+	must_eq(end, _i == 1 ? VMBUS_IO_GONE : VMBUS_IO_MEDIUM);
+	if (_i != 1) {
+		must_eq(drive_move(&d[1], DRIVE_WRITE, 0, data, 4096), VMBUS_IO_OK);
+		must_eq(drive_move(&d[1], DRIVE_READ, 0, data, 4096), VMBUS_IO_OK);
+	}
+	drive_close(&d[1]);
+	must(drive_open_again(&d[1], &store));
+	must_eq(drive_one(&d[1], DRIVE_FLUSH, none), VMBUS_IO_MEDIUM);
+	must_eq(drive_one(&d[0], DRIVE_FLUSH, none), VMBUS_IO_GONE);
+	drive_close(&d[0]);
+	drive_close(&d[1]);
+	drive_open(&d[0], &store); /* a guest that begins anew */
+	must_eq(drive_one(&d[0], DRIVE_FLUSH, none), VMBUS_IO_OK);
+	drive_close(&d[0]);
+	vmbus_store_destroy(&store);
+	stop();
+}
+END_TEST
+
+/* Guests were told what the first server has. */
+START_TEST(store_nbd__takes_no_other_export_for_its_own)
+{
+	struct vmbus_store store;
+	struct drive d;
+	uint32_t i;
+	int err;
+
+	NEED_NBDKIT();
+	names();
+	restart("24M", true);
+	must_eq(connect_store(&store), 0);
+	for (i = 0; i < 3; i++) {
+		restart(i == 1 ? "24M" : "23M", i != 1);
+		do {
+			d.queue = (struct vmbus_store_queue){ .ctx = store.ctx,
+							      .fd = -1,
+							      .depth = DRIVE_DEPTH };
+			err = store.ops->open(&d.queue);
+		} while (err == VMBUS_E_AGAIN);
+		must_eq(err, VMBUS_E_NOTSUP);
+	}
+	restart("24M", true);
+	must(drive_open_again(&d, &store));
+	drive_close(&d);
+	vmbus_store_destroy(&store);
+	stop();
+}
+END_TEST
+
 static void no_more(int signal)
 {
 	(void)signal;
@@ -260,6 +354,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, store_nbd__waits_for_no_second_connection);
 	tcase_add_test(tc, store_nbd__goes_over_to_its_connection_under_load);
 	tcase_add_test(tc, store_nbd__does_not_wait_long_to_renew_its_connection);
+	tcase_add_loop_test(tc, store_nbd__has_no_good_flush_after_the_server_was_another, 0, 4);
+	tcase_add_test(tc, store_nbd__takes_no_other_export_for_its_own);
 }
 
 VMBUS_TEST_MAIN("store.nbd_conn", tests)
