@@ -37,6 +37,9 @@
 #define TCP_SYN 2u
 #define TCP_ACK 16u
 #define PROTOCOL_ICMP 1u
+#define PROTOCOL_UDP 17u
+#define IPV4_TO 16u /* offset in its header */
+#define IPV4_ALL UINT32_MAX
 #define DHCP_PORT 67u
 
 struct slirp {
@@ -44,6 +47,7 @@ struct slirp {
 	struct vmbus__slirp_waits waits;
 	struct vmbus_port_queue *queue; /* NULL: not open */
 	uint32_t mtu, sockets_max;
+	uint32_t host; /* its own address */
 	int64_t looked_ns;
 	uint64_t sent, received; /* shared: frames dropped */
 	uint32_t running;	 /* shared */
@@ -148,8 +152,27 @@ static const uint8_t *one_piece(struct slirp *s, const struct vmbus_frame *frame
 	return at == frame->bytes ? s->gather : NULL;
 }
 
-/* Would it make libslirp open another socket?  Of a flow of datagrams that has one this is not known. */
-static bool begins(const uint8_t *bytes, uint32_t len)
+static uint32_t be16(const uint8_t *at)
+{
+	return (uint32_t)at[0] << 8 | at[1];
+}
+
+/* libslirp answers it itself only if it is for its own host, or for all; else it gets a socket. */
+static bool is_dhcp(const struct slirp *s, const uint8_t *bytes,
+		    const struct vmbus_frame_headers *h)
+{
+	const uint8_t *const at = bytes + h->network + IPV4_TO;
+	uint32_t to;
+
+	if (!h->udp || h->ip != 4 || h->fragment || be16(bytes + h->transport + 2) != DHCP_PORT)
+		return false;
+	to = be16(at) << 16 | be16(at + 2);
+	return to == s->host || to == IPV4_ALL;
+}
+
+/* Would it make libslirp open another socket?  Of a flow of datagrams that has one this is not known, and
+   what makes no sense may be sense to libslirp. */
+static bool begins(const struct slirp *s, const uint8_t *bytes, uint32_t len)
 {
 	struct vmbus_frame_headers h;
 	uint8_t flags;
@@ -160,9 +183,9 @@ static bool begins(const uint8_t *bytes, uint32_t len)
 		flags = bytes[h.transport + TCP_FLAGS];
 		return (flags & TCP_SYN) && !(flags & TCP_ACK);
 	}
-	if (h.udp)
-		return (bytes[h.transport + 2] << 8 | bytes[h.transport + 3]) != DHCP_PORT;
-	return h.ip && (h.protocol == PROTOCOL_ICMP || h.fragment);
+	if (is_dhcp(s, bytes, &h))
+		return false;
+	return h.ip && (h.protocol == PROTOCOL_UDP || h.protocol == PROTOCOL_ICMP || h.fragment);
 }
 
 static void take(struct slirp *s, const struct vmbus_frame *frame)
@@ -170,18 +193,19 @@ static void take(struct slirp *s, const struct vmbus_frame *frame)
 	const uint8_t *const bytes = one_piece(s, frame);
 
 	if (!bytes || frame->bytes > s->mtu + 18 ||
-	    (s->waits.sockets >= s->sockets_max && begins(bytes, frame->bytes))) {
+	    (s->waits.sockets >= s->sockets_max && begins(s, bytes, frame->bytes))) {
 		vmbus__add64_relaxed(vmbus__as_a64(&s->sent), 1); /* PORTDROP.count */
 		return;
 	}
 	slirp_input(s->stack, bytes, (int)frame->bytes);
 }
 
-/* Its clock goes on when it looks at its sockets; what it makes with an old one ends too early. */
+/* Its clock goes on when it looks at its sockets; what it makes with an old one ends too early.  With
+   frames that wait it is told that nothing has come. */
 static void look(struct slirp *s)
 {
 	s->looked_ns = vmbus__slirp_now_ns();
-	vmbus__slirp_work(&s->waits, s->stack);
+	vmbus__slirp_work(&s->waits, s->stack, s->head == s->tail);
 }
 
 static void begin_to_wait(struct slirp *s)
@@ -449,6 +473,7 @@ static int make(const struct vmbus_port_slirp_opts *opts, struct slirp *s)
 	s->waiting = malloc(WAITING_BYTES);
 	if (!s->waiting)
 		return VMBUS_E_NOMEM;
+	s->host = net.host;
 	configure(opts, &net, s->mtu, &config);
 	(void)pthread_mutex_lock(&lock);
 	s->stack = slirp_new(&config, &callbacks, s);

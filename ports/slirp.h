@@ -47,8 +47,9 @@ struct vmbus__slirp_net {
 int vmbus__slirp_waits_begin(struct vmbus__slirp_waits *w);
 void vmbus__slirp_waits_end(struct vmbus__slirp_waits *w);
 int64_t vmbus__slirp_now_ns(void);
-/* Look which sockets and timers are due, and let libslirp work on them. */
-void vmbus__slirp_work(struct vmbus__slirp_waits *w, Slirp *slirp);
+/* Look which sockets and timers are due, and let libslirp work on them; without sockets, only its clock
+   and timers go on. */
+void vmbus__slirp_work(struct vmbus__slirp_waits *w, Slirp *slirp, bool sockets);
 /* Wait for what libslirp wants now: the epoll set is readable when it is there.  at_once: it is anyway. */
 void vmbus__slirp_wait(struct vmbus__slirp_waits *w, Slirp *slirp, bool at_once);
 /* A descriptor's number begins, ends to be a socket. */

@@ -237,14 +237,15 @@ static void set_timer(struct vmbus__slirp_waits *w, uint32_t ms)
 
 /* ---- both ---- */
 
-void vmbus__slirp_work(struct vmbus__slirp_waits *w, Slirp *slirp)
+void vmbus__slirp_work(struct vmbus__slirp_waits *w, Slirp *slirp, bool sockets)
 {
 	uint64_t times;
-	int n;
+	int n = -1;
 
 	if (read(w->timer_fd, &times, sizeof(times)) > 0)
 		w->timer_ms = -1;
-	n = poll(w->poll, w->polls, 0);
+	if (sockets)
+		n = poll(w->poll, w->polls, 0);
 	slirp_pollfds_poll(slirp, n < 0, events_of, w);
 	run_timers(w);
 }

@@ -8,7 +8,8 @@
 #include "switch/switch.h"
 
 #define ETHER_BYTES 14u
-#define GROUP 1u /* in the first byte of an address */
+#define GROUP 1u	 /* in the first byte of an address */
+#define FLOOD_UNIT 2048u /* bytes that are copied for the price of a copy */
 
 /* What else is done with a frame than to send it to one port. */
 #define FLOOD (VMBUS__SWITCH_NONE - 1)
@@ -101,32 +102,51 @@ static void send_to(struct vmbus__switch_port *from, const struct vmbus_frame *f
 		vmbus__switch_count(&from->nowhere, n);
 }
 
-/* How many of n frames may go to all: so many in each second. */
-static uint32_t flood_share(struct vmbus__switch_port *from, uint32_t n)
+static uint64_t open_ports(const struct vmbus_switch *sw, uint32_t word)
 {
-	const uint32_t now = vmbus__switch_now();
+	return vmbus__ld64_acquire(vmbus__as_a64c(&sw->open[word])); /* SWITCHOPEN.see */
+}
+
+/* How many others a frame for all is copied to, at least 1. */
+static uint32_t copies(const struct vmbus_switch *sw)
+{
+	uint32_t n = 0, word;
+
+	for (word = 0; word * 64 < sw->opts.ports; word++)
+		n += (uint32_t)__builtin_popcountll(open_ports(sw, word));
+	return n > 2 ? n - 1 : 1;
+}
+
+/* How many of n frames may go to all: so many copies in each second, a large frame's for each FLOOD_UNIT
+   begun.  While any are left, one more frame may. */
+static uint32_t flood_share(struct vmbus__switch_port *from, const struct vmbus_frame *frame,
+			    uint32_t n)
+{
+	const uint32_t now = vmbus__switch_now(), each = copies(from->sw);
+	uint32_t i, cost;
 
 	if (now != from->flood_second) {
 		from->flood_second = now;
 		from->flood_left = from->sw->opts.flood_max;
 	}
-	n = n < from->flood_left ? n : from->flood_left;
-	from->flood_left -= n;
-	return n;
+	for (i = 0; i < n && from->flood_left; i++) {
+		cost = (frame[i].bytes / FLOOD_UNIT + 1u) * each;
+		from->flood_left -= cost < from->flood_left ? cost : from->flood_left;
+	}
+	return i;
 }
 
 static void flood(struct vmbus__switch_port *from, const struct vmbus_frame *frame, uint32_t n)
 {
 	struct vmbus_switch *const sw = from->sw;
-	const uint32_t may = flood_share(from, n);
+	const uint32_t may = flood_share(from, frame, n);
 	uint32_t word;
 
 	vmbus__switch_count(&from->flooded, may);
 	if (may < n)
 		vmbus__switch_count(&from->flood_limit, n - may);
 	for (word = 0; may && word * 64 < sw->opts.ports; word++) {
-		uint64_t bits =
-			vmbus__ld64_acquire(vmbus__as_a64(&sw->open[word])); /* SWITCHOPEN.see */
+		uint64_t bits = open_ports(sw, word);
 
 		for (; bits; bits &= bits - 1) {
 			const uint32_t number = word * 64 + (uint32_t)__builtin_ctzll(bits);

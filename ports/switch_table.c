@@ -14,6 +14,7 @@
 #include "switch/switch.h"
 
 #define LINE_BYTES 64u
+#define MIX 0x9E3779B1u /* odd, and its bits are in no order */
 
 int vmbus__switch_table_init(struct vmbus__switch_table *table, uint32_t entries)
 {
@@ -35,15 +36,15 @@ void vmbus__switch_table_end(struct vmbus__switch_table *table)
 	free(table->seen);
 }
 
-/* The first entry of an address's bucket. */
+/* The first entry of an address's bucket.  Twice a product of halves, for addresses are often in a row. */
 static uint32_t bucket(const struct vmbus__switch_table *table, uint64_t mac)
 {
-	const uint64_t low = (mac & 0xffffffffu) ^ table->salt[0];
+	const uint64_t low = (mac & UINT32_MAX) ^ table->salt[0];
 	const uint64_t high = (mac >> 32 ^ table->salt[1]) | 1u;
 	const uint64_t product = low * high;
+	const uint64_t mixed = ((product >> 32 ^ product) & UINT32_MAX) * MIX;
 
-	return ((uint32_t)(product >> 40) ^ (uint32_t)(product >> 16 & 0xffffffu)) % 16777216u &
-	       table->mask;
+	return (uint32_t)((mixed >> 32 ^ mixed >> 12) & table->mask);
 }
 
 static uint64_t load(const struct vmbus__switch_table *table, uint32_t at)
@@ -122,8 +123,37 @@ static void give_up_silent(struct vmbus__switch_port *from, uint32_t now)
 	}
 }
 
-/* A place for a new address: an empty one, or one that has been silent; or NONE. */
-static uint32_t place(const struct vmbus_switch *sw, uint32_t first, uint32_t now)
+/* How many addresses of a port are in a bucket. */
+static uint32_t ways_of(const uint64_t *word, uint32_t number)
+{
+	uint32_t i, n = 0;
+
+	for (i = 0; i < VMBUS__SWITCH_WAYS; i++)
+		n += number_of(word[i]) == number;
+	return n;
+}
+
+/* In a full bucket: one of the port that has most there, if it still has as many as the other then. */
+static uint32_t place_of_most(const struct vmbus_switch *sw, uint32_t first, uint32_t number)
+{
+	uint64_t word[VMBUS__SWITCH_WAYS];
+	uint32_t i, ways, most, found = VMBUS__SWITCH_NONE;
+
+	for (i = 0; i < VMBUS__SWITCH_WAYS; i++)
+		word[i] = load(&sw->table, first + i);
+	most = ways_of(word, number) + 1;
+	for (i = 0; i < VMBUS__SWITCH_WAYS; i++) {
+		ways = ways_of(word, number_of(word[i]));
+		if (ways > most) {
+			most = ways;
+			found = first + i;
+		}
+	}
+	return found;
+}
+
+/* A place for a new address: an empty one, or one that has been silent; or of who has most; or NONE. */
+static uint32_t place(const struct vmbus_switch *sw, uint32_t first, uint32_t number, uint32_t now)
 {
 	const struct vmbus__switch_table *const table = &sw->table;
 	uint32_t found = VMBUS__SWITCH_NONE, i;
@@ -134,7 +164,7 @@ static uint32_t place(const struct vmbus_switch *sw, uint32_t first, uint32_t no
 		if (age(table, i, now) >= sw->opts.age_s)
 			found = i;
 	}
-	return found;
+	return found != VMBUS__SWITCH_NONE ? found : place_of_most(sw, first, number);
 }
 
 static void learn_new(struct vmbus__switch_port *from, uint32_t first, uint64_t word, uint32_t now)
@@ -144,7 +174,7 @@ static void learn_new(struct vmbus__switch_port *from, uint32_t first, uint64_t 
 
 	if (is_full(from))
 		give_up_silent(from, now);
-	at = is_full(from) ? VMBUS__SWITCH_NONE : place(sw, first, now);
+	at = is_full(from) ? VMBUS__SWITCH_NONE : place(sw, first, from->number, now);
 	if (at == VMBUS__SWITCH_NONE) {
 		vmbus__switch_count(&from->not_learned, 1);
 		return;
@@ -170,10 +200,15 @@ void vmbus__switch_learn(struct vmbus__switch_port *from, uint64_t mac, uint32_t
 			continue;
 		if (old != word && is_full(from))
 			give_up_silent(from, now);
-		if (old != word && is_full(from))
+		if (old != word && is_full(from)) {
 			vmbus__switch_count(&from->not_learned, 1);
-		else if (old != word && replace(from->sw, i, old, word))
+			return; /* it stays the other's, and as old as it is */
+		}
+		if (old != word) {
+			if (!replace(from->sw, i, old, word))
+				return;
 			vmbus__switch_count(&from->moved, 1);
+		}
 		if (vmbus__ld32_relaxed(seen) != now)	/* SWITCHAGE.look */
 			vmbus__st32_relaxed(seen, now); /* SWITCHAGE.set */
 		return;

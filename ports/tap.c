@@ -6,6 +6,7 @@
  * Queue 0 is attached to the interface all the time, the others while they are open: the kernel gives
  * frames to attached queues only.
  */
+#define _GNU_SOURCE
 #include "vnet/vnet.h"
 
 #include <errno.h>
@@ -17,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <vmbus/port_tap.h>
@@ -127,6 +130,20 @@ static void throw_away(struct tap *tap, int fd, uint32_t most)
 		vmbus__vnet_drop_received(&tap->words, n);
 }
 
+/*
+ * The interface is gone: its descriptor would be readable for ever.  One that is never readable, a timer
+ * that is not set, takes the place of the number that the NIC watches; nothing can be written to it.
+ */
+static void be_silent(int fd)
+{
+	const int silent = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+
+	if (silent < 0)
+		return;
+	(void)dup3(silent, fd, O_CLOEXEC);
+	(void)close(silent);
+}
+
 static uint32_t tap_receive(struct vmbus_port_queue *queue, struct vmbus_port_room *room,
 			    uint32_t n)
 {
@@ -138,11 +155,10 @@ static uint32_t tap_receive(struct vmbus_port_queue *queue, struct vmbus_port_ro
 	bool running;
 
 	takes = vmbus__vnet_takes(&tap->words, &running);
-	if (!running) {
+	errno = 0;
+	if (!running)
 		throw_away(tap, fd, IDLE_READS);
-		return 0;
-	}
-	while (filled < n && lost < n) {
+	while (running && filled < n && lost < n) {
 		bytes = read_frame(tap, fd, &room[filled], &hdr);
 		if (bytes < 0)
 			break;
@@ -151,6 +167,8 @@ static uint32_t tap_receive(struct vmbus_port_queue *queue, struct vmbus_port_ro
 		else
 			lost++;
 	}
+	if (errno == EBADFD)
+		be_silent(fd);
 	if (lost)
 		vmbus__vnet_drop_received(&tap->words, lost);
 	return filled;
@@ -161,13 +179,15 @@ static uint32_t tap_receive(struct vmbus_port_queue *queue, struct vmbus_port_ro
 static int tap_info(void *ctx, struct vmbus_port_info *info)
 {
 	const struct tap *const tap = ctx;
+	struct ifreq ifr;
 
 	memset(info, 0, sizeof(*info));
+	memset(&ifr, 0, sizeof(ifr));
 	info->can = VMBUS_FRAME_VLAN;
 	if (tap->header && !tap->no_offload)
 		info->can |= VMBUS__VNET_OFFLOADS;
 	info->queues = tap->queues;
-	info->up = true;
+	info->up = ioctl(tap->fd[0], TUNGETIFF, &ifr) == 0; /* the interface is there */
 	return 0;
 }
 

@@ -89,6 +89,8 @@ static const int calls[] = {
 	SCMP_SYS(pidfd_open),
 	SCMP_SYS(rt_sigaction),
 	SCMP_SYS(rt_sigprocmask),
+	SCMP_SYS(rt_sigpending), /* and the next: a capture into a pipe whose reader goes */
+	SCMP_SYS(rt_sigtimedwait),
 	SCMP_SYS(rt_sigreturn),
 	SCMP_SYS(sigaltstack),
 	SCMP_SYS(restart_syscall),

@@ -15,6 +15,9 @@
 #define CHILD_MEMORY (UINT64_C(256) << 20)
 #define THREADS_MAX 64u
 #define PORTS 64u
+#define LEARN 1024u /* addresses of a port; of many ports fewer: none fills the table */
+#define ADDRESSES_MIN 4096u
+#define ADDRESSES_MAX 65536u
 
 struct serve {
 	const char *socket, *name;
@@ -112,10 +115,24 @@ static int parse(int argc, char **argv, struct serve *s)
 	return err;
 }
 
+static uint32_t addresses_for(uint32_t ports)
+{
+	uint32_t n = ADDRESSES_MIN;
+
+	while (n < ADDRESSES_MAX && n < ports * LEARN)
+		n *= 2;
+	return n;
+}
+
 static int make_switch(struct serve *s)
 {
+	const uint32_t ports = (uint32_t)s->ports, addresses = addresses_for(ports);
 	const struct vmbus_switch_opts opts = { .struct_bytes = sizeof(opts),
-						.ports = (uint32_t)s->ports,
+						.ports = ports,
+						.addresses = addresses,
+						.learn_max = addresses / ports < LEARN
+								     ? addresses / ports
+								     : LEARN,
 						.age_s = (uint32_t)s->age_s,
 						.flood_max = (uint32_t)s->flood,
 						.queue_bytes = s->queue_bytes };

@@ -3,6 +3,7 @@
  * vmbus-switch: a learning switch with NICs for partitions, and ports of this machine.  vmbus-switch(1).
  */
 #define _GNU_SOURCE
+#include "out.h"
 #include "sw.h"
 
 #include <ctype.h>
@@ -182,7 +183,7 @@ static bool wants_help(int argc, char **argv)
 	return false;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	const char *const verb = argc > 1 ? argv[1] : "";
 
@@ -201,4 +202,9 @@ int main(int argc, char **argv)
 	if (strcmp(verb, "stat") == 0 || strcmp(verb, "link") == 0)
 		return sw_ask(argc - 1, argv + 1);
 	return sw_usage("%s%swhat? serve, join, stat or link", verb, *verb ? ": " : "");
+}
+
+int main(int argc, char **argv)
+{
+	return out_status("vmbus-switch", run(argc, argv));
 }

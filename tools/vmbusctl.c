@@ -11,6 +11,7 @@
 
 #include "capture.h"
 #include "ctl.h"
+#include "out.h"
 
 static const char usage[] =
 	"usage: vmbusctl list [-s SOCKET] [-t SECONDS] [--json]\n"
@@ -176,7 +177,7 @@ static int list(int argc, char **argv)
 	return ctl_list(ask.path, ask.json, ask.timeout_ns);
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	if (argc < 2)
 		return wrong_usage();
@@ -201,4 +202,9 @@ int main(int argc, char **argv)
 	if (strcmp(argv[1], "replay") == 0)
 		return ctl_replay(argc - 1, argv + 1);
 	return wrong_word(argv[1], "no such command");
+}
+
+int main(int argc, char **argv)
+{
+	return out_status("vmbusctl", run(argc, argv));
 }

@@ -246,15 +246,18 @@ int vmbus_net_port_changed(struct vmbus_net *net)
 	struct vmbus_port_info info;
 	const int err = ask_port(net, &info);
 
-	if (err)
+	if (err == VMBUS_E_RANGE)
 		return err;
 	pthread_mutex_lock(&net->lock);
-	net->info = info;
+	if (err) /* it is of no use any more: no link */
+		net->info.up = false;
+	else
+		net->info = info;
 	net->asked = true;
 	if (net->session)
 		vmbus__net_poke(net->session);
 	pthread_mutex_unlock(&net->lock);
-	return 0;
+	return err;
 }
 
 /* ---- counters ---- */

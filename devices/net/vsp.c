@@ -178,10 +178,10 @@ static bool control_is_due(struct vmbus__net_chan *ch)
 	uint64_t times;
 	bool due = false;
 
-	if (vmbus__ld32_acquire(&ch->session->poke)) {	    /* NETPOKE.look */
-		vmbus__st32_relaxed(&ch->session->poke, 0); /* NETPOKE.look */
+	/* A swap, and no store: that could overwrite a poke whose change is not seen yet. */
+	if (vmbus__ld32_relaxed(&ch->session->poke) &&	    /* NETPOKE.look */
+	    vmbus__cas32_acquire(&ch->session->poke, 1, 0)) /* NETPOKE.look */
 		due = true;
-	}
 	if (ch->timer_set && read(ch->timer_fd, &times, sizeof(times)) == (ssize_t)sizeof(times)) {
 		ch->timer_set = false;
 		due = true;

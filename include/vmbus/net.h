@@ -130,7 +130,8 @@ VMBUS_API void vmbus_net_link(struct vmbus_net *net, bool up);
 /*
  * What the port's info() tells has changed: link, speed, offloads.
  *
- * Errors: what info() returned
+ * Errors: RANGE	 it makes no sense: nothing changes
+ *	   what info() returned: there is no link from then on
  * Effect: the guest is told of link and speed.
  * Threads: any.
  */

@@ -29,8 +29,8 @@ struct vmbus_switch_opts {
 	uint32_t addresses;  /* [4096] that are remembered, a power of two from 64 to 65536 */
 	uint32_t learn_max;  /* [1024] of them from one port */
 	uint32_t age_s;	     /* [300] an address is forgotten that was silent for so long */
-	/* [100,000] frames a second that one port may send to all: broadcasts, multicasts, and
-	   those to addresses not known. */
+	/* [100,000] copies a second that are made of what one port sends to all: broadcasts,
+	   multicasts, and frames to addresses not known.  One for each other port and 2 KiB begun. */
 	uint32_t flood_max;
 	uint32_t queue_bytes; /* [256 KiB] of frames that wait for a port: a power of two from
 				 128 KiB to 16 MiB */

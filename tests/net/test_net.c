@@ -316,6 +316,29 @@ START_TEST(net_port_changed__tells_of_link_and_speed)
 }
 END_TEST
 
+/* As an uplink does whose parent has ended. */
+START_TEST(net_port_changed__takes_the_link_down_when_the_port_fails)
+{
+	struct vmbus_net_state state;
+	uint32_t status[2];
+	struct netbox b;
+
+	nb_prepare(&b);
+	nb_start(&b);
+	b.port.info_err = VMBUS_E_PEER;
+	must_eq(vmbus_net_port_changed(b.net), VMBUS_E_PEER);
+	vmbus_net_state(b.net, &state);
+	must(!state.up);
+	must_eq(indications(&b, 6000, 1, status), 1);
+	must_eq(status[0], 0x4001000C);
+	b.port.info_err = 0;
+	must_eq(vmbus_net_port_changed(b.net), 0);
+	must_eq(indications(&b, 6000, 1, status), 1);
+	must_eq(status[0], 0x4001000B);
+	nb_end(&b);
+}
+END_TEST
+
 /* Without a guest there is nobody to tell. */
 START_TEST(net_link__without_a_guest)
 {
@@ -414,6 +437,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, net_link__is_not_told_who_has_asked);
 	tcase_add_test(tc, net_link__takes_frames_off_the_wire);
 	tcase_add_test(tc, net_port_changed__tells_of_link_and_speed);
+	tcase_add_test(tc, net_port_changed__takes_the_link_down_when_the_port_fails);
 	tcase_add_test(tc, net_link__without_a_guest);
 	tcase_add_test(tc, net_stats__of_channels_and_of_all);
 	tcase_add_test(tc, lesson_31_net__log_is_bounded);

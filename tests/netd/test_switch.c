@@ -683,6 +683,41 @@ START_TEST(serve__holds_signals_back_while_it_works)
 }
 END_TEST
 
+/* The sandbox lets it write there, and find that the reader has gone. */
+START_TEST(serve__captures_into_a_pipe_whose_reader_goes)
+{
+	struct end a = { 0 }, b = { 0 };
+	pid_t pid, reader;
+	uint32_t i;
+
+	NEEDS_SWITCH();
+	begin();
+	must_eq(shell("mkfifo f"), 0);
+	reader = start("head -c 600 f >got", NULL);
+	pid = start_switch("--port null,capture=f");
+	end_open(&a, "a");
+	end_open(&b, "b");
+	for (i = 0; i < 10; i++) {
+		must(end_send(&a, NULL, i));
+		until_got(&b, i + 1);
+	}
+	must_eq(end_of(reader), 0);
+	must_eq(shell("test $(wc -c <got) = 600"), 0);
+	for (; i < 20; i++) {
+		must(end_send(&a, NULL, i));
+		until_got(&b, i + 1);
+	}
+	must_eq(shell("for i in $(seq 500); do $sw stat s | grep ' null plug' | grep ' out=20 ' && "
+		      "break; sleep 0.01; done"),
+		0);
+	must_say(" out=20 ");
+	end_close(&a);
+	end_close(&b);
+	must_eq(stop(pid), 0);
+	finish();
+}
+END_TEST
+
 START_TEST(join__ends_with_its_switch)
 {
 	struct end a = { 0 };
@@ -738,6 +773,7 @@ static void tests(Suite *suite)
 			    (int)(sizeof(wrong) / sizeof(wrong[0])));
 	tcase_add_test(tc, serve__is_the_only_one_on_its_socket);
 	tcase_add_test(tc, serve__holds_signals_back_while_it_works);
+	tcase_add_test(tc, serve__captures_into_a_pipe_whose_reader_goes);
 	tcase_add_test(tc, join__ends_with_its_switch);
 }
 

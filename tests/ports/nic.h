@@ -94,7 +94,7 @@ static inline uint32_t nic_take(struct nic *nic)
 	return nic->count - before;
 }
 
-/* A frame between two addresses 02:00:00:00:00:xx; 255 is broadcast.  Its number is at byte 14. */
+/* A frame between two addresses 02:00:00:00:xx:xx; 255 is broadcast.  Its number is at byte 14. */
 static inline struct vmbus_frame between(uint8_t *bytes, struct vmbus_iov *iov, int from, int to,
 					 uint32_t number)
 {
@@ -102,9 +102,11 @@ static inline struct vmbus_frame between(uint8_t *bytes, struct vmbus_iov *iov, 
 	memset(bytes, to == 255 ? 255 : 0, 6);
 	if (to != 255) {
 		bytes[0] = 2;
+		bytes[4] = (uint8_t)(to >> 8);
 		bytes[5] = (uint8_t)to;
 	}
 	bytes[6] = 2;
+	bytes[10] = (uint8_t)(from >> 8);
 	bytes[11] = (uint8_t)from;
 	put16(bytes + 12, 0x88b5);
 	memcpy(bytes + 14, &number, 4);

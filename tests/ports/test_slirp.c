@@ -528,6 +528,44 @@ START_TEST(port_slirp__reads_no_socket_while_the_guest_is_full)
 }
 END_TEST
 
+/* Nor while it goes on to send. */
+START_TEST(port_slirp__reads_no_socket_for_a_guest_that_sends_and_is_full)
+{
+	static uint8_t bytes[1400];
+	struct sockaddr_in from;
+	socklen_t len = sizeof(from);
+	struct drive d;
+	uint16_t port;
+	const int fd = listener(SOCK_DGRAM, &port);
+	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
+	uint32_t i, others;
+
+	begin(&d, (struct vmbus_port_slirp_opts){ 0 });
+	tell_address(&d);
+	send_udp(&d, GUEST, HOST, 4000u << 16 | port, "question", 8);
+	must_eq(poll(&pollfd, 1, WAIT_MS), 1);
+	must_eq(recvfrom(fd, bytes, sizeof(bytes), 0, (struct sockaddr *)&from, &len), 8);
+	d.room = 0;
+	for (i = 0; i < 2; i++) { /* one is read, then the other stays where it is */
+		must_eq(sendto(fd, bytes, 100, 0, (const struct sockaddr *)&from, len), 100);
+		must(drive_turn(&d, WAIT_MS));
+	}
+	for (i = 0; i < 5; i++) {
+		must_eq(usleep(5000), 0);
+		send_udp(&d, GUEST, HOST, 4000u << 16 | port, "more", 4);
+	}
+	others = d.n;
+	d.room = UINT32_MAX;
+	d.port.ops->send(&d.queue, NULL, 0); /* what has been read, no more */
+	must_eq(d.n - others, 1);
+	must(find(&d, (struct want){ .protocol = 17 }, WAIT_MS));
+	drive_forget(&d);
+	must(find(&d, (struct want){ .protocol = 17 }, WAIT_MS)); /* and the other one */
+	must_eq(close(fd), 0);
+	end(&d);
+}
+END_TEST
+
 START_TEST(port_slirp__leads_ports_into_the_guest)
 {
 	char text[64];
@@ -638,6 +676,62 @@ START_TEST(port_slirp__has_a_limit_of_sockets)
 }
 END_TEST
 
+static uint32_t descriptors(void)
+{
+	uint32_t n = 0;
+	int fd;
+
+	for (fd = 0; fd < 2000; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+/* A datagram over IPv6 to this machine, whose header tells less than there is. */
+static void send_udp6(struct drive *d, uint32_t ports, uint32_t told)
+{
+	uint8_t at[62] = "\x52\x56\0\0\0\x02" MAC "\x86\xdd\x60";
+
+	put16(at + 18, told);
+	at[20] = 17;
+	at[21] = 64;
+	memcpy(at + 22, "\xfe\xc0\0\0\0\0\0\0\0\0\0\0\0\0\0\x0f", 16);
+	memcpy(at + 38, "\xfe\xc0\0\0\0\0\0\0\0\0\0\0\0\0\0\x02", 16);
+	put32(at + 54, ports);
+	put16(at + 58, told);
+	put16(at + 60, transport_wrong(at + 14, at + 54, 17, 8));
+	drive_send(d, at, sizeof(at));
+}
+
+/* Only DHCP that libslirp answers itself needs no socket. */
+START_TEST(port_slirp__has_that_limit_for_every_datagram)
+{
+	const uint32_t others[] = { 0x08080808u, HOST + 1, GUEST | 0xffu, 0x7f000001u };
+	uint32_t i, before = 0;
+	uint64_t sent, received;
+	struct drive d;
+	uint8_t at[300];
+
+	begin(&d, (struct vmbus_port_slirp_opts){ .sockets_max = 16 });
+	tell_address(&d);
+	for (i = 0; i < 400; i++) {
+		send_udp(&d, GUEST, others[i % 4], (5000u + i) << 16 | 67u, "x", 1);
+		send_udp6(&d, (5000u + i) << 16 | 67u, i % 2 ? 8 : 4);
+		if (i == 20)
+			before = descriptors();
+	}
+	must_eq(descriptors(), before);
+	d.port.ops->dropped(d.port.ctx, &sent, &received);
+	must(sent > 300);
+	drive_forget(&d);
+	send_udp(&d, 0, ALL, 68u << 16 | 67u, at, dhcp(at, 1));
+	must(find(&d, (struct want){ .protocol = 17, .ports = 67u << 16 | 68u }, WAIT_MS));
+	drive_forget(&d);
+	send_udp(&d, GUEST, HOST, 68u << 16 | 67u, at, dhcp(at, 3));
+	must(find(&d, (struct want){ .protocol = 17, .ports = 67u << 16 | 68u }, WAIT_MS));
+	end(&d);
+}
+END_TEST
+
 START_TEST(port_slirp__drops_what_no_guest_wants)
 {
 	struct drive d;
@@ -699,9 +793,11 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, port_slirp__carries_datagrams);
 	tcase_add_test(tc, port_slirp__carries_connections);
 	tcase_add_test(tc, port_slirp__reads_no_socket_while_the_guest_is_full);
+	tcase_add_test(tc, port_slirp__reads_no_socket_for_a_guest_that_sends_and_is_full);
 	tcase_add_test(tc, port_slirp__leads_ports_into_the_guest);
 	tcase_add_loop_test(tc, port_slirp__keeps_the_guest_in, 0, 2);
 	tcase_add_test(tc, port_slirp__has_a_limit_of_sockets);
+	tcase_add_test(tc, port_slirp__has_that_limit_for_every_datagram);
 	tcase_add_test(tc, port_slirp__drops_what_no_guest_wants);
 	tcase_add_test(tc, port_slirp__survives_nonsense);
 }

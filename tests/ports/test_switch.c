@@ -293,6 +293,56 @@ START_TEST(switch__learns_so_many_from_a_port_and_no_more)
 }
 END_TEST
 
+/* Who has no room to learn does not keep another one's address young. */
+START_TEST(switch__ages_an_address_that_a_full_port_sends_from)
+{
+	const struct vmbus_switch_opts opts = { .struct_bytes = sizeof(opts),
+						.age_s = 2,
+						.learn_max = 1 };
+	struct vmbus_switch_address known[4];
+	int i, n;
+
+	make(&opts, 3);
+	nic_send(&nic[1], 9, 255, 0);
+	for (i = 0; i < 4; i++) {
+		nic_send(&nic[0], 1, 255, 0);
+		nic_send(&nic[0], 9, 255, 0);
+		wait_seconds(1);
+	}
+	n = vmbus_switch_addresses(sw, known, 4);
+	ck_assert_int_le(n, 1); /* the full port's own, if it was heard of in time */
+	ck_assert(n == 0 || known[0].mac[5] == 1);
+	nic_send(&nic[2], 3, 9, 0);
+	ck_assert_uint_eq(stats_of(2).flooded, 1);
+	unmake(3);
+}
+END_TEST
+
+/* Ports that have filled the table together make room for one that has few. */
+START_TEST(switch__learns_from_a_port_when_others_have_filled_the_table)
+{
+	const struct vmbus_switch_opts opts = { .struct_bytes = sizeof(opts), .addresses = 64 };
+	uint64_t flooded;
+	int i, round;
+
+	make(&opts, 4);
+	for (round = 0; round < 4; round++) {
+		for (i = 1000; i < 3000; i++) /* so many that no bucket has room */
+			nic_send(&nic[i % 3], i, 255, 0);
+		if (round) /* they do not drive it out again */
+			ck_assert_uint_eq(stats_of(3).addresses, 1);
+		ck_assert_int_eq(vmbus_switch_addresses(sw, NULL, 0), 64);
+		nic_send(&nic[3], 250, 255, 0);
+		ck_assert_uint_eq(stats_of(3).addresses, 1);
+	}
+	ck_assert_uint_eq(stats_of(3).not_learned, 0);
+	flooded = stats_of(0).flooded;
+	nic_send(&nic[0], 0, 250, 0);
+	ck_assert_uint_eq(stats_of(0).flooded, flooded);
+	unmake(4);
+}
+END_TEST
+
 /* ---- what is dropped ---- */
 
 static void send_bytes(struct nic *from, const uint8_t *bytes, uint32_t len)
@@ -339,6 +389,24 @@ START_TEST(switch__limits_what_goes_to_all)
 	nic_send(&nic[1], 2, 1, 0); /* what is known is not limited */
 	ck_assert_uint_eq(nic_take(&nic[0]), 1);
 	unmake(2);
+}
+END_TEST
+
+/* What is limited is the work: each copy, and a large frame's by its length. */
+START_TEST(switch__limits_copies_of_large_frames)
+{
+	const struct vmbus_switch_opts opts = { .struct_bytes = sizeof(opts), .flood_max = 90 };
+	static uint8_t bytes[2048 * 10 - 1] = { 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 1 };
+	struct vmbus_switch_stats stats;
+	int i;
+
+	make(&opts, NICS);
+	for (i = 0; i < 100; i++)
+		send_bytes(&nic[0], bytes, sizeof(bytes)); /* 10 units, 3 receivers */
+	stats = stats_of(0);
+	ck_assert_uint_eq(stats.flooded + stats.flood_limit, 100);
+	ck_assert(stats.flooded >= 3 && stats.flooded <= 60 && stats.flooded % 3 == 0);
+	unmake(NICS);
 }
 END_TEST
 
@@ -583,11 +651,14 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, switch_addresses__lists_what_is_known);
 	tcase_add_test(tc, switch__forgets_a_silent_address_when_it_needs_the_place);
 	tcase_add_test(tc, switch__learns_so_many_from_a_port_and_no_more);
+	tcase_add_test(tc, switch__ages_an_address_that_a_full_port_sends_from);
+	tcase_add_test(tc, switch__learns_from_a_port_when_others_have_filled_the_table);
 	tcase_add_test(tc, switch__floods_to_an_address_that_was_silent_for_too_long);
 	tcase_add_test(tc, switch__gives_up_silent_addresses_of_a_port_that_has_all);
 	tc = vmbus_test_case(suite, "drop", 20);
 	tcase_add_test(tc, switch__drops_what_is_no_frame_and_what_bridges_keep);
 	tcase_add_test(tc, switch__limits_what_goes_to_all);
+	tcase_add_test(tc, switch__limits_copies_of_large_frames);
 	tcase_add_test(tc, switch__costs_a_slow_receiver_its_own_frames_only);
 	tcase_add_test(tc, switch__gives_nobody_the_frames_of_who_had_the_port_before);
 	tcase_add_test(tc, switch__drops_what_comes_late_for_who_had_the_port_before);

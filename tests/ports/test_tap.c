@@ -698,6 +698,40 @@ START_TEST(port_tap__has_queues_for_threads)
 }
 END_TEST
 
+/* Its thread would never sleep again; whether the guest takes frames or not. */
+START_TEST(port_tap__is_silent_when_its_interface_is_gone)
+{
+	struct drive tap, packet;
+	struct vmbus_port_info info;
+	uint64_t sent, received;
+	uint8_t frame[60];
+	const char *reason = make_both(&tap, &packet);
+	struct pollfd pollfd;
+	uint32_t i;
+
+	if (reason)
+		VMBUS_TEST_SKIP(reason);
+	drive_config(&tap, 0, _i);
+	must_eq(tap.port.ops->info(tap.port.ctx, &info), 0);
+	must(info.up);
+	must_eq(system("ip link del vt0"), 0);
+	for (i = 0; i < 100; i++)
+		(void)drive_turn(&tap, 0);
+	pollfd = (struct pollfd){ .fd = tap.queue.fd, .events = POLLIN };
+	must_eq(poll(&pollfd, 1, 0), 0);
+	must_eq(tap.port.ops->info(tap.port.ctx, &info), 0);
+	must(!info.up);
+	ours(frame, sizeof(frame), 1);
+	drive_send(&tap, frame, sizeof(frame));
+	tap.port.ops->dropped(tap.port.ctx, &sent, &received);
+	must_eq(sent, 1);
+	must_eq(poll(&pollfd, 1, 0), 0);
+	must_eq(drive_receive(&tap), 0);
+	end(&packet);
+	end(&tap);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "tap", 20);
@@ -714,6 +748,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, port_tap__puts_tags_into_undone_frames);
 	tcase_add_test(tc, port_tap__gives_frames_to_open_queues_only);
 	tcase_add_test(tc, port_tap__has_queues_for_threads);
+	tcase_add_loop_test(tc, port_tap__is_silent_when_its_interface_is_gone, 0, 2);
 	tcase_add_test(tc, port_tap__leaves_what_is_to_stay);
 	tcase_add_loop_test(tc, port_tap__takes_descriptors, 0, 4);
 }

@@ -114,6 +114,12 @@ START_TEST(vmbusctl__usage_and_version)
 	run(out, "--help");
 	must_eq(out->status, 0);
 	must(strstr(out->text, "usage") != NULL);
+	/* What was not printed was not done. */
+	run(out, "--help 3>&1 >/dev/full 2>&3 #");
+	must_eq(out->status, 1);
+	must(strstr(out->text, "what was printed is not complete: No space left") != NULL);
+	run(out, "check 2>/dev/null >/dev/full #");
+	must_eq(out->status, 1);
 	free(out);
 }
 END_TEST
