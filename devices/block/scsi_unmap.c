@@ -24,6 +24,7 @@
 #define FLUSH 1u
 #define PATTERN 2u /* scratch is full of it, else zeroes */
 #define DISCARDS 4u
+#define DURABLE 8u /* each write; a store that has no flush */
 
 static uint8_t zeroes[VMBUS__SCSI_PIECE_BYTES]
 	__attribute__((aligned(4096))); /* written to by nobody */
@@ -42,6 +43,14 @@ static bool last(struct vmbus__scsi_task *task)
 static uint8_t flush_after(const struct vmbus__disk *disk)
 {
 	return disk->write_through && vmbus__disk_volatile(disk) ? FLUSH : 0;
+}
+
+/* Without a flush the guest is told of no cache: zeroes are durable as writes with FUA. */
+static uint8_t durable_writes(const struct vmbus__disk *disk)
+{
+	const uint32_t flags = VMBUS_STORE_VOLATILE | VMBUS_STORE_FUA;
+
+	return (disk->info.flags & flags) == flags && !disk->store.ops->flush ? DURABLE : 0;
 }
 
 /* ---- UNMAP, [STOR-UNMAP] ---- */
@@ -144,7 +153,7 @@ static bool next_same(struct vmbus__scsi_task *task)
 	if (!task->left)
 		return last(task);
 	task->io.offset = task->at;
-	if (!(task->plan & PATTERN) && task->disk->store.ops->zero) {
+	if (!(task->plan & (PATTERN | DURABLE)) && task->disk->store.ops->zero) {
 		task->io.bytes = task->left;
 		task->left = 0;
 		return vmbus__scsi_zero(task, task->plan & DISCARDS ? VMBUS_IO_MAY_DISCARD : 0);
@@ -156,7 +165,7 @@ static bool next_same(struct vmbus__scsi_task *task)
 	task->io.iov_count = 1;
 	task->at += n;
 	task->left -= n;
-	return vmbus__scsi_write(task, 0);
+	return vmbus__scsi_write(task, task->plan & DURABLE ? VMBUS_IO_FUA : 0);
 }
 
 /* The sector that the guest gave, as often as a piece holds it.  Returns false if it has ended. */
@@ -203,7 +212,7 @@ void vmbus__scsi_write_same(struct vmbus__scsi_task *task)
 	}
 	task->at = lba << shift;
 	task->left = sectors << shift;
-	task->plan = flush_after(task->disk);
+	task->plan = flush_after(task->disk) | durable_writes(task->disk);
 	task->covers = 0;
 	if (flags & UNMAP) {
 		task->plan |= DISCARDS;

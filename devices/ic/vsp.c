@@ -109,6 +109,7 @@ static int part_open(struct vmbus_chan *chan, void *ctx)
 	part->synced = false;
 	part->resync = false;
 	part->missing = 0;
+	part->lost = false;
 	err = vmbus__ic_ask(part);
 	if (!err || err == VMBUS_E_FULL) /* a child may open with a ring that has no room */
 		return 0;

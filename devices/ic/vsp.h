@@ -34,6 +34,7 @@ struct vmbus__ic_part {
 	uint32_t component;	    /* VMBUS_IC_* */
 	enum vmbus__ic_state state;
 	bool waits;	     /* for an answer */
+	bool lost;	     /* heartbeat: LOST was told, and nothing was heard since */
 	bool synced;	     /* time: the clock need not be set; samples follow */
 	bool resync;	     /* time: the clock is to be set once more, after the answer */
 	uint8_t transaction; /* of the last request */

@@ -157,7 +157,8 @@ static uint32_t beat_due(struct vmbus__ic_part *part, uint64_t now)
 	ic->info.missed++;
 	if (part->missing < UINT32_MAX)
 		part->missing++;
-	if (part->missing == ic->opts.lost_after) {
+	if (part->missing >= ic->opts.lost_after && !part->lost) {
+		part->lost = true;
 		ic->info.alive = false;
 		vmbus__ic_tell(part, VMBUS_IC_LOST, part->missing);
 	}
@@ -251,6 +252,7 @@ static void answered(struct vmbus__ic_part *part, const struct vmbus__ic_msg *ms
 		break;
 	default:
 		part->missing = 0;
+		part->lost = false;
 		ic->info.beats++;
 		if (!ic->info.alive) {
 			ic->info.alive = true;

@@ -18,7 +18,8 @@
 #define BYTES 32u
 #define WAITS 0x1u
 #define ALIVE 0x2u
-#define BITS 0x3u
+#define LOST 0x4u
+#define BITS 0x7u
 
 int vmbus__ic_save(struct vmbus_chan *chan, void *buf, size_t bytes)
 {
@@ -31,7 +32,8 @@ int vmbus__ic_save(struct vmbus_chan *chan, void *buf, size_t bytes)
 	memset(to, 0, BYTES);
 	to[0] = FORM;
 	to[1] = (uint8_t)part->state;
-	to[2] = (uint8_t)((part->waits ? WAITS : 0) | (alive ? ALIVE : 0));
+	to[2] = (uint8_t)((part->waits ? WAITS : 0) | (alive ? ALIVE : 0) |
+			  (part->lost ? LOST : 0));
 	to[3] = part->transaction;
 	vmbus__ic_put(to + 4, 2, part->asked);
 	vmbus__ic_put(to + 6, 2, part->offers.count);
@@ -80,16 +82,6 @@ static void go_on(struct vmbus__ic_part *part)
 	vmbus__ic_tell(part, VMBUS_IC_READY, part->message);
 }
 
-/* A child that is alive can be lost yet, whatever lost_after was when it was saved. */
-static void restore_alive(struct vmbus__ic_part *part, bool alive)
-{
-	struct vmbus_ic *const ic = part->ic;
-
-	ic->info.alive = alive;
-	if (alive && part->missing >= ic->opts.lost_after)
-		part->missing = ic->opts.lost_after - 1u;
-}
-
 int vmbus__ic_restore(struct vmbus_chan *chan, const void *buf, size_t bytes)
 {
 	struct vmbus__ic_part *const part = vmbus_chan_ctx(chan);
@@ -103,6 +95,7 @@ int vmbus__ic_restore(struct vmbus_chan *chan, const void *buf, size_t bytes)
 	part->chan = chan;
 	part->state = (enum vmbus__ic_state)from[1];
 	part->waits = (from[2] & WAITS) != 0;
+	part->lost = (from[2] & LOST) != 0;
 	part->synced = false;
 	part->resync = part->waits; /* the clock of where we are now, whatever was asked before */
 	part->transaction = from[3];
@@ -114,7 +107,7 @@ int vmbus__ic_restore(struct vmbus_chan *chan, const void *buf, size_t bytes)
 	part->missing = (uint32_t)vmbus__ic_get(from + 16, 4);
 	part->count = vmbus__ic_get(from + 24, 8);
 	if (part->component == VMBUS_IC_HEARTBEAT)
-		restore_alive(part, (from[2] & ALIVE) != 0);
+		part->ic->info.alive = (from[2] & ALIVE) != 0;
 	if (part->state == VMBUS__IC_IN_USE)
 		go_on(part);
 	if (part->state != VMBUS__IC_TO_ASK)

@@ -298,6 +298,26 @@ START_TEST(scsi_write_same__zeroes_are_the_stores)
 }
 END_TEST
 
+/* Without a flush the guest is told of no cache, and the store promises durable writes only. */
+START_TEST(scsi_write_same__is_durable_where_there_is_no_flush)
+{
+	rig.ops.flush = NULL;
+	rig.disk.info.flags = VMBUS_STORE_VOLATILE | VMBUS_STORE_FUA;
+	memset(rig.buffer, 0, 512);
+	SAME16(0x08, 10, 200, 512);
+	GOOD(&rig, 512);
+	must_eq(rig.asked, 2);
+	ASKED(&rig, 0, 'w', 5120, 65536, VMBUS_IO_FUA);
+	ASKED(&rig, 1, 'w', 5120 + 65536, 200 * 512 - 65536, VMBUS_IO_FUA);
+	rig.buffer[7] = 7;
+	SAME10(0, 10, 3, 512);
+	ASKED(&rig, 0, 'w', 5120, 1536, VMBUS_IO_FUA);
+	rig.disk.info.flags = VMBUS_STORE_VOLATILE; /* nothing can be done */
+	SAME10(0, 10, 3, 512);
+	ASKED(&rig, 0, 'w', 5120, 1536, 0);
+}
+END_TEST
+
 /* What is not zero must be there afterwards, also if the space could be given back. */
 START_TEST(scsi_write_same__a_pattern_is_written_though_unmap_is_set)
 {
@@ -446,6 +466,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, scsi_unmap__is_durable_on_a_write_through_disk);
 	tcase_add_test(tc, scsi_write_same__repeats_the_sector);
 	tcase_add_test(tc, scsi_write_same__zeroes_are_the_stores);
+	tcase_add_test(tc, scsi_write_same__is_durable_where_there_is_no_flush);
 	tcase_add_test(tc, scsi_write_same__a_pattern_is_written_though_unmap_is_set);
 	tcase_add_test(tc, scsi_write_same__writes_no_more_than_a_write);
 	tcase_add_test(tc, scsi_write_same__refuses_ranges_flags_and_buffers);

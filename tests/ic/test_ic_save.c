@@ -175,9 +175,15 @@ START_TEST(ic__a_child_that_hangs_is_lost_with_another_limit)
 	for (i = 0; i < 3; i++)
 		must_eq(ic_turn(ic), 0);
 	must_eq(ic_count(4, VMBUS_IC_LOST), 1);
-	must_eq(ic_value(4, VMBUS_IC_LOST), o.lost_after);
+	must_eq(ic_value(4, VMBUS_IC_LOST), 4);
 	vmbus_ic_info(ic, &info);
 	must(!info.alive);
+	o.lost_after = 9; /* told once is enough */
+	ic = move(l, ic, &o);
+	loop_settle(l);
+	for (i = 0; i < 12; i++)
+		must_eq(ic_turn(ic), 0);
+	must_eq(ic_count(4, VMBUS_IC_LOST), 0);
 	ic_end(l, ic);
 }
 END_TEST
