@@ -7,8 +7,12 @@
 
 #include <time.h>
 
+#define WITHIN_US_MIN UINT64_C(25000)
+#define WITHIN_US_MAX UINT64_C(800000)
+
 struct shared {
-	uint64_t when; /* this round's victim dies, monotonic ns; 0: it has not said so yet */
+	uint64_t when;	 /* this round's victim dies, monotonic ns; 0: it has not said so yet */
+	uint64_t within; /* microseconds from its start on, in which it may die */
 	uint32_t stop;
 	uint32_t lost; /* times that children saw their parent go */
 	uint32_t wrong;
@@ -20,7 +24,17 @@ static inline struct shared *shared_make(void)
 		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	must(s != MAP_FAILED);
+	s->within = WITHIN_US_MIN;
 	return s;
+}
+
+/* On a slow machine they die before there is anything to cut: whether the last one came late enough. */
+static inline void shared_adapt(struct shared *s, bool late_enough)
+{
+	if (!late_enough && s->within < WITHIN_US_MAX)
+		s->within *= 2;
+	else if (late_enough && s->within > WITHIN_US_MIN)
+		s->within /= 2;
 }
 
 /* Moments between 0 and most microseconds that differ from round to round. */

@@ -42,7 +42,7 @@ static pid_t victim_start(const struct host *host, struct shared *s, int round)
 	if (pid)
 		return pid;
 	(void)syscall(SYS_close_range, 3u, ~0u, 0);
-	shared_die_in(s, moment_us(round, round % 2 ? 25000 : 2500));
+	shared_die_in(s, moment_us(round, round % 2 ? s->within : 2500));
 	_exit(guest_main(host->path, &forever));
 }
 
@@ -79,6 +79,8 @@ static void kill_one_child(struct host *host, struct shared *s, struct times *ti
 	host_until(host, host->ends[VMBUS_SHM_DIED] - ends == host->attached - attached);
 	if (host->attached == attached + 1)
 		times_add(times, detached_at > s->when ? detached_at - s->when : 0);
+	if (round % 2)
+		shared_adapt(s, host->attached == attached + 1);
 }
 
 /* Channels that the child that attached last has open. */
@@ -163,7 +165,7 @@ static pid_t parent_start(const struct host *like, struct shared *s, int round)
 	if (vmbus_shm_listen(&host.opts, &host.server))
 		_exit(98);
 	if (round >= 0)
-		shared_die_in(s, 2000 + moment_us(round, 25000));
+		shared_die_in(s, 2000 + moment_us(round, s->within));
 	for (;;)
 		(void)vmbus_shm_server_run(host.server, SECOND_NS);
 }
@@ -218,6 +220,7 @@ static bool kill_one_parent(const struct host *host, struct shared *s, struct ti
 	if (got == 0)
 		must_eq(waitpid(pid, &end, 0), pid);
 	must(WIFSIGNALED(end) && WTERMSIG(end) == SIGKILL); /* not: it could not listen */
+	shared_adapt(s, status == GUEST_PARENT_GONE);
 	if (status != GUEST_PARENT_GONE)
 		return false;
 	times_add(times, noticed > s->when ? noticed - s->when : 0);
