@@ -103,7 +103,7 @@ struct vmbus_backend {
 
 /*
  * The child's side.  The table is kept by the guest; ctx is backend_ctx of struct vmbus_guest_opts.
- * mirror, unmirror and idle may be NULL.  But for idle() no function may block.
+ * mirror, unmirror, idle, wake and keeps may be NULL.  But for idle() no function may block.
  */
 struct vmbus_guest_backend {
 	size_t struct_bytes; /* sizeof(struct vmbus_guest_backend) */

@@ -38,9 +38,8 @@ struct vmbus_bus_opts {
 	struct vmbus_srv_opts limits;	 /* struct_bytes 0: all defaults; list_* must be NULL */
 	const struct vmbus_dirty *dirty; /* NULL, or the marker of all pages we write; kept */
 	/*
-	 * A line of text; at most 10 a second come through, then one tells how many did not.  Comes
-	 * from within calls of the thread that creates, dispatches, changes or destroys the bus;
-	 * may not call the bus.
+	 * A line of text; at most log_lines_max a second.  Within calls of the thread that creates,
+	 * dispatches, changes, saves or destroys the bus; may not call the bus.
 	 */
 	void (*log)(void *ctx, enum vmbus_log_level level, const char *line);
 	void *log_ctx;
@@ -63,7 +62,7 @@ struct vmbus_bus_opts {
 	uint32_t posts_max;	/* [64] messages of the child that wait; at most 64 */
 	uint32_t log_lines_max; /* [10] lines of the log in a second */
 	uint32_t reserved2;
-	uint64_t buf_bytes_max; /* [64 MiB] of buffers for packets that are larger than 4 KiB */
+	uint64_t buf_bytes_max; /* [64 MiB] of buffers for packets that are larger than 16 KiB */
 	/* NULL, or where the flight recorder of diag.h writes: aligned to 64 bytes, zeroed; kept. */
 	void *record;
 	size_t record_bytes; /* VMBUS_RECORD_BYTES_MIN to 1 GiB */
@@ -111,8 +110,8 @@ struct vmbus_offer_opts {
  * opts	  what is kept of it must outlive the bus; the rest is copied.
  * bus	  on success, the bus.
  *
- * Errors: INVAL   a size is wrong, backend, post or raise is missing, limits name list_get or are
- *		   set without limits.struct_bytes, the regions overlap, or record is not aligned
+ * Errors: INVAL   a size is wrong, backend, post, raise, regions or, with bind, unbind is missing,
+ *		   limits name list_get or lack struct_bytes, regions overlap, or record is not aligned
  *	   RANGE   a limit or record_bytes is out of bounds, or a region is not page-aligned
  *	   NOMEM   out of memory
  *	   SYSTEM  no descriptor is left (RLIMIT_NOFILE); a bus has 3
@@ -134,7 +133,7 @@ VMBUS_API int vmbus_bus_create(const struct vmbus_bus_opts *opts, struct vmbus_b
  * bus	  may be NULL.
  *
  * Effect: the bus and its channels are gone; regions have no pins of the bus any more.  Within a
- * callback of the bus or of a device on it: none, but a line in the log.
+ * callback of the bus or of a device on it: none, but, without own_fd, a line in the log.
  * Threads: no other call on the bus or its channels may be under way, but for
  *	    vmbus_chan_close_done(), and vmbus_chan_dispatch() or _poll() of channels with own_fd.
  *	    Blocks.
@@ -207,9 +206,10 @@ VMBUS_API int vmbus_bus_dispatch(struct vmbus_bus *bus, uint32_t budget);
  * opts	  NULL for defaults.
  * chan	  on success, the channel; may be NULL.  Valid until removed().
  *
- * Errors: INVAL   a size is wrong, name or packets is missing, or the instance is in use
+ * Errors: INVAL   a size is wrong, name or packets is missing, the instance is in use, offer_flags has
+ *		   one that does not exist, or own_fd is set and the vsp is FOREIGN
  *	   FULL	   the quota of channels, or of monitor ids (128), is used up
- *	   NOMEM   out of memory
+ *	   NOMEM   out of memory, or of descriptors for own_fd
  * Effect: none on error but a line in the log, which names what is wrong.  Frees channels that are
  * gone, and then waits for a grace period, but not within a callback.
  * Threads: the one that dispatches the bus, callbacks included.

@@ -221,8 +221,9 @@ VMBUS_API int vmbus_kvm_remove_vcpu(struct vmbus_kvm *kvm, uint32_t vp);
  * Returns 1: handled, run the vCPU again; 0: not ours.
  * Errors: STATE   no such vCPU
  *	   SYSTEM  KVM refused something that it must grant; errno tells why
- * Effect: registers and memory of the guest, as the exit asks.  Never blocks, whatever the guest
- * asks for; a lock is held for the time of a register write.
+ * Effect: registers and memory of the guest, as the exit asks.  A lock is held for the time of a
+ * register write.  Waits for nobody but for a grace period of RCU, where the guest enables, moves or
+ * disables a SynIC page.
  * Threads: the vCPU's.
  * Source: [HV-MSR], [HV-PAGE], [HC-CONTROL] in vmbus_wire(7).
  */

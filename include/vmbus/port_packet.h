@@ -3,7 +3,8 @@
  * A network port on an interface of this machine, by a packet socket (AF_PACKET).  Hosted: in
  * vmbus::vmbus.
  *
- * Concepts, which system calls it makes, what the interface does by itself: vmbus_port(7).
+ * Concepts: vmbus_port(7).  Which system calls it makes, what the interface does by itself:
+ * vmbus_port_packet(3).
  */
 #ifndef VMBUS_PORT_PACKET_H
 #define VMBUS_PORT_PACKET_H

@@ -3,7 +3,7 @@
  * A network port on the user-mode network of libslirp: DHCP, DNS, TCP, UDP and ping through the sockets
  * of this process, without a privilege.  A component of its own (vmbus::slirp), built where libslirp is.
  *
- * Concepts, the guest's addresses, which system calls it makes: vmbus_port(7).
+ * Concepts: vmbus_port(7).  The guest's addresses, which system calls it makes: vmbus_port_slirp(3).
  */
 #ifndef VMBUS_PORT_SLIRP_H
 #define VMBUS_PORT_SLIRP_H

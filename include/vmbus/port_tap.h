@@ -2,7 +2,8 @@
 /*
  * A network port on a TAP interface of Linux.  Hosted: in vmbus::vmbus.
  *
- * Concepts, which system calls it makes, what the kernel does by itself: vmbus_port(7).
+ * Concepts: vmbus_port(7).  Which system calls it makes, what the kernel does by itself:
+ * vmbus_port_tap(3).
  */
 #ifndef VMBUS_PORT_TAP_H
 #define VMBUS_PORT_TAP_H

@@ -3,7 +3,7 @@
  * A network port that is a NIC of another parent's: frames go to it through a client (NetVSC) over
  * shared memory, for instance to vmbus-switch(1).  Hosted: in vmbus::vmbus.
  *
- * Concepts, which system calls it makes: vmbus_port(7).
+ * Concepts: vmbus_port(7).  Which system calls it makes: vmbus_port_uplink(3).
  */
 #ifndef VMBUS_PORT_UPLINK_H
 #define VMBUS_PORT_UPLINK_H

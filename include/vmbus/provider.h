@@ -175,7 +175,7 @@ struct vmbus_provider_opts {
  * Errors: INVAL   opts or vsp was not set up
  *	   RANGE   a path or a number is out of bounds
  *	   AGAIN   no answer in time
- *	   FULL    as many providers, or as much journal, as the parent takes
+ *	   FULL    as many providers as the parent takes
  *	   STATE   there is one of this class and name, and take_over is not set
  *	   PERM    the parent does not want us, or takes no providers
  *	   NOTSUP  another version of the socket protocol
@@ -272,7 +272,8 @@ VMBUS_API int vmbus_provider_memory_free(struct vmbus_provider *provider, const 
  * From here on this process makes only the system calls that a provider of this library needs once it
  * is attached, and is killed for others: seccomp.
  *
- * Errors: NOTSUP  the kernel has no seccomp, or the library was built without it
+ * Errors: NOTSUP  the kernel has no seccomp, or the library has no list for this kind of processor
+ *	   PERM    this process may not
  *	   SYSTEM  errno tells why
  * Effect: none on error.  Lasts until the process ends.
  * Threads: all of the process are covered; call it once attached.
@@ -287,7 +288,7 @@ VMBUS_API int vmbus_provider_sandbox(void);
  * n	  up to 128.
  *
  * Errors: RANGE  n, or a number below 0
- *	   NOTSUP, SYSTEM  as above
+ *	   NOTSUP, PERM, SYSTEM  as above
  * Effect, threads: as above.  A later call takes away what it does not allow, and allows nothing anew.
  */
 VMBUS_API int vmbus_provider_sandbox_more(const int *calls, uint32_t n);

@@ -93,7 +93,8 @@ struct vmbus_store_ops {
 	void (*close)(struct vmbus_store_queue *queue);
 	void (*read)(struct vmbus_io *io);
 	void (*write)(struct vmbus_io *io);
-	/* What was done before is durable when this is done.  NULL: it always is. */
+	/* What was done before is durable when this is done.  NULL: it always is; with
+	   VMBUS_STORE_VOLATILE: only what was written with VMBUS_IO_FUA is. */
 	void (*flush)(struct vmbus_io *io);
 	/* The bytes may be forgotten.  NULL: the guest is told that there is no discard. */
 	void (*discard)(struct vmbus_io *io);

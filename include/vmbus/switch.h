@@ -30,7 +30,8 @@ struct vmbus_switch_opts {
 	uint32_t learn_max;  /* [1024] of them from one port */
 	uint32_t age_s;	     /* [300] an address is forgotten that was silent for so long */
 	/* [100,000] copies a second that are made of what one port sends to all: broadcasts,
-	   multicasts, and frames to addresses not known.  One for each other port and 2 KiB begun. */
+	   multicasts, and frames to addresses not known.  One for each other port, and one more of it
+	   for each 2 KiB of the frame. */
 	uint32_t flood_max;
 	uint32_t queue_bytes; /* [256 KiB] of frames that wait for a port: a power of two from
 				 128 KiB to 16 MiB */
