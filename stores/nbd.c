@@ -126,11 +126,14 @@ static int round_ended(void *user_data, int *reason)
 {
 	struct vmbus_io *const io = user_data;
 	struct vmbus__nbd_queue *const q = io->queue->priv;
+	const bool giving = q->giving == io;
 	const uint64_t one = 1;
 
 	io->store[REASON] = (uint64_t)*reason;
 	q->on_shared -= (uint32_t)io->store[SHARED];
 	io->store[NEXT] = 0;
+	if (giving)
+		q->giving = NULL;
 	if (q->last)
 		q->last->store[NEXT] = (uintptr_t)io;
 	else
@@ -140,7 +143,7 @@ static int round_ended(void *user_data, int *reason)
 		q->rung = true;
 		(void)!write(q->bell_fd, &one, sizeof(one));
 	}
-	return 1; /* libnbd forgets it */
+	return !giving; /* libnbd forgets it, but for one whose cookie it is yet to return */
 }
 
 /* Memory of a read or write from its first byte that is not done. */
@@ -182,19 +185,26 @@ static void begin_round(struct vmbus_io *io)
 	const uint32_t shared = conn == q->shared.conn;
 	const uint64_t left = io->bytes - io->store[DONE];
 	const uint64_t most = io->store[KIND] >= DISCARD ? RANGE_BYTES_MAX : nbd->transfer_bytes;
+	int64_t cookie = -1;
 	bool refused;
 
 	io->store[ROUND] = left < most ? left : most;
 	vmbus__nbd_lock(q);
 	io->store[SHARED] = shared;
 	q->on_shared += shared;
-	refused = conn->dead || command(conn->h, io) < 0;
+	q->giving = io;
+	if (!conn->dead)
+		cookie = command(conn->h, io);
+	refused = cookie < 0 && q->giving;
 	if (refused) {
 		q->on_shared -= shared;
 		io->store[REASON] = (uint64_t)(conn->dead ? ENOTCONN : nbd_get_errno());
 	}
 	if (refused && !io->store[REASON])
 		io->store[REASON] = ENOTCONN;
+	if (cookie > 0 && !q->giving) /* the server was found gone: it has ended already */
+		(void)nbd_aio_command_completed(conn->h, (uint64_t)cookie);
+	q->giving = NULL;
 	vmbus__nbd_update(conn);
 	vmbus__nbd_unlock(q);
 	if (refused)

@@ -47,8 +47,9 @@ struct vmbus__nbd_queue {
 	int epoll_fd;
 	int bell_fd;
 	bool rung;
-	bool lost;	  /* what others were told done may be lost: no flush is good */
-	uint64_t bounced; /* bytes of buffers */
+	bool lost;		 /* what others were told done may be lost: no flush is good */
+	uint64_t bounced;	 /* bytes of buffers */
+	struct vmbus_io *giving; /* to libnbd just now, and has not ended */
 	struct vmbus_io *first, *last; /* ended, and not reported; linked by store[] */
 };
 

@@ -64,6 +64,7 @@ struct cut {
 };
 
 static struct cut *cut_now; /* the helpers of fake.h know only their fake */
+static struct vmbus_bus *volatile cut_left;
 
 static inline void cut_log(struct cut_log *log, const void *bytes, size_t len)
 {
@@ -184,9 +185,11 @@ static inline void cut_do(struct cut *cut)
 		if (pid > 0) { /* the other process runs the rest of the script */
 			must(waitpid(pid, &status, 0) == pid);
 			vmbus_bus_destroy(old);
+			free(state);
 			_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 99);
 		}
-		cut->forked = true; /* what the old bus has is left alone */
+		cut->forked = true;
+		cut_left = old; /* what it has is left alone */
 	} else {
 		memset(old_mem, 0xa5, cut->f.pages * FAKE_PAGE); /* nobody has use for it */
 		vmbus_bus_destroy(old);

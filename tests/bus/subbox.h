@@ -176,6 +176,8 @@ static inline void begin(struct box *b, bool open)
 static struct vmbus_sgl *sgl_of_before;
 
 /* In another bus, in the same memory; no thread has come.  Returns what vmbus_bus_restore() does. */
+static void (*forge)(uint8_t *state, size_t bytes); /* NULL, or a change of what was saved */
+
 static inline int move_to(struct box *b, const struct vmbus_vsp *vsp, char *why, size_t why_bytes)
 {
 	const size_t all = b->f.pages * FAKE_PAGE;
@@ -187,6 +189,8 @@ static inline int move_to(struct box *b, const struct vmbus_vsp *vsp, char *why,
 	b->state = malloc(b->bytes);
 	must(copy && b->state);
 	must_eq(vmbus_bus_save(b->f.bus, b->state, b->bytes, &again), 0);
+	if (forge)
+		forge(b->state, b->bytes);
 	memcpy(copy, b->f.mem, all);
 	if (sgl_of_before)
 		vmbus_sgl_release(sgl_of_before);

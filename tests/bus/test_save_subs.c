@@ -5,6 +5,9 @@
  */
 #include "subbox.h"
 
+#include "bus/save.h"
+#include "channel/srv_state_check.h"
+
 START_TEST(vmbus_bus_restore__sub_channels_after_their_primary)
 {
 	struct box b;
@@ -232,6 +235,33 @@ START_TEST(vmbus_bus_restore__sub_channels_that_wait_for_those_of_before)
 }
 END_TEST
 
+/* The last word of the first channel's section. */
+static void forge_how_many_wait(uint8_t *state, size_t bytes)
+{
+	size_t len = 0, at = state_section(state, bytes, VMBUS__SAVE_CHAN, &len);
+	uint8_t *const word = state + at + VMBUS__SECTION_HEAD + len - 4;
+
+	must(at && len > 4 && word[0] == 1 && word[1] == 0);
+	word[1] = 8; /* 2,049 */
+	state_mend(state, bytes);
+}
+
+START_TEST(vmbus_bus_restore__more_sub_channels_wait_than_there_can_be)
+{
+	char why[160];
+	struct box b;
+
+	begin(&b, true);
+	reopen(&b);
+	fake_expect_none(&b.f);
+	forge = forge_how_many_wait;
+	must_eq(move_to(&b, &dev_vsp, why, sizeof(why)), VMBUS_E_INVAL);
+	must(strstr(why, "a channel's section"));
+	forge = NULL;
+	end(&b);
+}
+END_TEST
+
 /* The child has closed a channel, and its device has requests under way until it hears of that, whenever. */
 START_TEST(vmbus_bus_save__waits_for_a_device_whose_channel_is_closed)
 {
@@ -270,6 +300,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, vmbus_bus_restore__sub_channel_that_waits_is_closed, 0, 4);
 	tcase_add_test(tc, vmbus_bus_restore__device_whose_sub_channel_lingers);
 	tcase_add_test(tc, vmbus_bus_restore__says_whose_instance_lingers);
+	tcase_add_test(tc, vmbus_bus_restore__more_sub_channels_wait_than_there_can_be);
 	tcase_add_test(tc, vmbus_bus_save__waits_for_a_device_whose_channel_is_closed);
 	tcase_add_loop_test(tc, vmbus_bus_restore__sub_channels_that_wait_for_those_of_before, 0,
 			    3);
