@@ -21,45 +21,7 @@ static void run_steps(struct box *b, uint32_t from, uint32_t to)
 		must_eq(box_step(b, 0, steps[from].op, steps[from].number, &r), 0);
 }
 
-/* Another controller with the same stores. */
-static void new_block(struct box *b, uint32_t disks)
-{
-	uint32_t i;
-
-	vmbus_block_destroy(b->block);
-	must_eq(vmbus_block_create(&b->opts, &b->block), 0);
-	for (i = 0; i < disks; i++)
-		must_eq(box_add(b, i), 0);
-}
-
 /* ---- saved states ---- */
-
-/* Another bus, and another controller, on the memory as it was. */
-static void move(struct box *b, uint32_t disks)
-{
-	const size_t all = b->f.pages * FAKE_PAGE;
-	uint8_t *mem = malloc(all), *state;
-	size_t bytes, again;
-	char why[160];
-	int err;
-
-	must_eq(vmbus_bus_save(b->f.bus, NULL, 0, &bytes), VMBUS_E_RANGE);
-	state = malloc(bytes);
-	must(mem && state);
-	must_eq(vmbus_bus_save(b->f.bus, state, bytes, &again), 0);
-	memcpy(mem, b->f.mem, all);
-	vmbus_bus_destroy(b->f.bus);
-	memcpy(b->f.mem, mem, all);
-	new_block(b, disks);
-	fake_create(&b->f);
-	(void)fake_offer(&b->f, vmbus_block_vsp(), b->block, 0);
-	err = vmbus_bus_restore(b->f.bus, state, bytes, why, sizeof(why));
-	if (err)
-		ck_abort_msg("restore: %d, %s", err, why);
-	fake_run(&b->f);
-	free(mem);
-	free(state);
-}
 
 START_TEST(block_vsp__goes_on_from_a_saved_state)
 {
@@ -71,7 +33,7 @@ START_TEST(block_vsp__goes_on_from_a_saved_state)
 	box_begin(&b, 2);
 	box_open(&b);
 	run_steps(&b, 0, (uint32_t)_i);
-	move(&b, 2);
+	box_move(&b, 2);
 	run_steps(&b, (uint32_t)_i, 4);
 	box_good(&b, 0, &srb, 0);
 	box_none(&b, 0);
@@ -89,7 +51,7 @@ START_TEST(block_vsp__goes_on_with_sub_channels)
 	b.opts.subchannels = 2;
 	box_start(&b, 1);
 	box_subs(&b, 2);
-	move(&b, 1);
+	box_move(&b, 1);
 	box_good(&b, 2, &srb, 0);
 	box_good(&b, 1, &srb, 0);
 	box_good(&b, 0, &srb, 0);
@@ -120,16 +82,16 @@ START_TEST(block_vsp__tells_of_other_disks_after_a_restore)
 
 	box_prepare(&b);
 	box_start(&b, 2);
-	move(&b, 2);
+	box_move(&b, 2);
 	box_none(&b, 0);
-	move(&b, 1);
+	box_move(&b, 1);
 	must_eq(box_any(&b, 0, &r), VMBUS_PKT_INBAND);
 	must_eq(r.op, ENUMERATE_BUS);
-	move(&b, 1); /* the unit attention is still there */
+	box_move(&b, 1); /* the unit attention is still there */
 	two_attentions(&b, &tur);
 	box_good(&b, 0, &tur, 0);
 	b.serial[0] = "another";
-	move(&b, 1);
+	box_move(&b, 1);
 	must_eq(box_any(&b, 0, &r), VMBUS_PKT_INBAND);
 	must_eq(r.op, ENUMERATE_BUS);
 	two_attentions(&b, &tur);
@@ -147,18 +109,40 @@ START_TEST(block_vsp__tells_of_another_cache_after_a_restore)
 	box_prepare(&b);
 	b.write_through = _i;
 	box_start(&b, 1);
-	move(&b, 1);
+	box_move(&b, 1);
 	box_none(&b, 0);
 	b.write_through = !_i;
-	move(&b, 1);
+	box_move(&b, 1);
 	must_eq(box_any(&b, 0, &r), VMBUS_PKT_INBAND);
 	must_eq(r.op, ENUMERATE_BUS);
 	two_attentions(&b, &tur);
 	box_good(&b, 0, &tur, 0);
 	b.opts.transfer_bytes = 256u << 10;
-	move(&b, 1);
+	box_move(&b, 1);
 	must_eq(box_any(&b, 0, &r), VMBUS_PKT_INBAND);
 	two_attentions(&b, &tur);
+	box_end(&b);
+}
+END_TEST
+
+/* A disk changes right before the bus is saved, or before it goes on: the guest is told once. */
+START_TEST(block_vsp__tells_what_changes_about_a_save)
+{
+	struct box_srb tur = box_tur(0);
+	struct box_reply r;
+	struct box b;
+
+	box_prepare(&b);
+	box_start(&b, 2);
+	if (_i == 0) /* the next process has the same disks */
+		must_eq(vmbus_block_resized(b.block, 0, 0), 0);
+	box_arrive(&b, 2);
+	if (_i == 1)
+		must_eq(vmbus_block_remove(b.block, 0, 1), 0);
+	must_eq(box_any(&b, 0, &r), VMBUS_PKT_INBAND);
+	must_eq(r.op, ENUMERATE_BUS);
+	two_attentions(&b, &tur);
+	box_none(&b, 0);
 	box_end(&b);
 }
 END_TEST
@@ -180,7 +164,7 @@ START_TEST(block_vsp__saves_what_waits)
 	box_subs(&b, 1);
 	id = box_command(&b, 1, &srb, 0);
 	box_none(&b, 1);
-	move(&b, 1);
+	box_move(&b, 1);
 	box_reply(&b, 1, id, &r); /* held: it is asked again */
 	must_eq(r.scsi_status, 8);
 	must_eq(r.srb_status, 5);
@@ -194,7 +178,7 @@ START_TEST(block_vsp__saves_what_waits)
 	box_stall(&b, 0, false);
 	box_reply(&b, 1, id, &r);
 	must_eq(r.srb_status, 1);
-	move(&b, 1);
+	box_move(&b, 1);
 	box_good(&b, 1, &srb, 0);
 	box_end(&b);
 }
@@ -217,13 +201,13 @@ START_TEST(block_vsp__saves_answers_that_wait_for_room)
 	for (i = 0; i < 200; i++)
 		(void)box_command(&b, 0, &srb, 0);
 	fake_run(&b.f);
-	move(&b, 1);
+	box_move(&b, 1);
 	while ((n = fake_receive(&b.c[0], pkt, 64)) > 0) {
 		for (k = 0; k < n; k++)
 			must_eq(pkt[k].id, first + got++);
 		fake_run(&b.f);
 		if (got % 3 == 0)
-			move(&b, 1);
+			box_move(&b, 1);
 	}
 	must_eq(got, 200);
 	box_end(&b);
@@ -462,7 +446,7 @@ static uint32_t go_on(struct jbox *j, struct image *image, uint32_t disks)
 		memcpy(j->journal[i], image->journal[i], j->bytes);
 		free(image->journal[i]);
 	}
-	new_block(&j->b, disks);
+	box_anew(&j->b, disks);
 	j->b.f.taken = j->b.f.posted = 0;
 	jbox_offer(j);
 	must_eq(fake_offers(&j->b.f, offered, 2), 1);
@@ -713,6 +697,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, block_vsp__goes_on_with_sub_channels);
 	tcase_add_test(tc, block_vsp__tells_of_other_disks_after_a_restore);
 	tcase_add_loop_test(tc, block_vsp__tells_of_another_cache_after_a_restore, 0, 2);
+	tcase_add_loop_test(tc, block_vsp__tells_what_changes_about_a_save, 0, 2);
 	tcase_add_test(tc, block_vsp__saves_what_waits);
 	tcase_add_test(tc, block_vsp__saves_answers_that_wait_for_room);
 	tcase_add_test(tc, lesson_36_hostile_states);

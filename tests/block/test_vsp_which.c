@@ -58,6 +58,55 @@ START_TEST(block_add__at_an_address_that_a_guest_still_uses)
 }
 END_TEST
 
+/* The guest has sent to a disk that is another one now, and is to look after that answer.  The bus
+   is saved after so many steps; returns whether nothing was left to do then. */
+static bool saved_after(uint32_t steps, uint32_t chan)
+{
+	struct box_srb write = box_rw(1, true, 0, 8);
+	uint32_t asked = 0;
+	struct box_reply r;
+	bool through;
+	struct box b;
+	size_t bytes;
+	uint64_t id;
+
+	box_prepare(&b);
+	b.opts.subchannels = 1;
+	box_start(&b, 2);
+	box_subs(&b, 1);
+	must_eq(vmbus_block_remove(b.block, 0, 1), 0);
+	told(&b);
+	must_eq(box_add(&b, 1), 0);
+	told(&b);
+	id = box_command(&b, chan, &write, 0);
+	for (; steps; steps--)
+		(void)vmbus_bus_dispatch(b.f.bus, 1);
+	through = !fake_readable(vmbus_bus_fd(b.f.bus));
+	while (vmbus_bus_save(b.f.bus, NULL, 0, &bytes) == VMBUS_E_AGAIN) {
+		must(asked++ < 100);
+		(void)vmbus_bus_dispatch(b.f.bus, 1);
+	}
+	box_move(&b, 2);
+	box_reply(&b, chan, id, &r);
+	must_eq(r.srb_status, 0x20);
+	told(&b);
+	box_none(&b, 0);
+	box_end(&b);
+	return through;
+}
+
+/* Wherever in that the bus is saved, it is told once. */
+START_TEST(block_vsp__tells_of_another_disk_across_a_save)
+{
+	uint32_t n = 0;
+
+	do
+		vmbus_test_at("%u steps", n);
+	while (!saved_after(n++, (uint32_t)_i));
+	must(n > 2);
+}
+END_TEST
+
 /* A store that tells other limits is the same disk. */
 START_TEST(block_resized__is_no_other_disk)
 {
@@ -132,6 +181,7 @@ static void tests(Suite *suite)
 	TCase *tc = vmbus_test_case(suite, "which", 10);
 
 	tcase_add_loop_test(tc, block_add__at_an_address_that_a_guest_still_uses, 0, 2);
+	tcase_add_loop_test(tc, block_vsp__tells_of_another_disk_across_a_save, 0, 2);
 	tcase_add_test(tc, block_resized__is_no_other_disk);
 	tcase_add_test(tc, block_create__id_tells_controllers_apart);
 }

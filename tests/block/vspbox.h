@@ -179,6 +179,51 @@ static inline void box_end(struct box *b)
 	free(b->f.posts);
 }
 
+/* ---- another process ---- */
+
+/* Another controller with the same stores. */
+static inline void box_anew(struct box *b, uint32_t disks)
+{
+	uint32_t i;
+
+	vmbus_block_destroy(b->block);
+	must_eq(vmbus_block_create(&b->opts, &b->block), 0);
+	for (i = 0; i < disks; i++)
+		must_eq(box_add(b, i), 0);
+}
+
+/* Another bus, and another controller, on the memory as it was; nothing has run there yet. */
+static inline void box_arrive(struct box *b, uint32_t disks)
+{
+	const size_t all = b->f.pages * FAKE_PAGE;
+	uint8_t *mem = malloc(all), *state;
+	size_t bytes, again;
+	char why[160];
+	int err;
+
+	must_eq(vmbus_bus_save(b->f.bus, NULL, 0, &bytes), VMBUS_E_RANGE);
+	state = malloc(bytes);
+	must(mem && state);
+	must_eq(vmbus_bus_save(b->f.bus, state, bytes, &again), 0);
+	memcpy(mem, b->f.mem, all);
+	vmbus_bus_destroy(b->f.bus);
+	memcpy(b->f.mem, mem, all);
+	box_anew(b, disks);
+	fake_create(&b->f);
+	(void)fake_offer(&b->f, vmbus_block_vsp(), b->block, 0);
+	err = vmbus_bus_restore(b->f.bus, state, bytes, why, sizeof(why));
+	if (err)
+		ck_abort_msg("restore: %d, %s", err, why);
+	free(mem);
+	free(state);
+}
+
+static inline void box_move(struct box *b, uint32_t disks)
+{
+	box_arrive(b, disks);
+	fake_run(&b->f);
+}
+
 /* ---- packets ---- */
 
 static inline void box_send_pkt(struct box *b, uint32_t chan, uint64_t id, const void *data,

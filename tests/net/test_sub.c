@@ -5,6 +5,8 @@
  */
 #include "frames.h"
 
+#include <pthread.h>
+
 static struct netbox b;
 static uint8_t frame[NB_FRAME];
 
@@ -268,6 +270,60 @@ START_TEST(sub__sends_by_the_primary_after_the_port_was_asked)
 }
 END_TEST
 
+/* The same, and another thread tells meanwhile that the port has changed: what wakes the primary
+   for that comes by its inbox, which is read here. */
+static void *port_changes(void *arg)
+{
+	(void)arg;
+	must_eq(vmbus_net_port_changed(b.net), 0);
+	return NULL;
+}
+
+static uint32_t changed_receive(struct vmbus_port_queue *queue, struct vmbus_port_room *room,
+				uint32_t n)
+{
+	pthread_t thread;
+
+	if (tells) {
+		tells = false;
+		must(!pthread_create(&thread, NULL, port_changes, NULL));
+		must(!pthread_join(thread, NULL));
+	}
+	return nb_port_receive(queue, room, n);
+}
+
+START_TEST(sub__takes_up_what_changes_while_the_port_is_asked)
+{
+	struct vmbus_port_ops ops = nb_port_ops;
+	const struct nb_message *m;
+	const uint64_t one = 1;
+	uint32_t len;
+
+	ops.receive = changed_receive;
+	tells = false;
+	prepare(1);
+	b.opts.port.ops = &ops;
+	go();
+	b.port.take = 0;
+	fr_plain(frame, 60, 1);
+	len = fr_message(fr_at(&b, 1), NULL, 0, frame, 60, false);
+	ck_assert_uint_eq(fr_section(&b, 1, 1, len), 1);
+	(void)nb_run(&b, 0);
+	ck_assert_ptr_null(nb_message(&b));
+	b.port.info.bits_per_s = 2500000000u;
+	tells = true;
+	ck_assert_int_eq(write(b.port.queue[0]->fd, &one, 8), 8);
+	(void)nb_run(&b, 0);
+	ck_assert(!tells);
+	ck_assert_uint_eq(b.port.sent, 0); /* and it still waits */
+	m = nb_message(&b);
+	ck_assert_ptr_nonnull(m);
+	ck_assert_uint_eq(nb_32(m->msg + 8), 0x40010013);
+	ck_assert_uint_eq(nb_32(m->msg + 20), 25000000);
+	nb_end(&b);
+}
+END_TEST
+
 /* A flow of this channel in port.given: its port. */
 static uint32_t flow_of(uint32_t channel)
 {
@@ -463,6 +519,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, sub__sends_by_the_primary_when_it_has_no_queue, 1, 5);
 	tcase_add_test(tc, sub__waits_for_the_primary_and_loses_nothing);
 	tcase_add_test(tc, sub__sends_by_the_primary_after_the_port_was_asked);
+	tcase_add_test(tc, sub__takes_up_what_changes_while_the_port_is_asked);
 	tcase_add_loop_test(tc, sub__loses_no_more_than_a_batch_when_sections_run_out, 0, 2);
 	tcase_add_loop_test(tc, sub__counts_what_lies_in_an_inbox_that_closes, 0, 2);
 	tcase_add_loop_test(tc, sub__grants_no_more_than_there_are_sections_for, 0, 4);
