@@ -2,12 +2,17 @@
 /*
  * A partition under load: vCPUs that write random registers, make random calls and move their pages,
  * while the bus is dispatched, other threads raise events, and memory comes and goes.  Nobody waits
- * for ever, nothing is touched after it is gone, and afterwards the guest is served as before.
+ * for ever, nothing is touched after it is gone, and afterwards the guest is served as before.  And
+ * one thread that is held before it writes into a page, while the guest uses that for other things.
  */
 #include "kvm/part.h"
 
+#include <dlfcn.h>
 #include <time.h>
+#include <urcu-bp.h>
 #include <vmbus/echo.h>
+
+#include "base/atomic.h"
 
 #define VPS 3u
 #define MORE_GPA (PART_PAGES * (uint64_t)VMBUS_PAGE_BYTES)
@@ -222,11 +227,113 @@ START_TEST(kvm_handle_exit__holds_under_load)
 }
 END_TEST
 
+#if defined(VMBUS_TEST_HOOKS)
+#define HELD_MS 20u
+
+/* Who posts or raises, between the load that tells it the page and its first write there. */
+static struct {
+	bool raises;
+	uint8_t *page; /* as the parent sees it */
+	bool knows;    /* the last load was that of the page's address */
+	uint32_t there, left;
+	uint32_t waits; /* a grace period has begun */
+	uint32_t reused;
+} held;
+static _Thread_local bool is_held;
+
+/* The library's, which tells that somebody waits for the end of one. */
+void urcu_bp_synchronize_rcu(void)
+{
+	void (*real)(void);
+
+	*(void **)&real = dlsym(RTLD_NEXT, "urcu_bp_synchronize_rcu");
+	__atomic_store_n(&held.waits, 1, __ATOMIC_RELEASE);
+	real();
+}
+
+/* Until the guest has gone on, or has waited for us long enough that it would have. */
+static void hold(void)
+{
+	uint64_t since = 0;
+
+	is_held = false;
+	__atomic_store_n(&held.there, 1, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&held.reused, __ATOMIC_ACQUIRE)) {
+		if (!since && __atomic_load_n(&held.waits, __ATOMIC_ACQUIRE))
+			since = now_ms();
+		if (since && now_ms() - since >= HELD_MS)
+			return;
+		usleep(100);
+	}
+}
+
+static void hook(const volatile void *at)
+{
+	const uint8_t *const slot = held.page + 2 * 256;
+
+	if (!is_held)
+		return;
+	if (held.raises ? held.knows : at == slot)
+		hold();
+	else if (held.raises)
+		held.knows = __atomic_load_n((const volatile uint64_t *)at, __ATOMIC_RELAXED) ==
+			     (uintptr_t)held.page;
+}
+
+static void *write_late(void *arg)
+{
+	is_held = true;
+	if (held.raises)
+		(void)vmbus__kvm_backend.raise(p.kvm, 0, 2, 77);
+	else
+		(void)vmbus__kvm_backend.post(p.kvm, 0, 2, 1, "message", 8);
+	__atomic_store_n(&held.left, 1, __ATOMIC_RELEASE);
+	return arg;
+}
+
+/* Moved by a post, taken away by a post, moved by a raise; in both ways. */
+START_TEST(kvm_handle_exit__waits_for_who_writes_into_the_old_page)
+{
+	const uint32_t what = (uint32_t)_i % 3u;
+	static const uint8_t zeroes[VMBUS_PAGE_BYTES];
+	pthread_t thread;
+	uint64_t to = 0;
+	uint8_t *old;
+
+	part_begin(&p, _i >= 3);
+	part_enable(&p);
+	memset(&held, 0, sizeof(held));
+	held.raises = what == 2;
+	old = held.raises ? p.siefp : p.simp;
+	held.page = p.mem.host + part_gpa(&p, old);
+	if (what != 1)
+		to = part_gpa(&p, child_alloc_shared(&p.mem, 1)) | 1;
+	vmbus__test_hook = hook;
+	must_eq(pthread_create(&thread, NULL, write_late, NULL), 0);
+	while (!__atomic_load_n(&held.there, __ATOMIC_ACQUIRE)) {
+		must(!__atomic_load_n(&held.left, __ATOMIC_ACQUIRE));
+		usleep(100);
+	}
+	must(!fake_wrmsr(p.kvm, 0, held.raises ? 0x40000082 : 0x40000083, to));
+	memset(old, 0, VMBUS_PAGE_BYTES);
+	__atomic_store_n(&held.reused, 1, __ATOMIC_RELEASE);
+	must_eq(pthread_join(thread, NULL), 0);
+	vmbus__test_hook = NULL;
+	must(memcmp(old, zeroes, sizeof(zeroes)) == 0);
+	part_end(&p);
+}
+END_TEST
+#endif
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "load", 20);
 
 	tcase_add_loop_test(tc, kvm_handle_exit__holds_under_load, 0, 2);
+#if defined(VMBUS_TEST_HOOKS)
+	tc = vmbus_test_case(suite, "grace", 20);
+	tcase_add_loop_test(tc, kvm_handle_exit__waits_for_who_writes_into_the_old_page, 0, 6);
+#endif
 }
 
 VMBUS_TEST_MAIN("kvm.threads", tests)

@@ -5,6 +5,8 @@
  */
 #include "play.h"
 
+#include <poll.h>
+
 START_TEST(provider_dispatch__serves_a_channel)
 {
 	struct vmbus__pv_msg msg = { .type = VMBUS_PV_CLOSE, .bus = 1, .open = 3 };
@@ -406,6 +408,36 @@ START_TEST(provider_dispatch__refuses_a_wrong_budget)
 }
 END_TEST
 
+/* A partition's end spends it and leaves nothing readable; the other has been told of a list. */
+START_TEST(provider_dispatch__stays_readable_when_its_budget_is_spent)
+{
+	const struct vmbus__pv_msg bus = { .type = VMBUS_PV_BUS, .bus = 2, .count = 1 };
+	const struct vmbus__pv_msg gone = { .type = VMBUS_PV_BUS_GONE, .bus = 2 };
+	const struct vmbus__pv_msg list = list_msg();
+	struct vmbus__shm_record record;
+	struct vmbus__pv_msg msg;
+	struct pollfd set = { .events = POLLIN };
+	struct play p;
+
+	play_init(&p);
+	bring_bus(&p);
+	script_send(p.sock, &bus);
+	must_eq(run(&p), 0);
+	set.fd = vmbus_provider_fd(p.provider);
+	must_eq(poll(&set, 1, 0), 0);
+	script_send(p.sock, &gone);
+	script_send(p.sock, &list);
+	must_eq(vmbus_provider_dispatch(p.provider, 1), 3); /* two messages and the end */
+	must(!script_take(p.sock, &record, &msg));
+	while (poll(&set, 1, 0) == 1)
+		must(vmbus_provider_dispatch(p.provider, 1) >= 0);
+	must(script_take(p.sock, &record, &msg));
+	must_eq(msg.type, VMBUS_PV_GPADL_KNOWN);
+	must_eq(msg.gpadl, list.gpadl);
+	play_fini(&p);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "client", 10);
@@ -424,5 +456,6 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, provider_attach__tells_why_not);
 	tcase_add_test(tc, provider_attach__options_are_checked);
 	tcase_add_test(tc, provider_dispatch__refuses_a_wrong_budget);
+	tcase_add_test(tc, provider_dispatch__stays_readable_when_its_budget_is_spent);
 }
 VMBUS_TEST_MAIN("provider.client", tests)
