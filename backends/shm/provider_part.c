@@ -205,19 +205,6 @@ const char *vmbus__pvc_take_region(struct vmbus_provider *provider, const struct
 	return NULL;
 }
 
-const char *vmbus__pvc_take_gone(struct vmbus_provider *provider, const struct vmbus__pv_msg *msg)
-{
-	struct vmbus__pvc_part *const part = vmbus__pvc_part_find(provider, msg->bus);
-
-	if (!part)
-		return "the end of a partition that is not there";
-	part->state = VMBUS_PVC_ENDING;
-	part->due = true;
-	if (part->bus)
-		vmbus_bus_reset(part->bus);
-	return NULL;
-}
-
 static void part_free(struct vmbus__pvc_part *part)
 {
 	struct vmbus_provider *const provider = part->provider;
@@ -236,6 +223,22 @@ static void part_free(struct vmbus__pvc_part *part)
 	}
 	free(part->slots);
 	free(part);
+}
+
+const char *vmbus__pvc_take_gone(struct vmbus_provider *provider, const struct vmbus__pv_msg *msg)
+{
+	struct vmbus__pvc_part *const part = vmbus__pvc_part_find(provider, msg->bus);
+
+	if (!part)
+		return "the end of a partition that is not there";
+	if (!part->bus) { /* its memory was not all told: nothing has to close, and nothing would bring a turn */
+		part_free(part);
+		return NULL;
+	}
+	part->state = VMBUS_PVC_ENDING;
+	part->due = true;
+	vmbus_bus_reset(part->bus);
+	return NULL;
 }
 
 void vmbus__pvc_part_destroy(struct vmbus__pvc_part *part)
@@ -267,22 +270,17 @@ void vmbus__pvc_part_let_go(struct vmbus__pvc_part *part)
 /* A partition that is gone: its devices close, however long they take. */
 static uint32_t end_turn(struct vmbus__pvc_part *part, uint32_t budget)
 {
-	const int done = part->bus ? vmbus_bus_dispatch(part->bus, budget) : 0;
+	const int done = vmbus_bus_dispatch(part->bus, budget), fd = vmbus_bus_fd(part->bus);
 
 	part->due = done > 0 && (uint32_t)done >= budget;
 	if (part->due)
 		return (uint32_t)done;
-	if (part->bus) {
-		const int fd = vmbus_bus_fd(part->bus);
-
-		vmbus__shm_epoll_del(part->provider->epoll_fd, fd);
-		if (vmbus_bus_end(part->bus)) {
-			(void)vmbus__shm_epoll_add(part->provider->epoll_fd, fd, EPOLLIN,
-						   (uint64_t)(uintptr_t)&part->source);
-			return 1;
-		}
-	}
-	part_free(part);
+	vmbus__shm_epoll_del(part->provider->epoll_fd, fd);
+	if (vmbus_bus_end(part->bus))
+		(void)vmbus__shm_epoll_add(part->provider->epoll_fd, fd, EPOLLIN,
+					   (uint64_t)(uintptr_t)&part->source);
+	else
+		part_free(part);
 	return 1;
 }
 

@@ -408,32 +408,96 @@ START_TEST(provider_dispatch__refuses_a_wrong_budget)
 }
 END_TEST
 
-/* A partition's end spends it and leaves nothing readable; the other has been told of a list. */
-START_TEST(provider_dispatch__stays_readable_when_its_budget_is_spent)
+static void tell_bus(struct play *p, uint32_t id, uint32_t regions)
 {
-	const struct vmbus__pv_msg bus = { .type = VMBUS_PV_BUS, .bus = 2, .count = 1 };
-	const struct vmbus__pv_msg gone = { .type = VMBUS_PV_BUS_GONE, .bus = 2 };
+	const struct vmbus__pv_msg bus = { .type = VMBUS_PV_BUS, .bus = id, .count = regions };
+	const struct vmbus__pv_msg region = { .type = VMBUS_PV_REGION,
+					      .bus = id,
+					      .access = VMBUS_READ_WRITE,
+					      .bytes = PAGES * PAGE };
+
+	script_send(p->sock, &bus);
+	must_eq(vmbus__pv_send(p->sock, &region, &p->memfd, 1), 0);
+	must_eq(run(p), 0);
+}
+
+static void tell_end(struct play *p, uint32_t id)
+{
+	const struct vmbus__pv_msg gone = { .type = VMBUS_PV_BUS_GONE, .bus = id };
+
+	script_send(p->sock, &gone);
+}
+
+/* As a loop that knows the descriptor only. */
+static bool dispatch_if_readable(struct play *p)
+{
+	struct pollfd set = { .fd = vmbus_provider_fd(p->provider), .events = POLLIN };
+
+	if (poll(&set, 1, 0) != 1)
+		return false;
+	must(vmbus_provider_dispatch(p->provider, 1) >= 0);
+	return true;
+}
+
+/* Ends of two partitions spend it, a unit at a time; after how many turns another is told of a list. */
+static int tell_list_after(int turns)
+{
 	const struct vmbus__pv_msg list = list_msg();
 	struct vmbus__shm_record record;
 	struct vmbus__pv_msg msg;
-	struct pollfd set = { .events = POLLIN };
 	struct play p;
+	int i;
 
 	play_init(&p);
 	bring_bus(&p);
-	script_send(p.sock, &bus);
-	must_eq(run(&p), 0);
-	set.fd = vmbus_provider_fd(p.provider);
-	must_eq(poll(&set, 1, 0), 0);
-	script_send(p.sock, &gone);
+	tell_bus(&p, 2, 1);
+	tell_bus(&p, 3, 1);
+	tell_end(&p, 2);
+	tell_end(&p, 3);
+	for (i = 0; i < turns; i++)
+		(void)dispatch_if_readable(&p);
 	script_send(p.sock, &list);
-	must_eq(vmbus_provider_dispatch(p.provider, 1), 3); /* two messages and the end */
-	must(!script_take(p.sock, &record, &msg));
-	while (poll(&set, 1, 0) == 1)
-		must(vmbus_provider_dispatch(p.provider, 1) >= 0);
-	must(script_take(p.sock, &record, &msg));
+	while (dispatch_if_readable(&p))
+		must(i++ < 1000);
+	do
+		must(script_take(p.sock, &record, &msg));
+	while (msg.type == VMBUS_PV_BUS_READY);
 	must_eq(msg.type, VMBUS_PV_GPADL_KNOWN);
 	must_eq(msg.gpadl, list.gpadl);
+	play_fini(&p);
+	return i;
+}
+
+START_TEST(provider_dispatch__stays_readable_when_its_budget_is_spent)
+{
+	int turns = tell_list_after(0);
+
+	must(turns > 4);
+	while (turns-- > 1) {
+		vmbus_test_at("told after %d turns", turns - 1);
+		(void)tell_list_after(turns - 1);
+	}
+}
+END_TEST
+
+/* No bus of theirs would bring them a turn. */
+START_TEST(provider_dispatch__lets_go_of_all_that_were_not_all_told)
+{
+	struct play p;
+	uint32_t i;
+	int before;
+
+	play_init(&p);
+	bring_bus(&p);
+	before = vmbus_test_count_fds();
+	for (i = 2; i < 6; i++)
+		tell_bus(&p, i, 2);
+	must_eq(vmbus_test_count_fds(), before + 4);
+	for (i = 2; i < 6; i++)
+		tell_end(&p, i);
+	while (dispatch_if_readable(&p))
+		continue;
+	must_eq(vmbus_test_count_fds(), before);
 	play_fini(&p);
 }
 END_TEST
@@ -457,5 +521,6 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, provider_attach__options_are_checked);
 	tcase_add_test(tc, provider_dispatch__refuses_a_wrong_budget);
 	tcase_add_test(tc, provider_dispatch__stays_readable_when_its_budget_is_spent);
+	tcase_add_test(tc, provider_dispatch__lets_go_of_all_that_were_not_all_told);
 }
 VMBUS_TEST_MAIN("provider.client", tests)
