@@ -17,7 +17,7 @@ extern "C" {
 #endif
 
 #define VMBUS_BARE_VECTOR 0xF3u		/* that Linux uses as well */
-#define VMBUS_BARE_PAGES_MIN 64u	/* of memory: ours and a guest without channels need less */
+#define VMBUS_BARE_PAGES_MIN 64u	/* enough for a guest of a small chans_max */
 #define VMBUS_BARE_PAGES_MAX 0x1000000u /* 64 GiB */
 #define VMBUS_BARE_OS_ID 0x8000000000000000u /* an open-source system, [HV-MSR] */
 
@@ -108,7 +108,8 @@ struct vmbus_bare {
  * bare	 caller's storage; what is in it does not matter.
  * opts	 copied; memory is kept.
  *
- * Errors: INVAL   struct_bytes is too small, memory is missing, or it or memory_gpa is not page-aligned
+ * Errors: INVAL   struct_bytes is too small, memory is missing, or memory, memory_gpa or memory_bytes
+ *		   is no multiple of 4096
  *	   RANGE   memory_bytes, vector or os_id is out of bounds
  *	   NOTSUP  this machine lacks something: vmbus_bare_lack() tells what
  * Effect: on error all registers are as they were, or 0.

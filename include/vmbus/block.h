@@ -110,8 +110,8 @@ VMBUS_API const struct vmbus_vsp *vmbus_block_vsp(void);
  *
  * disk	 copied; the store stays until removed().
  *
- * Errors: INVAL  struct_bytes, no store, a store that lacks what is mandatory, a text that is not
- *		  printable
+ * Errors: INVAL  struct_bytes, no store, a store that lacks what is mandatory or tells of sizes that
+ *		  are no powers of two, a text that is not printable
  *	   RANGE  target, lun, sector, a text that is too long; a store of no whole sector
  *	   STATE  there is one at that address, or its removal is not over: removed() has not
  *		  returned
@@ -135,7 +135,8 @@ VMBUS_API int vmbus_block_remove(struct vmbus_block *block, uint8_t target, uint
  * The store's size, or what else info() tells, has changed: the guest is told to look.
  *
  * Errors: RANGE  there is no such disk; the store has no whole sector
- *	   and what the store's info() returned
+ *	   INVAL  it tells of sizes that are no powers of two
+ *	   NOMEM, and what the store's info() returned
  * Effect: none on error.
  * Threads: any.
  */

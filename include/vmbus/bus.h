@@ -156,7 +156,7 @@ VMBUS_API void vmbus_bus_close(struct vmbus_bus *bus);
  *
  * Returns 0: the bus is gone.
  * Errors: AGAIN  not yet: a device is open, or a thread is in vmbus_chan_dispatch(), _poll() or
- *		  _close_done().  Once all devices were closed, nothing is dispatched any more
+ *		  _close_done(), or has a command to take.  Once all closed, nothing is dispatched
  *	   STATE  within a callback of the bus
  * Effect: removed() is called once for each channel, by the first call that finds no thread left.
  * Threads: as vmbus_bus_destroy().  Never waits.
@@ -243,10 +243,10 @@ VMBUS_API int vmbus_chan_fd(const struct vmbus_chan *chan);
 /*
  * Dispatch a channel with own_fd: open and close the device, deliver packets.
  *
- * budget  packets, at most; 0 does nothing.
+ * budget  units at most, packets, calls of ready() and what was charged; 0 does nothing.
  *
- * Returns the packets delivered.  0: nothing is left, and the descriptor becomes readable when there
- * is.  When the budget is spent the descriptor stays readable.
+ * Returns the units done.  0: nothing is left, and the descriptor becomes readable when there is.
+ * When the budget is spent the descriptor stays readable.
  * Errors: INVAL  the channel has no own_fd
  *	   STATE  within a callback of the channel, or the bus is ending and has closed it
  * Effect: callbacks of its device.
@@ -310,7 +310,7 @@ VMBUS_API int vmbus_bus_mem_read(struct vmbus_bus *bus, vmbus_gpa_t gpa, void *t
  * payload  borrowed; bytes of it, 0 to 240.
  *
  * Returns enum vmbus_hc_status: OK, CONNECTION_ID (no such connection), PARAMETER (type or length),
- * NO_BUFFERS (64 messages wait: try again).
+ * NO_BUFFERS (posts_max messages wait: try again).
  * Effect: the bus becomes readable.
  * Threads: any.  Never blocks, takes no lock, allocates nothing.
  * Source: [HC-POST], [CTL-QUEUE] in vmbus_wire(7).

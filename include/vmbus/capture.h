@@ -140,8 +140,8 @@ VMBUS_API int vmbus_tap_reader_next(struct vmbus_tap_reader *reader,
 /*
  * Ask to be woken by the tap's wake() when there is a record; then look once more.
  *
- * Returns 0: sleep now.  1: do not sleep, there is something.
- * Errors: as vmbus_tap_reader_next()
+ * Returns 0: sleep now.  1: do not sleep, there is something, or the tap has ended.
+ * Errors: PEER, FAULT  as vmbus_tap_reader_next()
  * Effect, threads: the next vmbus_tap_reader_next() takes it back; one at a time per reader.
  */
 VMBUS_API int vmbus_tap_reader_arm(struct vmbus_tap_reader *reader);
@@ -196,7 +196,8 @@ VMBUS_API int vmbus_capture_writer_create(const struct vmbus_capture_writer_opts
  * record  its member channel is not looked at.
  *
  * Errors: RANGE  source, data_len, or more than 4096 channels
- *	   INVAL  a record of no kind, or none of the source's before it was a CHANNEL
+ *	   INVAL  a record of no kind, or none of the source's before it was a CHANNEL, or one
+ *		  without a whole body
  *	   what write() returned
  * Effect: on an error of write() the file may end within a block.
  * Threads: one at a time per writer.

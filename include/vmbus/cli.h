@@ -141,7 +141,8 @@ VMBUS_API size_t vmbus_cli_bytes(const struct vmbus_cli_opts *opts);
  * Errors: INVAL  a pointer is missing or not aligned, struct_bytes is too small, a version is none
  *		  or min is above max, a feature is none that we have, or one monitor page is missing
  *		  or not page-aligned
- *	   RANGE  a limit is past its bounds, or storage is too small
+ *	   RANGE  a limit or target_sint is past its bounds, target_vp is VMBUS_VP_NONE, or storage
+ *		  is too small
  * Effect: writes storage.  None on error.
  * Threads: any.
  */

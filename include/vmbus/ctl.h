@@ -202,7 +202,9 @@ struct vmbus_ctl {
 		struct { /* MODIFY (target_vp), MODIFY_RESPONSE (status) */
 			uint32_t relid, target_vp, status;
 		} modify;
-		struct { /* CLOSE, RESCIND, RELID_RELEASED; CLOSE_RESERVED and its response: all */
+		/* CLOSE, RESCIND, RELID_RELEASED, CLOSE_RESERVED_RESPONSE: relid;
+		   CLOSE_RESERVED: all */
+		struct {
 			uint32_t relid, target_vp, target_sint;
 		} chan;
 		struct { /* MODIFY_CONNECTION, its response (state) */

@@ -85,7 +85,8 @@ VMBUS_API int vmbus_frame_look(const void *head, uint32_t len, uint32_t bytes,
  * frame  flags change.
  * head	  the bytes of the first piece, where the sums are written.
  *
- * Errors: RANGE  offsets are not in the first piece or the frame: nothing was written
+ * Errors: RANGE  offsets are not in the first piece or the IP packet, or there is no IPv4 header whose
+ *		  sum is due: nothing was written
  * Effect: CSUM becomes CSUM_OK.  Bytes that a guest changes meanwhile make a wrong sum, no more.
  * Threads: one for a frame.
  */
@@ -108,7 +109,8 @@ struct vmbus_frame_cut {
  *
  * frame  kept, with its pieces, while it is cut.
  *
- * Errors: INVAL  it has no TSO flag, or is no TCP over the IP version that the flag tells
+ * Errors: INVAL  it has no TSO flag, is a fragment, or is no TCP over the IP version that the flag
+ *		  tells, with whole headers in the first piece
  *	   RANGE  mss is below VMBUS_FRAME_MSS_MIN; header_bytes are not those of the headers, or more
  *		  than VMBUS_FRAME_HEAD; no payload follows them; a segment longer than IP allows
  * Effect: none on error.

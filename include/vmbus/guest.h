@@ -70,7 +70,8 @@ struct vmbus_guest_opts {
  *
  * Errors: INVAL  struct_bytes is too small, here or in limits, a limit is set but struct_bytes of
  *		  limits is not, or a function of the backend's is missing
- *	   RANGE  a limit is out of bounds: at most 2,047 channels and 8,192 page lists
+ *	   RANGE  a limit is out of bounds: at most 2,047 channels and 8,192 page lists; or
+ *		  vmbus_cli_init() refuses another member of limits
  *	   NOMEM  the backend has no memory
  * Effect: takes all memory of the guest but that of channels from the backend.
  * Threads: one at a time per backend.
@@ -98,7 +99,8 @@ VMBUS_API void vmbus_guest_destroy(struct vmbus_guest *guest);
  *
  * Errors: STATE  not in the state IDLE or REFUSED.  GONE is final: make another guest over a backend
  *		  of the new parent
- *	   AGAIN  channels of the last connection are not forgotten yet: dispatch, then try again
+ *	   AGAIN  channels of the last connection are not forgotten yet, or something of it is still to
+ *		  be told: dispatch, then try again
  * Effect: the state becomes CONNECTING.
  * Threads: the guest's.
  * Source: [CTL-CONTACT], [CTL-VERSION] in vmbus_wire(7).
@@ -122,7 +124,7 @@ VMBUS_API int vmbus_guest_disconnect(struct vmbus_guest *guest);
  * service_id, the instance endpoint_id and the flag VMBUS_OFFER_TLNPI, or tl_refused(); a parent
  * below 4.1 tells no refusals, and the caller waits as long as it likes.
  *
- * tl  copied; a silo id needs version 5.2.
+ * tl  copied; with has_silo it has a silo id, which needs version 5.2.
  *
  * Errors: INVAL   tl is NULL
  *	   STATE   not in the state CONNECTING with a version agreed on, or CONNECTED; or paused
@@ -143,6 +145,7 @@ VMBUS_API int vmbus_guest_tl_connect(struct vmbus_guest *guest, const struct vmb
  * Errors: STATE   pause: not in the state CONNECTED, or paused; resume: not paused, or paused() was
  *		   not called yet
  *	   NOTSUP  VMBUS_FEATURE_PAUSE was not agreed on: it needs limits.features and version 6.0
+ *	   AGAIN   pause: how the last one ended has not been told by paused() yet
  *	   FULL	   too many messages wait to be posted: dispatch first
  * Effect: a message is posted by dispatch.  None on error.
  * Threads: the guest's; callbacks may call these.

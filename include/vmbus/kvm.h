@@ -94,7 +94,7 @@ struct vmbus_kvm_stats {
  * kvm	 on success, the partition.
  *
  * Errors: INVAL   a size is wrong, a descriptor is none, or as for vmbus_bus_create()
- *	   RANGE   vps_max, gsi or port are out of bounds
+ *	   RANGE   vps_max, gsi or port are out of bounds, or as for vmbus_bus_create()
  *	   NOTSUP  this KVM cannot go the way that was asked for, or neither: the bus's log says
  *		   what it lacks
  *	   NOMEM   out of memory
@@ -196,8 +196,7 @@ VMBUS_API int vmbus_kvm_cpuid(const struct vmbus_kvm *kvm, struct kvm_cpuid_entr
  * Errors: INVAL   vcpu_fd is no descriptor, or run is NULL or MAP_FAILED
  *	   RANGE   vp, or an apic_id past 255
  *	   STATE   that one is there already
- *	   NOMEM   out of memory
- *	   SYSTEM  a system call failed; errno tells why
+ *	   SYSTEM  a system call failed, and errno tells why; or opts.routes returned an error
  * Effect: none on error.
  * Threads: one at a time per partition, or the thread of that vCPU.
  */

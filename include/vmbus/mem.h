@@ -145,7 +145,7 @@ struct vmbus_sgl {
 	uint32_t room;		    /* pieces in it */
 	uint32_t count;		    /* pieces used */
 	uint64_t bytes;		    /* their sum */
-	uint32_t access;	    /* enum vmbus_access; 0 in an empty list */
+	uint32_t access;	    /* enum vmbus_access; 0: nothing is built */
 	uint32_t pinned_p;
 	struct vmbus_region *regions_p[VMBUS_SGL_REGIONS_MAX];
 	const struct vmbus_dirty *dirty_p;

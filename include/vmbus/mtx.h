@@ -86,8 +86,8 @@ VMBUS_API int vmbus_ring_mtx_init(struct vmbus_ring_mtx *mtx, const struct vmbus
  *	   PEER	  the peer published an impossible read index; the ring is broken
  *	   FAULT  the ring was broken earlier
  * Effect: the packets are the peer's when this call returns, or as soon as all claims made before
- *	  are finished.  May publish packets of other threads, and may call signal, once for each
- *	  publication.
+ *	  are finished and the thread that publishes has come to them.  May publish packets of
+ *	  other threads, and may call signal, once for each publication.
  * Threads: any.
  * Source: [RING-SEND], [RING-SIGNAL] in vmbus_wire(7).
  */

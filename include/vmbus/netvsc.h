@@ -227,11 +227,12 @@ struct vmbus_netvsc {
  * Open a NIC's channel, share its buffers, and agree on version, limits and offloads.  Goes on in
  * callbacks; ends with ready().  Sub-channels are asked for, opened, and receive by hash.
  *
- * nv	 caller's storage; kept until closed(), or a ready() with an error.
+ * nv	 caller's storage; kept until closed(), or a ready() with an error, and with own_thread until
+ *	 each channel's thread has returned from its last call; the same for chan.
  * vsc	 an offered primary of class VMBUS_NET_CLASS.
  * opts	 copied.
  *
- * Errors: INVAL  struct_bytes is too small, or chan is missing
+ * Errors: INVAL  struct_bytes is too small, chan is missing, or mac is a multicast address
  *	   RANGE  subchannels, mtu, frames_max, or a buffer is out of bounds
  *	   STATE, NOMEM, and INVAL and RANGE for open  as vmbus_vsc_open(), vmbus_vsc_share()
  * ready() may tell: PEER    the parent refused, made no sense, or withdrew the channel
@@ -346,10 +347,10 @@ VMBUS_API int vmbus_netvsc_release(struct vmbus_netvsc *nv, uint32_t channel,
 /*
  * Ask, or set; one by one, in order.  set_mac and set_filter fill req in, but for done and ctx.
  *
- * req	kept until its done(), which follows exactly once.
+ * req	kept until its done(), which follows exactly once, perhaps before this returns.
  *
  * Errors: RANGE  in_bytes
- *	   INVAL  done, in or out is missing; a multicast address
+ *	   INVAL  done, in, out or oid is missing; an address that is multicast, or all zero
  *	   STATE  it is not ready, or stopped
  * Effect: none on error, and no done().
  * Threads: the primary's.

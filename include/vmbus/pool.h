@@ -87,9 +87,9 @@ VMBUS_API int vmbus_pool_add(struct vmbus_pool *pool, struct vmbus_chan *chan);
  *
  * Errors: INVAL  it is not in the pool
  *	   STATE  this is a thread of a pool
- * Effect: waits for the end of one turn, which is one callback of the channel at most, and then
- *	  perhaps for one more: afterwards the descriptor is readable or the child will signal, so
- *	  the next one may wait for it at once.
+ * Effect: waits for the end of one turn, which is one dispatch with the pool's budget and so may be
+ *	  several callbacks, and then perhaps for one more turn: afterwards the descriptor is
+ *	  readable or the child will signal, so the next one may wait for it at once.
  * Threads: any but a pool's own.
  */
 VMBUS_API int vmbus_pool_remove(struct vmbus_pool *pool, struct vmbus_chan *chan);

@@ -98,9 +98,9 @@ struct vmbus_port_ops {
 	uint32_t (*send)(struct vmbus_port_queue *queue, const struct vmbus_frame *frame,
 			 uint32_t n);
 	/*
-	 * The descriptor is readable, or was a moment ago: fill rooms, from the first on, without
-	 * waiting.  Returns how many have a frame; fewer than n: no more is there.  It is not called
-	 * while the guest has no room.
+	 * The descriptor is readable, or may be; also when it is not: fill rooms, from the first on,
+	 * without waiting.  Returns how many have a frame; fewer than n: no more is there.  It is not
+	 * called while the guest has no room.
 	 */
 	uint32_t (*receive)(struct vmbus_port_queue *queue, struct vmbus_port_room *room,
 			    uint32_t n);

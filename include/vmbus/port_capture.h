@@ -20,7 +20,7 @@ struct vmbus_port_capture_opts {
 	/* Where the file goes, from where it stands on; a duplicate is kept.  What a pipe or socket does
 	   not take at once waits in buffer_bytes. */
 	int fd;
-	uint32_t snap;	       /* [65553] bytes kept of a frame, 60 and up */
+	uint32_t snap;	       /* [65553] bytes kept of a frame, 60 to VMBUS_FRAME_BYTES_MAX */
 	uint32_t buffer_bytes; /* [1 MiB] 256 KiB to 64 MiB */
 	uint32_t reserved1;
 	const char *name; /* NULL, or of the interface in the file, up to 63 printable characters */

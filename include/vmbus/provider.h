@@ -106,10 +106,10 @@ VMBUS_API int vmbus_provider_host_dispatch(struct vmbus_provider_host *host, uin
  * regions  the child's memory, 1 to 64: each with a descriptor, which providers are given and which
  *	    stays open until then.
  *
- * Errors: INVAL  a region has no descriptor
+ * Errors: INVAL  a region has no descriptor, or count is out of bounds
  *	   STATE  it was added before
  *	   FULL	  4096 buses are there
- *	   NOMEM, SYSTEM
+ *	   NOMEM
  * Effect: none on error.
  * Threads: the one that dispatches host and bus; callbacks of vmbus_shm_server may call it.
  */

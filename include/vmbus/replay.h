@@ -58,7 +58,9 @@ struct vmbus_replay_result {
  * Returns 0: differences and complete tell how it went.
  * Errors: INVAL   a size is wrong, vsp or capture is missing, or the vsp cannot be offered
  *	   RANGE   memory_bytes is over 1 TiB or no multiple of 4096
- *	   PEER	   the file is not as it should be: vmbus_capture_reader_why()
+ *	   PEER	   the file is not as it should be: vmbus_capture_reader_why(); or, with no text
+ *		   there, the rings were broken
+ *	   FAULT   the capture was found wrong before
  *	   NOMEM, SYSTEM  a system call failed
  *	   what the capture's read() returned
  * Effect: callbacks of the device.  The capture is read.

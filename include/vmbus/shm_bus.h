@@ -357,7 +357,7 @@ VMBUS_API int vmbus_shm_attach_fd(const struct vmbus_shm_attach *attach);
  * Errors: RANGE  budget is out of bounds
  *	   STATE  called from a callback
  * Effect: calls back as vmbus_guest_dispatch() does.  When the parent is gone the guest's state is
- * GONE, and every channel was told.
+ * GONE, and every channel is told, many of them in several calls.
  * Threads: one at a time per attachment; not from a callback.
  */
 VMBUS_API int vmbus_shm_attach_dispatch(struct vmbus_shm_attach *attach, uint32_t budget);
@@ -369,8 +369,8 @@ VMBUS_API int vmbus_shm_attach_dispatch(struct vmbus_shm_attach *attach, uint32_
  *
  * Returns what was done.
  * Errors: AGAIN   nothing happened in that time, or a signal handler ran
- *	   PEER    the parent is gone: channels have had their gone(), so pointers to them may not be
- *		   used any more
+ *	   PEER    the parent is gone: pointers to channels may not be used any more; those that have
+ *		   not had their gone() have it in further calls, or in vmbus_shm_detach()
  *	   STATE   called from a callback; at once
  *	   SYSTEM  the wait failed; errno tells why
  * Effect: as vmbus_shm_attach_dispatch().

@@ -240,7 +240,7 @@ VMBUS_API int vmbus_srv_next_local(struct vmbus_srv *srv, struct vmbus_srv_actio
  * The child is gone, or was reset: as UNLOAD without an answer.
  *
  * Effect: all messages that are due are dropped; CLOSE and GPADL_DOWN for what it had; DISCONNECTED
- *	   when all of that was answered.  Offers stay, for its next contact.
+ *	   when all of that was answered.  Offers stay, for its next contact, but for hv_sock.
  */
 VMBUS_API void vmbus_srv_disconnect(struct vmbus_srv *srv);
 

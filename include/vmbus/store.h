@@ -102,8 +102,8 @@ struct vmbus_store_ops {
 	void (*zero)(struct vmbus_io *io);
 	/* No more requests come for now: begin with those that were only gathered.  NULL: none are. */
 	void (*commit)(struct vmbus_store_queue *queue);
-	/* The descriptor is readable, or was a moment ago: call vmbus_io_done() for what is done,
-	   without waiting.  NULL: no descriptor. */
+	/* The descriptor is readable, or may be; also when it is not: call vmbus_io_done() for what is
+	   done, without waiting.  NULL: no descriptor. */
 	void (*ready)(struct vmbus_store_queue *queue);
 	/* From vmbus_store_destroy(). */
 	void (*destroy)(void *ctx);

@@ -35,7 +35,7 @@ struct vmbus_store_nbd_opts {
  *
  * Errors: INVAL   struct_bytes is too small, or no uri, or one that libnbd does not understand
  *	   AGAIN   no answer in time
- *	   NOTSUP  the export is empty, or wants blocks of more than 4096 bytes
+ *	   NOTSUP  the export is empty, wants blocks of more than 4096 bytes, or takes fewer at once
  *	   PERM    the export is read-only, and read_only is not set
  *	   NOMEM, SYSTEM  errno tells why, and the text
  * Effect: none on error.

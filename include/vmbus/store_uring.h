@@ -18,7 +18,8 @@ extern "C" {
 struct vmbus_store_uring_opts {
 	size_t struct_bytes; /* sizeof(struct vmbus_store_uring_opts) */
 	const char *path;    /* of a file or a block device; NULL: fd */
-	int fd;		     /* instead of a path: a duplicate is kept; loses O_NONBLOCK */
+	int fd;		     /* instead of a path: a duplicate is kept; loses O_NONBLOCK; if it has
+				O_DIRECT, direct is to be set */
 	bool read_only;
 	bool direct; /* O_DIRECT: past the page cache */
 	bool sparse; /* discards and zeroes give space back */
@@ -36,12 +37,13 @@ struct vmbus_store_uring_opts {
  *
  * Errors: INVAL   struct_bytes is too small, neither a path nor a descriptor, or one with O_APPEND
  *	   RANGE   entries; or it has no byte
- *	   NOTSUP  no file and no block device; no O_DIRECT there; or this kernel has no io_uring
+ *	   NOTSUP  no file and no block device; no O_DIRECT there, or it wants to be aligned to more
+ *		   than 4096 bytes; or this kernel has no io_uring
  *	   PERM    no right to it; or another store or process has it, for a second by now (not with
  *		   fd, which only must be open for reading and, unless read_only, for writing)
  *	   NOMEM, SYSTEM  errno tells why
  * Effect: with a path, a lock on the open file while the store, its queues and requests exist, and on
- *	   a block device O_EXCL too; none on error.
+ *	   a block device O_EXCL too, unless read_only; none on error.
  * Threads: any; waits for the lock, up to a second.
  */
 VMBUS_API int vmbus_store_uring(const struct vmbus_store_uring_opts *opts,

@@ -258,6 +258,7 @@ struct vmbus_storvsc_disk {
  *
  * Errors: INVAL  page is NULL, not aligned, or cannot be reached; done is NULL
  *	   STATE  it is not ready, or stopped
+ *	   PEER, FAULT  as vmbus_vsc_send()
  * Effect: commands on channel 0.
  * Threads: the primary channel's.
  */

@@ -112,7 +112,7 @@ VMBUS_API int vmbus_uio_unbind(const struct vmbus_uio_opts *opts);
  * uio	 ended by vmbus_uio_close().  NULL on error.
  *
  * Errors: INVAL   opts or opts->guest was not set up, or device is no device's name
- *	   RANGE   there is no such device
+ *	   RANGE   there is no such device, or a limit of opts->guest is out of bounds
  *	   STATE   it is not bound to uio_hv_generic; why names who holds it
  *	   AGAIN   another program has it
  *	   PERM	   we may not open it

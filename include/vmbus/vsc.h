@@ -116,7 +116,9 @@ VMBUS_API struct vmbus_vsc *vmbus_vsc_subchannel(struct vmbus_vsc *vsc, uint32_t
  *	   RANGE  a size of a ring or requests_max is out of bounds
  *	   NOMEM  the backend has no memory
  * opened() may tell: PEER  the parent refused, or withdrew the channel
- *		      STATE vmbus_vsc_close() came first
+ *		      STATE vmbus_vsc_close() came first; or the channel was withdrawn, or the
+ *			    connection ended, before the parent was told of the rings
+ *		      FAULT the connection ended while the rings were described: they are lost
  *		      FULL  no page list is free, see gpadls_max in struct vmbus_cli_opts
  * Effect: the state becomes OPENING.
  * Threads: the guest's.
@@ -130,7 +132,8 @@ VMBUS_API int vmbus_vsc_open(struct vmbus_vsc *vsc, const struct vmbus_vsc_opts 
  * thread has to call vmbus_vsc_dispatch() until that returns an error.
  *
  * Errors: STATE  not opening or open, or closing already
- * Effect: the state becomes CLOSING; no packet is received or, without own_thread, sent any more.
+ * Effect: the state becomes CLOSING; no packet is received or sent any more, with own_thread when the
+ *	  thread has left the channel.
  * Threads: the guest's.
  * Source: [CTL-CLOSE] in vmbus_wire(7).
  */
@@ -143,7 +146,7 @@ VMBUS_API int vmbus_vsc_close(struct vmbus_vsc *vsc);
  * timeout_ns  nanoseconds of the backend's time.
  *
  * Errors: AGAIN   the time is over
- *	   PEER	   cannot be: the parent refused, or the channel was withdrawn and is forgotten
+ *	   PEER	   cannot be: the opening failed, or the channel was withdrawn
  *	   STATE   cannot be: nobody opened it; or called from a callback, and then at once
  *	   NOTSUP  the backend cannot idle
  * Effect: as vmbus_guest_dispatch().  After PEER vsc may have no meaning any more.
@@ -166,7 +169,8 @@ VMBUS_API int vmbus_vsc_wait(struct vmbus_vsc *vsc, enum vmbus_vsc_state state,
  *	   RANGE  the first is larger than vmbus_ring_max_send()
  *	   STATE  the channel is not open
  *	   PEER	  the parent broke the ring; closed() follows
- *	   FAULT  the ring was broken earlier; closed() follows
+ *	   FAULT  the channel was broken earlier, also by vmbus_vsc_fail() or for want of memory;
+ *		  closed() follows
  * Effect: the packets are the parent's.  None on error.
  * Threads: the channel's.
  * Source: [RING-SEND], [RING-SIGNAL] in vmbus_wire(7).
@@ -247,10 +251,11 @@ VMBUS_API uint64_t vmbus_vsc_pfn(const struct vmbus_vsc *vsc, const void *at);
  *
  * budget  packets after which to return; 0 counts as 1.
  *
- * Returns how many came, or 1 while the backend has not taken a signal; 0: none, and without poll
- * wake(), or the guest's dispatch, tells of the next ones.
+ * Returns how many came, or with own_thread 1 while the backend has not taken a signal; 0: none,
+ * and without poll wake(), or the guest's dispatch, tells of the next ones.
  * Errors: STATE  the channel is not open (any more); called from a callback
- *	   PEER	  the parent broke a ring; closed() follows
+ *	   PEER	  the parent broke a ring, vmbus_vsc_fail() was called, or there is no memory for
+ *		  a packet; closed() follows
  * Effect: packets(), completed() and writable() come from here.  With own_thread an error means
  *	  that the thread has left the channel: it must not use it any more, and the guest is to be
  *	  dispatched.

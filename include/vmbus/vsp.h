@@ -290,7 +290,7 @@ VMBUS_API void vmbus_chan_bad_completion(struct vmbus_chan *chan);
  * Errors: STATE  the channel is not open
  *	   INVAL  it is a sub-channel itself
  *	   RANGE  count
- *	   FULL, NOMEM	the quota of channels, memory: fewer were offered, the log tells how many
+ *	   FULL, NOMEM	quotas as for vmbus_bus_offer(), memory: the log has how many were offered
  * With own_fd they are offered by the next dispatch of the bus, and FULL and NOMEM only logged.
  * Effect: offered() of vmbus_bus_opts for each.
  * Threads: the one that dispatches the channel.

@@ -225,7 +225,7 @@ VMBUS_API int vmbus_wire_ranges_begin(struct vmbus_wire_ranges *it, const struct
  * range  on success, the range; its pfns point into the packet's header.
  *
  * Returns 1 with a range, 0 when there is none left.
- * Errors: PEER	  the range is empty, starts past its first page, or lacks page numbers
+ * Errors: PEER	  the range is empty or too long, starts past its first page, or lacks page numbers
  *	   FAULT  a call before this one said PEER
  * Effect: none but on it.
  * Threads: one at a time per walk.
