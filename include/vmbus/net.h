@@ -72,7 +72,7 @@ struct vmbus_net_state {
 	uint32_t mtu;
 	uint32_t filter;   /* of packets, as in NDIS; 0: the guest's interface is down */
 	uint32_t channels; /* open */
-	uint32_t asked;	   /* sub-channels that the guest asked for */
+	uint32_t asked;	   /* sub-channels that the guest asked for and was granted */
 	uint32_t tx, rx;   /* VMBUS_FRAME_*: offloads that are on */
 	uint32_t receive_sections, receive_section_bytes;
 	uint32_t send_sections;
