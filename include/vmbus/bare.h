@@ -16,9 +16,9 @@
 extern "C" {
 #endif
 
-#define VMBUS_BARE_VECTOR 0xF3u		/* that Linux uses as well */
-#define VMBUS_BARE_PAGES_MIN 64u	/* enough for a guest of a small chans_max */
-#define VMBUS_BARE_PAGES_MAX 0x1000000u /* 64 GiB */
+#define VMBUS_BARE_VECTOR 0xF3u		     /* that Linux uses as well */
+#define VMBUS_BARE_PAGES_MIN 64u	     /* enough for a guest of a small chans_max */
+#define VMBUS_BARE_PAGES_MAX 0x1000000u	     /* 64 GiB */
 #define VMBUS_BARE_OS_ID 0x8000000000000000u /* an open-source system, [HV-MSR] */
 
 /* What is missing on this machine; vmbus_bare_lack_name() words it. */

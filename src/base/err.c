@@ -102,9 +102,9 @@ static void text_num(struct text *t, uint64_t v)
 }
 
 /* How the limit of a field binds its value. */
-static const char *relation(uint32_t field)
+static const char *relation(const struct vmbus_fault *fault)
 {
-	switch (field) {
+	switch (fault->field) {
 	case VMBUS_FAULT_WRITE_INDEX_ALIGN:
 	case VMBUS_FAULT_READ_INDEX_ALIGN:
 		return ", must be a multiple of ";
@@ -118,7 +118,7 @@ static const char *relation(uint32_t field)
 	case VMBUS_FAULT_RESUME_INDEX:
 		return ", must be ";
 	default:
-		return ", must be at most ";
+		return fault->value ? ", must be at most " : ", must be from 1 to ";
 	}
 }
 
@@ -130,7 +130,7 @@ size_t vmbus_fault_format(const struct vmbus_fault *fault, char *buf, size_t byt
 	if (fault->field != VMBUS_FAULT_NONE) {
 		text_str(&t, " is ");
 		text_num(&t, fault->value);
-		text_str(&t, relation(fault->field));
+		text_str(&t, relation(fault));
 		text_num(&t, fault->limit);
 		text_str(&t, ", at ring offset ");
 		text_num(&t, fault->where);

@@ -171,6 +171,7 @@ struct vmbus_chan {
 	vmbus__a32 drain;   /* CMD_DRAIN: whether */
 	vmbus__a64 holder;  /* own_fd: the thread that dispatches it now, or VMBUS__SEIZED, or 0 */
 	vmbus__a64 subs_wanted;
+	vmbus__a64 primary;   /* of a sub-channel, as long as it is there; the bus thread sets it */
 	vmbus__a64 tap_next;  /* what its thread shall have as tap */
 	vmbus__a64 tap_asked; /* how often that was said, and what of it its thread has done */
 	vmbus__a64 tap_done;
@@ -193,7 +194,6 @@ struct vmbus_chan {
 	uint32_t subs; /* of a primary: offered now */
 	uint32_t next_sub;
 	uint32_t subs_late; /* that wait for those of before, with their indices, to be gone */
-	struct vmbus_chan *primary;
 	enum vmbus__local local;
 	uint32_t got; /* answers seen of the present opening */
 	int open_err;
@@ -464,6 +464,14 @@ void vmbus__foreign_signal(struct vmbus_chan *chan);
 void vmbus__foreign_unbind(struct vmbus_chan *chan);
 void vmbus__foreign_events(struct vmbus_bus *bus);
 void vmbus__foreign_dirty(const struct vmbus_chan *chan);
+
+/* Of a sub-channel; NULL: it is none, or its primary is gone.  Any thread of the channel, and the bus's. */
+static inline struct vmbus_chan *vmbus__chan_primary(const struct vmbus_chan *chan)
+{
+	const uint64_t at = vmbus__ld64_relaxed(&chan->primary); /* PRIMARY.look */
+
+	return (struct vmbus_chan *)(uintptr_t)at;
+}
 
 /* offers.c; bus thread. */
 int vmbus__offer_subs(struct vmbus_chan *primary, uint32_t count);

@@ -298,7 +298,7 @@ int vmbus_chan_flush(struct vmbus_chan *chan)
 	const struct vmbus_msg none = { 0 };
 	int err;
 
-	if (!chan->live || chan->let_go)
+	if (!chan->live || chan->let_go || chan->failed)
 		return VMBUS_E_STATE;
 	if (chan->journal && chan->in_callback)
 		return 0; /* with the rest of the callback, or not at all */
@@ -600,5 +600,7 @@ void vmbus_chan_bad_completion(struct vmbus_chan *chan)
 
 struct vmbus_chan *vmbus_chan_primary(struct vmbus_chan *chan)
 {
-	return chan->primary ? chan->primary : chan;
+	struct vmbus_chan *const primary = vmbus__chan_primary(chan);
+
+	return primary ? primary : chan;
 }

@@ -145,7 +145,9 @@ static void not_resumed(struct vmbus_chan *chan)
  */
 bool vmbus__primary_resumes(const struct vmbus_chan *chan)
 {
-	return chan->primary && chan->primary->resuming;
+	const struct vmbus_chan *const primary = vmbus__chan_primary(chan);
+
+	return primary && primary->resuming;
 }
 
 /* Those that waited for it go on, or open. */
@@ -157,7 +159,7 @@ static void resume_subs(struct vmbus_chan *primary)
 	for (slot = 0; slot < bus->chans_max && primary->subs; slot++) {
 		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
 
-		if (chan && chan->primary == primary && chan->local == VMBUS__OPENING)
+		if (chan && vmbus__chan_primary(chan) == primary && chan->local == VMBUS__OPENING)
 			vmbus__chan_command(chan,
 					    chan->resuming ? VMBUS__CMD_RESTORE : VMBUS__CMD_OPEN);
 	}
@@ -231,7 +233,7 @@ static void finish(struct vmbus_chan *chan)
 
 static void remove_chan(struct vmbus_chan *chan)
 {
-	struct vmbus_chan *const primary = chan->primary;
+	struct vmbus_chan *const primary = vmbus__chan_primary(chan);
 
 	vmbus__chan_remove(chan);
 	if (primary)

@@ -57,16 +57,17 @@ static bool seize(struct vmbus_chan *chan)
 	return true;
 }
 
-/* Whether a channel's thread has yet to take a command. */
+/* Whether a channel's thread has yet to take a command that somebody waits for. */
 static bool any_waits(struct vmbus_bus *bus)
 {
+	const uint64_t idle = VMBUS__CMD_TAP | VMBUS__CMD_DRAIN;
 	uint32_t slot;
 
 	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
 		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
 
 		if (chan && chan->own_fd &&
-		    (vmbus__ld64_relaxed(&chan->cmd) & ~(uint64_t)VMBUS__CMD_TAP)) /* BITS.take */
+		    (vmbus__ld64_relaxed(&chan->cmd) & ~idle)) /* BITS.take */
 			return true;
 	}
 	return false;

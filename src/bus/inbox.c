@@ -73,8 +73,10 @@ static void give_node(struct vmbus__inbox *inbox, struct node *node)
 
 static bool is_message_conn(const struct vmbus_bus *bus, uint32_t conn_id)
 {
+	const uint32_t own = bus->opts.limits.message_conn; /* 0: none but those of all */
+
 	return conn_id == VMBUS_CONN_MESSAGE || conn_id == VMBUS_CONN_CONTACT ||
-	       conn_id == bus->opts.limits.message_conn;
+	       (own && conn_id == own);
 }
 
 uint32_t vmbus_bus_post_message(struct vmbus_bus *bus, uint32_t conn_id, uint32_t type,

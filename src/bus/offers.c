@@ -334,7 +334,7 @@ static struct vmbus_chan *make_sub(struct vmbus_chan *primary)
 		storage(bus, primary->vsp, primary->ctx, primary->own_fd && bus->opts.offered);
 
 	if (chan)
-		chan->primary = primary;
+		vmbus__st64_relaxed(&chan->primary, (uintptr_t)primary); /* PRIMARY.set */
 	return chan;
 }
 
@@ -395,7 +395,7 @@ static bool lingers(const struct vmbus_chan *primary)
 	for (slot = 0; slot < bus->chans_max; slot++) {
 		const struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
 
-		if (chan && chan->primary == primary && chan->revoked)
+		if (chan && vmbus__chan_primary(chan) == primary && chan->revoked)
 			return true;
 		if (vmbus_srv_info(bus->srv, slot, &info) == 1 && info.fate == VMBUS_SRV_FORGET &&
 		    vmbus_guid_equal(&info.offer.class_id, &primary->offer.class_id) &&
@@ -477,7 +477,7 @@ uint32_t vmbus__subs_wanted(struct vmbus_chan *primary)
 
 int vmbus_chan_offer_subchannels(struct vmbus_chan *chan, uint32_t count)
 {
-	if (chan->primary)
+	if (vmbus__chan_primary(chan))
 		return VMBUS_E_INVAL;
 	if (chan->stage == VMBUS__SHUT)
 		return VMBUS_E_STATE;
@@ -506,7 +506,7 @@ void vmbus__revoke_subs(struct vmbus_chan *primary)
 	for (slot = 0; slot < bus->chans_max && primary->subs; slot++) {
 		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
 
-		if (chan && chan->primary == primary)
+		if (chan && vmbus__chan_primary(chan) == primary)
 			vmbus__revoke(chan);
 	}
 }
@@ -514,11 +514,13 @@ void vmbus__revoke_subs(struct vmbus_chan *primary)
 /* A channel is on its way out: its primary, if it has one, counts it no more.  Once. */
 void vmbus__forget_sub(struct vmbus_chan *chan)
 {
+	struct vmbus_chan *const primary = vmbus__chan_primary(chan);
+
 	if (chan->revoked)
 		return;
 	chan->revoked = true;
-	if (chan->primary && --chan->primary->subs == 0)
-		chan->primary->next_sub = 0;
+	if (primary && --primary->subs == 0)
+		primary->next_sub = 0;
 }
 
 /* Withdraw a channel, its sub-channels first, and close it.  Bus thread. */
@@ -550,11 +552,11 @@ void vmbus__chan_remove(struct vmbus_chan *chan)
 		bus->monitored[chan->monitor] = NULL;
 	vmbus__st64_release(&bus->by_slot[chan->slot], 0); /* CHAN.set */
 	vmbus__local_remove(bus, chan->slot);
-	for (slot = 0; !chan->primary && slot < bus->chans_max; slot++) {
+	for (slot = 0; !vmbus__chan_primary(chan) && slot < bus->chans_max; slot++) {
 		struct vmbus_chan *sub = vmbus__chan_at(bus, slot);
 
-		if (sub && sub->primary == chan)
-			sub->primary = NULL; /* it lingers, and must not name what is gone */
+		if (sub && vmbus__chan_primary(sub) == chan)
+			vmbus__st64_relaxed(&sub->primary, 0); /* PRIMARY.set; it lingers */
 	}
 	if ((chan->vsp->flags & VMBUS_VSP_FOREIGN) && chan->vsp->removed)
 		chan->vsp->removed(chan);

@@ -86,6 +86,10 @@ static const struct {
 	{ { VMBUS_FAULT_RANGE_PFNS, 4294967295u, UINT64_MAX, 10 },
 	  "range page numbers is 18446744073709551615, must be at least 10, at ring offset "
 	  "4294967295" },
+	{ { VMBUS_FAULT_PKT_TYPE, 64, 99, 13 },
+	  "packet type is 99, must be at most 13, at ring offset 64" },
+	{ { VMBUS_FAULT_PKT_TYPE, 64, 0, 13 },
+	  "packet type is 0, must be from 1 to 13, at ring offset 64" },
 	{ { 99, 1, 2, 3 }, "? is 2, must be at most 3, at ring offset 1" },
 };
 

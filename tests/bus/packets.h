@@ -34,6 +34,7 @@ enum {
 	GPADL,
 	FAIL_SECOND,
 	FLUSH,
+	FAIL_FLUSH,
 	HOLD
 };
 
@@ -95,6 +96,11 @@ static inline void one(struct vmbus_chan *chan, const struct vmbus_packet *pkt)
 	case FLUSH:
 		must_eq(vmbus_chan_complete(chan, pkt->id, NULL, 0), 0);
 		must_eq(vmbus_chan_flush(chan), 0);
+		break;
+	case FAIL_FLUSH:
+		must_eq(vmbus_chan_complete(chan, pkt->id, NULL, 0), 0);
+		vmbus_chan_fail(chan, "before it flushes");
+		must_eq(vmbus_chan_flush(chan), VMBUS_E_STATE);
 		break;
 	default:
 		break;

@@ -52,6 +52,7 @@ START_TEST(bus_post_message__statuses)
 	uint8_t bytes[241] = { 0 };
 
 	fake_init(&f, 64);
+	must_eq(vmbus_bus_post_message(f.bus, 0, 1, bytes, 8), VMBUS_HC_CONNECTION_ID);
 	must_eq(vmbus_bus_post_message(f.bus, 2, 1, bytes, 8), VMBUS_HC_CONNECTION_ID);
 	must_eq(vmbus_bus_post_message(f.bus, 0x2001, 1, bytes, 8), VMBUS_HC_CONNECTION_ID);
 	must_eq(vmbus_bus_post_message(f.bus, 1, 2, bytes, 8), VMBUS_HC_PARAMETER);

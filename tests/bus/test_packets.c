@@ -478,6 +478,25 @@ START_TEST(chan_each__stops_after_a_failure)
 }
 END_TEST
 
+/* What was sent in the callback that fails the channel is dropped. */
+START_TEST(chan_flush__of_a_channel_that_was_failed)
+{
+	struct vmbus_packet pkt;
+	struct box b;
+	uint64_t id = 1;
+
+	box_init(&b);
+	b.d.mode = FAIL_FLUSH;
+	box_open(&b, 3, 3);
+	must_eq(fake_send(&b.c, id, &id, 8), 1);
+	fake_run(&b.f);
+	must_eq(b.d.packets, 1);
+	must_eq(b.d.closes, 1);
+	must_eq(vmbus_ring_rx_get(&b.c.rx, &pkt, 1), 0);
+	box_fini(&b);
+}
+END_TEST
+
 START_TEST(chan_info__tells)
 {
 	struct box b;
@@ -535,6 +554,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, chan_send__joins_the_batch);
 	tcase_add_test(tc, chan__large_packets);
 	tcase_add_test(tc, chan_each__stops_after_a_failure);
+	tcase_add_test(tc, chan_flush__of_a_channel_that_was_failed);
 	tcase_add_test(tc, chan_info__tells);
 }
 

@@ -133,6 +133,29 @@ START_TEST(vmbus_bus_save__gives_no_more_to_a_device_that_is_opened_again)
 }
 END_TEST
 
+/* Its thread is gone when packets are to come again, with which nobody waits for it. */
+START_TEST(vmbus_bus_end__after_a_save_that_was_not_tried_again)
+{
+	struct vmbus_vsp vsp;
+	size_t need;
+	struct box b;
+
+	begin_disk(&b, &vsp);
+	ask(&b, 1);
+	must_eq(vmbus_bus_save(b.f.bus, NULL, 0, &need), VMBUS_E_AGAIN);
+	held = 0;
+	fake_post_close(&b.f, &b.c[0]);
+	come(&b, 0);
+	must_eq(b.d.closes[0], 1);
+	usleep(1100000);
+	fake_run(&b.f);
+	must_eq(vmbus_bus_end(b.f.bus), 0);
+	b.f.bus = NULL;
+	fake_chan_free(&b.c[0]);
+	fake_fini(&b.f);
+}
+END_TEST
+
 static int end_fd;
 static uint32_t ends, unsent;
 
@@ -380,6 +403,7 @@ static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "save_busy", 20);
 
+	tcase_add_test(tc, vmbus_bus_end__after_a_save_that_was_not_tried_again);
 	tcase_add_loop_test(tc, vmbus_bus_save__gives_no_more_to_a_device_that_is_busy, 0, 2);
 	tcase_add_test(tc, vmbus_bus_save__gives_no_more_to_a_device_that_is_opened_again);
 	tcase_add_test(tc, vmbus_bus_save__of_a_child_that_does_not_read);

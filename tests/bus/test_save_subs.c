@@ -124,6 +124,36 @@ START_TEST(vmbus_bus_restore__sub_channel_that_waits_is_closed)
 }
 END_TEST
 
+static void *until_it_has_no_primary(void *sub)
+{
+	while (vmbus_chan_primary(sub) != sub)
+		continue;
+	return NULL;
+}
+
+/* The sub-channel's thread asks meanwhile. */
+START_TEST(vmbus_chan_primary__of_a_sub_channel_that_outlives_it)
+{
+	struct vmbus_chan *primary;
+	pthread_t thread;
+	struct box b;
+
+	begin(&b, true);
+	primary = b.d.chan[0];
+	must(vmbus_chan_primary(b.d.chan[1]) == primary);
+	must_eq(vmbus_bus_revoke(primary), 0);
+	come(&b, 1);
+	come(&b, 0);
+	must(vmbus_chan_primary(b.d.chan[1]) == primary);
+	must_eq(pthread_create(&thread, NULL, until_it_has_no_primary, b.d.chan[1]), 0);
+	fake_post_released(&b.f, b.c[0].relid);
+	fake_run(&b.f);
+	must_eq(pthread_join(thread, NULL), 0);
+	must(!b.d.chan[0]);
+	end(&b);
+}
+END_TEST
+
 /* The device was removed; the child has released its primary, and not its sub-channel. */
 static void begin_half_released(struct box *b)
 {
@@ -298,6 +328,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(
 		tc, vmbus_bus_restore__opening_of_a_sub_channel_whose_primary_does_not_go_on, 0, 2);
 	tcase_add_loop_test(tc, vmbus_bus_restore__sub_channel_that_waits_is_closed, 0, 4);
+	tcase_add_test(tc, vmbus_chan_primary__of_a_sub_channel_that_outlives_it);
 	tcase_add_test(tc, vmbus_bus_restore__device_whose_sub_channel_lingers);
 	tcase_add_test(tc, vmbus_bus_restore__says_whose_instance_lingers);
 	tcase_add_test(tc, vmbus_bus_restore__more_sub_channels_wait_than_there_can_be);
