@@ -349,9 +349,7 @@ static void act_gpadl(struct vmbus_bus *bus, const struct vmbus_srv_action *a)
 	if (err) {
 		bus->lists_refused++;
 		vmbus__log(bus, VMBUS_LOG_ERROR, "channel %u: page list %u refused: %s", a->relid,
-			   a->gpadl,
-			   err == VMBUS_E_PEER ? "a page is no memory of the child's"
-					       : vmbus_err_name(err));
+			   a->gpadl, vmbus__list_refusal(err));
 	}
 	(void)vmbus_srv_gpadl_ready(bus->srv, a->list, err ? VMBUS_STATUS_FAILED : VMBUS_STATUS_OK);
 }

@@ -189,6 +189,12 @@ void vmbus__note_reset(struct vmbus_bus *bus)
 	vmbus__record(bus, &note, vmbus__now());
 }
 
+/* Why a page list was refused, for people. */
+const char *vmbus__list_refusal(int err)
+{
+	return err == VMBUS_E_PEER ? "a page is no memory of the child's" : vmbus_err_name(err);
+}
+
 void vmbus__note_gpadl(struct vmbus_chan *chan, const struct vmbus_srv_action *a, int err)
 {
 	const uint64_t now = vmbus__now();
@@ -201,8 +207,8 @@ void vmbus__note_gpadl(struct vmbus_chan *chan, const struct vmbus_srv_action *a
 		return;
 	chan->times.steps[err ? VMBUS_STEP_REFUSED : VMBUS_STEP_GPADL] = now;
 	if (err)
-		(void)snprintf(chan->times.refused, sizeof(chan->times.refused),
-			       "page list %u: a page is no memory of the child's", a->gpadl);
+		(void)snprintf(chan->times.refused, sizeof(chan->times.refused), "page list %u: %s",
+			       a->gpadl, vmbus__list_refusal(err));
 	vmbus__record(chan->bus, &note, now);
 }
 

@@ -52,6 +52,7 @@ void vmbus__note_refusal(struct vmbus_bus *bus);
 void vmbus__note_action(struct vmbus_bus *bus, const struct vmbus_srv_action *action);
 void vmbus__note_posted(struct vmbus_bus *bus, int err);
 void vmbus__note_reset(struct vmbus_bus *bus);
+const char *vmbus__list_refusal(int err);
 void vmbus__note_gpadl(struct vmbus_chan *chan, const struct vmbus_srv_action *action, int err);
 void vmbus__note_not_opened(struct vmbus_chan *chan, const struct vmbus__refusal *why, int err);
 void vmbus__note_opened(struct vmbus_chan *chan, int err);

@@ -168,12 +168,16 @@ END_TEST
 
 START_TEST(vsp_gpadl__refuses)
 {
+	struct vmbus_chan_diag diag;
 	struct box b;
+	uint32_t at = 0;
 
 	box_init(&b);
 	b.d.gpadl_err = VMBUS_E_NOMEM;
 	must_eq(fake_share(&b.f, b.c.relid, 41, 10, 3), VMBUS_STATUS_FAILED);
 	must_eq(b.d.gpadls, 1);
+	must_eq(vmbus_bus_diag_next(b.f.bus, &at, &diag), 1);
+	ck_assert_str_eq(diag.refused, "page list 41: NOMEM");
 	b.d.gpadl_err = 0;
 	must_eq(fake_share(&b.f, b.c.relid, 41, 10, 3), 0);
 	must_eq(b.d.gone, 0);
