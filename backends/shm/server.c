@@ -351,9 +351,12 @@ static void timer_event(struct vmbus_shm_server *server)
 			continue;
 		}
 		server->stats.quota_conns++;
-		refuse_conn(server, conn, VMBUS_SHM_CODE_MESSAGE,
-			    conn->listing ? "the listing was not taken in time"
-					  : "no HELLO in time");
+		/* A client would take MESSAGE for a query that this parent does not know. */
+		if (conn->listing)
+			refuse_conn(server, conn, VMBUS_SHM_CODE_LATE,
+				    "the listing was not taken in time");
+		else
+			refuse_conn(server, conn, VMBUS_SHM_CODE_MESSAGE, "no HELLO in time");
 	}
 	watch_listener(server, true);
 	set_timer(server);
