@@ -115,8 +115,10 @@ struct vmbus_shm_server_stats {
  * opts	   copied.
  * server  the server; destroyed by vmbus_shm_server_destroy().  NULL on error.
  *
- * Errors: INVAL   opts was not set up, has no path, or limits without limits.struct_bytes
- *	   RANGE   the path is empty or longer than 96 bytes, or a number is past its limit
+ * Errors: INVAL   opts was not set up, has no path, limits without limits.struct_bytes, or limits
+ *		   with list_get or list_put
+ *	   RANGE   the path is empty or longer than 96 bytes, or a number is past its limit, those in
+ *		   limits as for vmbus_bus_create()
  *	   STATE   somebody listens at that path
  *	   PERM, NOMEM, SYSTEM	a system call failed; errno tells why.  EEXIST: something at that
  *		   path is no socket

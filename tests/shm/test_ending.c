@@ -403,6 +403,53 @@ START_TEST(listen__logs_what_is_wrong)
 }
 END_TEST
 
+static uint64_t *no_list(void *ctx, uint32_t bytes)
+{
+	(void)ctx, (void)bytes;
+	return NULL;
+}
+
+/* As vmbus_bus_create() does, which otherwise would refuse every child. */
+START_TEST(listen__refuses_limits_that_no_child_could_have)
+{
+	static const struct {
+		struct vmbus_srv_opts limits;
+		int err;
+		const char *said;
+	} rows[] = {
+		{ { .chans_max = 2048 },
+		  VMBUS_E_RANGE,
+		  "limits.chans_max is 2048, must be at most 2047 (" },
+		{ { .gpadls_max = UINT32_MAX }, VMBUS_E_RANGE, "gpadls_max 4294967295, " },
+		{ { .queue_max = UINT32_MAX }, VMBUS_E_RANGE, "queue_max 4294967295, " },
+		{ { .tl_max = UINT32_MAX }, VMBUS_E_RANGE, "tl_max 4294967295, " },
+		{ { .version_max = 0x70000 }, VMBUS_E_RANGE, "version_max 0x70000 or " },
+		{ { .features = 0x80000000u },
+		  VMBUS_E_RANGE,
+		  "0x80000000 is past what vmbus_srv_init(3) takes (" },
+		{ { .list_get = no_list }, VMBUS_E_INVAL, "list_get" },
+	};
+	struct vmbus_shm_server *server;
+	struct host host;
+	size_t n;
+
+	host_init(&host);
+	for (n = 0; n < sizeof(rows) / sizeof(rows[0]); n++) {
+		vmbus_test_at("row %zu", n);
+		host.opts.limits = rows[n].limits;
+		host.opts.limits.struct_bytes = sizeof(host.opts.limits);
+		must_eq(vmbus_shm_listen(&host.opts, &server), rows[n].err);
+		must(strstr(host.line, "cannot listen: limits") != NULL);
+		must(strstr(host.line, rows[n].said) != NULL);
+	}
+	memset(&host.opts.limits, 0, sizeof(host.opts.limits));
+	host.opts.limits.struct_bytes = sizeof(host.opts.limits);
+	host.opts.limits.chans_max = 2047;
+	host_listen(&host);
+	host_close(&host);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "ending", 30);
@@ -415,6 +462,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, server_dispatch__waits_for_no_grace_period);
 	tcase_add_test(tc, attached__a_refusal_names_the_child);
 	tcase_add_test(tc, listen__logs_what_is_wrong);
+	tcase_add_test(tc, listen__refuses_limits_that_no_child_could_have);
 }
 
 VMBUS_TEST_MAIN("shm.ending", tests)
