@@ -206,6 +206,7 @@ static bool guest_opts_ok(const struct vmbus_guest_opts *guest)
 	if (guest->struct_bytes)
 		return guest->struct_bytes >= sizeof(*guest);
 	return !guest->offered && !guest->gone && !guest->ctx && !guest->log &&
+	       !guest->tl_refused && !guest->paused && !guest->monitor_set &&
 	       memcmp(&guest->limits, &none.limits, sizeof(none.limits)) == 0;
 }
 
