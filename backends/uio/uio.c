@@ -351,7 +351,8 @@ int vmbus_uio_wait(struct vmbus_uio *uio, uint64_t timeout_ns)
 	if (is_over(uio))
 		due = 0;
 	woken = vmbus__uio_sleep(uio, due < timeout_ns ? due : timeout_ns);
-	if (woken < 0 || (woken == 0 && due > timeout_ns))
+	/* Woken by nothing that is due: the time is over, or a signal handler ran. */
+	if (woken < 0 || (woken == 0 && (due > timeout_ns || due == UINT64_MAX)))
 		return woken ? woken : VMBUS_E_AGAIN;
 	done = dispatch(uio, TURN);
 	return is_over(uio) ? VMBUS_E_PEER : done;

@@ -371,8 +371,8 @@ VMBUS_API int vmbus_shm_attach_dispatch(struct vmbus_shm_attach *attach, uint32_
  *
  * Returns what was done.
  * Errors: AGAIN   nothing happened in that time, or a signal handler ran
- *	   PEER    the parent is gone: pointers to channels may not be used any more; those that have
- *		   not had their gone() have it in further calls, or in vmbus_shm_detach()
+ *	   PEER    the parent is gone, and every channel has had its gone(): pointers to channels may
+ *		   not be used any more.  Not before threads have left the channels with own_thread
  *	   STATE   called from a callback; at once
  *	   SYSTEM  the wait failed; errno tells why
  * Effect: as vmbus_shm_attach_dispatch().

@@ -450,6 +450,87 @@ START_TEST(listen__refuses_limits_that_no_child_could_have)
 }
 END_TEST
 
+#define MANY 700u /* more than one dispatch of a wait's tells */
+
+static unsigned int told_gone;
+
+static void count_gone(void *ctx, struct vmbus_vsc *vsc)
+{
+	(void)ctx, (void)vsc;
+	told_gone++;
+}
+
+static const struct vmbus_guest_opts counting = { .struct_bytes = sizeof(counting),
+						  .gone = count_gone };
+
+static void local_connect(struct host *host, struct local *local, unsigned int channels)
+{
+	struct vmbus_guest *guest;
+
+	told_gone = 0;
+	host_init(host);
+	host->channels = channels;
+	host_listen(host);
+	local_attach_with(host, local, &counting);
+	guest = vmbus_shm_guest(local->attach);
+	must_eq(vmbus_guest_connect(guest), 0);
+	host_until(host, vmbus_shm_attach_dispatch(local->attach, 64) >= 0 &&
+				 vmbus_guest_state(guest) == VMBUS_GUEST_CONNECTED);
+}
+
+START_TEST(attach_wait__says_peer_when_all_were_told)
+{
+	struct local local;
+	struct host host;
+	int did, turns = 0;
+
+	local_connect(&host, &local, MANY);
+	host_close(&host);
+	do {
+		did = vmbus_shm_attach_wait(local.attach, (uint64_t)SECOND_NS);
+		must(did >= 0 || did == VMBUS_E_PEER);
+		must(turns++ < 1000);
+	} while (did >= 0);
+	must_eq(told_gone, MANY);
+	must(turns > 1);
+	must_eq(vmbus_shm_attach_wait(local.attach, UINT64_MAX), VMBUS_E_PEER); /* at once */
+	must_eq(vmbus_shm_attach_dispatch(local.attach, 1), 0);
+	vmbus_shm_detach(local.attach);
+	must_eq(told_gone, MANY);
+}
+END_TEST
+
+START_TEST(attach_wait__waits_for_threads_that_leave_their_channels)
+{
+	const struct vmbus_vsc_opts own = { .struct_bytes = sizeof(own),
+					    .send_bytes = 4096,
+					    .recv_bytes = 4096,
+					    .own_thread = true };
+	struct vmbus_vsc *vsc;
+	struct local local;
+	struct host host;
+	int turns;
+
+	local_connect(&host, &local, 2);
+	vsc = vmbus_vsc_find(vmbus_shm_guest(local.attach), &echo_class, 1);
+	must(vsc != NULL);
+	must_eq(vmbus_vsc_open(vsc, &own), 0);
+	host_until(&host, vmbus_shm_attach_dispatch(local.attach, 64) >= 0 &&
+				  vmbus_vsc_state(vsc) == VMBUS_VSC_OPEN);
+	host_close(&host);
+	for (turns = 0; turns < 20; turns++) {
+		const int did = vmbus_shm_attach_wait(local.attach, SECOND_NS / 100);
+
+		must(did >= 0 || did == VMBUS_E_AGAIN);
+	}
+	must_eq(told_gone, 1);
+	must(vmbus_vsc_dispatch(vsc, 1) < 0); /* and now the thread does not use it any more */
+	child_until_gone(&local);
+	must_eq(told_gone, 2);
+	vmbus_shm_detach(local.attach);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "ending", 30);
@@ -463,6 +544,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, attached__a_refusal_names_the_child);
 	tcase_add_test(tc, listen__logs_what_is_wrong);
 	tcase_add_test(tc, listen__refuses_limits_that_no_child_could_have);
+	tcase_add_test(tc, attach_wait__says_peer_when_all_were_told);
+	tcase_add_test(tc, attach_wait__waits_for_threads_that_leave_their_channels);
 }
 
 VMBUS_TEST_MAIN("shm.ending", tests)
