@@ -118,27 +118,48 @@ static const char *missing(const struct vmbus_kvm *kvm, const struct need *needs
 
 #define MISSING(kvm, needs) missing(kvm, needs, sizeof(needs) / sizeof((needs)[0]))
 
-/* What the kernel's way lacks, or NULL.  Resampling needs the kernel's own I/O APIC. */
-static const char *missing_for_kernel(struct vmbus_kvm *kvm)
+/*
+ * What the kernel's way lacks, or NULL.  Resampling needs the kernel's own I/O APIC; that it could not
+ * be tried says nothing about KVM, and must not choose the way.
+ */
+static int missing_for_kernel(struct vmbus_kvm *kvm, const char **lack)
 {
-	const char *lack = MISSING(kvm, kernel_needs);
+	int err;
 
-	if (!lack && vmbus__kvm_try_resample(kvm))
-		lack = "I/O APIC in the kernel (KVM_CREATE_IRQCHIP)";
-	return lack;
+	*lack = NULL;
+	if (kvm->opts.way == VMBUS_KVM_USER)
+		return 0;
+	*lack = MISSING(kvm, kernel_needs);
+	if (*lack)
+		return 0;
+	err = vmbus__kvm_try_resample(kvm);
+	if (err == VMBUS_E_NOTSUP) {
+		*lack = "I/O APIC in the kernel (KVM_CREATE_IRQCHIP)";
+		return 0;
+	}
+	if (err)
+		vmbus__kvm_say(&kvm->opts.bus, VMBUS_LOG_ERROR,
+			       "cannot try whether KVM goes the kernel's way, which takes two "
+			       "eventfds: %s%s",
+			       strerror(errno), errno == EMFILE ? "; raise ulimit -n" : "");
+	return err;
 }
 
 static int choose_way(struct vmbus_kvm *kvm)
 {
 	const char *lack = MISSING(kvm, both_need);
-	const char *lack_kernel = kvm->opts.way == VMBUS_KVM_USER ? NULL : missing_for_kernel(kvm);
-	const char *lack_user = MISSING(kvm, user_needs);
+	const char *lack_kernel, *lack_user;
+	int err;
 
 	if (lack) {
 		vmbus__kvm_say(&kvm->opts.bus, VMBUS_LOG_ERROR,
 			       "this KVM has no %s: no partition is possible", lack);
 		return VMBUS_E_NOTSUP;
 	}
+	err = missing_for_kernel(kvm, &lack_kernel);
+	if (err)
+		return err;
+	lack_user = MISSING(kvm, user_needs);
 	if (kvm->opts.way == VMBUS_KVM_KERNEL && lack_kernel) {
 		vmbus__kvm_say(&kvm->opts.bus, VMBUS_LOG_ERROR,
 			       "this KVM has no %s, which the kernel's way needs: ask for the "

@@ -108,7 +108,7 @@ int vmbus__kvm_routes_init(struct vmbus_kvm *kvm);
 int vmbus__kvm_routes(struct vmbus_kvm *kvm);
 /* Before the guest's write of SINT 2: interrupts of the new vector must have a way. */
 int vmbus__kvm_route_sint(struct vmbus_kvm *kvm, uint32_t vp, uint32_t msr, uint64_t value);
-/* Whether this VM can have descriptors with resampling; without the lock. */
+/* Whether this VM can have descriptors with resampling: 0, NOTSUP, or SYSTEM.  Without the lock. */
 int vmbus__kvm_try_resample(struct vmbus_kvm *kvm);
 int vmbus__kvm_connect(struct vmbus_kvm *kvm, uint32_t vp);
 void vmbus__kvm_disconnect(struct vmbus_kvm *kvm, uint32_t vp);

@@ -176,8 +176,9 @@ int vmbus__kvm_try_resample(struct vmbus_kvm *kvm)
 
 	if (!err)
 		err = make_fd(&resample_fd);
-	if (!err)
-		err = listen_to(kvm, message_gsi(kvm, 0), fd, resample_fd);
+	/* Only what KVM says is about its I/O APIC. */
+	if (!err && listen_to(kvm, message_gsi(kvm, 0), fd, resample_fd))
+		err = errno == ENOMEM ? VMBUS_E_SYSTEM : VMBUS_E_NOTSUP;
 	if (!err)
 		stop_listening(kvm, message_gsi(kvm, 0), &fd);
 	vmbus__kvm_close(&fd);

@@ -435,17 +435,27 @@ int vmbus_shm_attach_dispatch(struct vmbus_shm_attach *attach, uint32_t budget)
 	return dispatch(attach, budget);
 }
 
+/*
+ * The parent is gone, and the guest has told every channel: it wants no turn any more, where each
+ * that is left, or that a thread has not left yet, would have it want one.
+ */
+static bool is_over(const struct vmbus_shm_attach *attach)
+{
+	return attach->told && vmbus_guest_timeout(attach->guest) == UINT64_MAX;
+}
+
 int vmbus_shm_attach_wait(struct vmbus_shm_attach *attach, uint64_t timeout_ns)
 {
-	const bool over = attach->told;
-	const uint64_t due = over ? 0 : vmbus_guest_timeout(attach->guest);
+	uint64_t due;
 	int woken, done;
 
 	if (in_callback(attach))
 		return VMBUS_E_STATE;
+	due = is_over(attach) ? 0 : vmbus_guest_timeout(attach->guest);
 	woken = vmbus__shm_take_wakeups(attach, due < timeout_ns ? due : timeout_ns);
-	if (!over && (woken < 0 || (woken == 0 && due > timeout_ns)))
+	/* Woken by nothing that is due: the time is over, or a signal handler ran. */
+	if (woken < 0 || (woken == 0 && (due > timeout_ns || due == UINT64_MAX)))
 		return woken ? woken : VMBUS_E_AGAIN;
 	done = dispatch(attach, 256); /* also what the parent's end has left to do */
-	return attach->gone ? VMBUS_E_PEER : done;
+	return is_over(attach) ? VMBUS_E_PEER : done;
 }

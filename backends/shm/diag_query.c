@@ -109,6 +109,24 @@ static int take_diag(struct asker *a, const struct vmbus__shm_record *record)
 	return 0;
 }
 
+/*
+ * Why the parent refused.  MESSAGE says that it does not know these queries, or, from an earlier
+ * version and behind lines that it told, that they were not taken in time.
+ */
+static int refusal(const struct asker *a, uint32_t code)
+{
+	switch (code) {
+	case VMBUS_SHM_CODE_VERSION:
+		return VMBUS_E_NOTSUP;
+	case VMBUS_SHM_CODE_MESSAGE:
+		return a->children ? VMBUS_E_AGAIN : VMBUS_E_NOTSUP;
+	case VMBUS_SHM_CODE_LATE:
+		return VMBUS_E_AGAIN;
+	default:
+		return VMBUS_E_PERM;
+	}
+}
+
 /* One line.  Returns 1 at the end, 0 when more is to come. */
 static int take_line(struct asker *a, const struct vmbus__shm_record *record)
 {
@@ -137,11 +155,8 @@ static int take_line(struct asker *a, const struct vmbus__shm_record *record)
 		return msg.u.end.children == a->children && msg.u.end.channels == a->channels
 			       ? 1
 			       : VMBUS_E_PEER;
-	case VMBUS_SHM_REFUSED: /* a parent that does not know these queries says so */
-		return msg.u.text.code == VMBUS_SHM_CODE_VERSION ||
-				       msg.u.text.code == VMBUS_SHM_CODE_MESSAGE
-			       ? VMBUS_E_NOTSUP
-			       : VMBUS_E_PERM;
+	case VMBUS_SHM_REFUSED:
+		return refusal(a, msg.u.text.code);
 	default:
 		return VMBUS_E_PEER;
 	}

@@ -36,18 +36,19 @@ enum vmbus__shm_type {
 /* Why a parent refuses, or why somebody says BYE. */
 enum vmbus__shm_code {
 	VMBUS_SHM_CODE_NONE = 0,
-	VMBUS_SHM_CODE_VERSION = 1, /* no such version of this protocol */
-	VMBUS_SHM_CODE_MESSAGE = 2, /* a message that cannot be, or not now */
-	VMBUS_SHM_CODE_MEMORY = 3,  /* too much or too little memory asked for */
-	VMBUS_SHM_CODE_VPS = 4,	    /* too many processors asked for, or none */
-	VMBUS_SHM_CODE_FULL = 5,    /* as many children as this parent takes */
-	VMBUS_SHM_CODE_DENIED = 6,  /* the embedder does not want it */
-	VMBUS_SHM_CODE_SYSTEM = 7,  /* the parent's system refused */
-	VMBUS_SHM_CODE_HUGE = 8,    /* memory is of huge pages, and the child does not allow it */
-	VMBUS_SHM_CODE_KICKED = 9,  /* thrown out */
-	VMBUS_SHM_CODE_TAKEN = 10,  /* there is a provider of this class and name */
-	VMBUS_SHM_CODE_OVER = 11,   /* another provider took over */
-	VMBUS_SHM_CODE_UNKNOWN = 12 /* no channel like that, or a number past its limit */
+	VMBUS_SHM_CODE_VERSION = 1,  /* no such version of this protocol */
+	VMBUS_SHM_CODE_MESSAGE = 2,  /* a message that cannot be, or not now */
+	VMBUS_SHM_CODE_MEMORY = 3,   /* too much or too little memory asked for */
+	VMBUS_SHM_CODE_VPS = 4,	     /* too many processors asked for, or none */
+	VMBUS_SHM_CODE_FULL = 5,     /* as many children as this parent takes */
+	VMBUS_SHM_CODE_DENIED = 6,   /* the embedder does not want it */
+	VMBUS_SHM_CODE_SYSTEM = 7,   /* the parent's system refused */
+	VMBUS_SHM_CODE_HUGE = 8,     /* memory is of huge pages, and the child does not allow it */
+	VMBUS_SHM_CODE_KICKED = 9,   /* thrown out */
+	VMBUS_SHM_CODE_TAKEN = 10,   /* there is a provider of this class and name */
+	VMBUS_SHM_CODE_OVER = 11,    /* another provider took over */
+	VMBUS_SHM_CODE_UNKNOWN = 12, /* no channel like that, or a number past its limit */
+	VMBUS_SHM_CODE_LATE = 13     /* a listing that was not taken in time */
 };
 
 #define VMBUS_SHM_HELLO_HUGE 0x1u    /* HELLO: huge pages are fine */

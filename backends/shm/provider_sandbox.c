@@ -146,6 +146,7 @@ int vmbus_provider_sandbox_more(const int *more, uint32_t n)
 	struct sock_filter filter[ROOM];
 	struct sock_fprog program = { .filter = filter };
 	uint32_t i;
+	long got;
 
 	if (n > MORE_MAX)
 		return VMBUS_E_RANGE;
@@ -155,8 +156,13 @@ int vmbus_provider_sandbox_more(const int *more, uint32_t n)
 	program.len = build(filter, more, n);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return vmbus__shm_errno();
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0)
+	got = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
+	if (got == 0)
 		return 0;
+	if (got > 0) { /* a thread with a filter that we have not; errno is not the kernel's then */
+		errno = ESRCH;
+		return VMBUS_E_SYSTEM;
+	}
 	return errno == ENOSYS || errno == EINVAL ? VMBUS_E_NOTSUP : VMBUS_E_SYSTEM;
 }
 

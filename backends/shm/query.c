@@ -102,6 +102,18 @@ static void tell_channel(const struct vmbus_shm_list_ops *ops, void *ctx,
 		ops->channel(ctx, &info);
 }
 
+static int refusal(uint32_t code)
+{
+	switch (code) {
+	case VMBUS_SHM_CODE_VERSION:
+		return VMBUS_E_NOTSUP;
+	case VMBUS_SHM_CODE_LATE:
+		return VMBUS_E_AGAIN;
+	default:
+		return VMBUS_E_PERM;
+	}
+}
+
 /* One line.  Returns 1 at the end, 0 when more is to come. */
 static int take_line(const struct vmbus__shm_record *record, const struct vmbus_shm_list_ops *ops,
 		     void *ctx, uint32_t *told)
@@ -122,7 +134,7 @@ static int take_line(const struct vmbus__shm_record *record, const struct vmbus_
 	case VMBUS_SHM_LIST_END:
 		return msg.u.end.channels == *told ? 1 : VMBUS_E_PEER;
 	case VMBUS_SHM_REFUSED:
-		return msg.u.text.code == VMBUS_SHM_CODE_VERSION ? VMBUS_E_NOTSUP : VMBUS_E_PERM;
+		return refusal(msg.u.text.code);
 	default:
 		return VMBUS_E_PEER;
 	}

@@ -351,9 +351,12 @@ static void timer_event(struct vmbus_shm_server *server)
 			continue;
 		}
 		server->stats.quota_conns++;
-		refuse_conn(server, conn, VMBUS_SHM_CODE_MESSAGE,
-			    conn->listing ? "the listing was not taken in time"
-					  : "no HELLO in time");
+		/* A client would take MESSAGE for a query that this parent does not know. */
+		if (conn->listing)
+			refuse_conn(server, conn, VMBUS_SHM_CODE_LATE,
+				    "the listing was not taken in time");
+		else
+			refuse_conn(server, conn, VMBUS_SHM_CODE_MESSAGE, "no HELLO in time");
 	}
 	watch_listener(server, true);
 	set_timer(server);
@@ -517,9 +520,14 @@ int vmbus_shm_server_fd(const struct vmbus_shm_server *server)
 	return server->epoll_fd;
 }
 
-static int wrong(struct vmbus__shm_text *why, int err, const char *format, ...)
+/* What is wrong with an option, for the log. */
+struct why {
+	char text[256];
+};
+
+static int wrong(struct why *why, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-static int wrong(struct vmbus__shm_text *why, int err, const char *format, ...)
+static int wrong(struct why *why, int err, const char *format, ...)
 {
 	va_list args;
 
@@ -537,16 +545,39 @@ static bool limits_unsized(const struct vmbus_srv_opts *limits)
 	return limits->struct_bytes == 0 && memcmp(limits, &no_limits, sizeof(no_limits)) != 0;
 }
 
-/* What is wrong with the options: 0, or the error with its reason in why. */
-static int check_opts(const struct vmbus_shm_server_opts *opts, struct vmbus__shm_text *why)
+/* As vmbus_bus_create() will for every child, which would be refused for it. */
+static int check_limits(const struct vmbus_srv_opts *limits, struct why *why)
 {
+	if (limits_unsized(limits))
+		return wrong(why, VMBUS_E_INVAL, "limits are set, limits.struct_bytes is 0");
+	if (limits->struct_bytes == 0)
+		return 0;
+	if (limits->struct_bytes < sizeof(*limits))
+		return wrong(why, VMBUS_E_INVAL, "limits.struct_bytes is %zu, must be %zu",
+			     limits->struct_bytes, sizeof(*limits));
+	if (limits->list_get || limits->list_put)
+		return wrong(why, VMBUS_E_INVAL, "limits.list_get and list_put must be NULL");
+	if (limits->chans_max > VMBUS_RELID_MAX)
+		return wrong(why, VMBUS_E_RANGE, "limits.chans_max is %u, must be at most %u",
+			     limits->chans_max, VMBUS_RELID_MAX);
+	if (vmbus_srv_bytes(limits) == 0)
+		return wrong(why, VMBUS_E_RANGE,
+			     "limits: gpadls_max %u, queue_max %u, tl_max %u, version_max 0x%x or "
+			     "features 0x%x is past what vmbus_srv_init(3) takes",
+			     limits->gpadls_max, limits->queue_max, limits->tl_max,
+			     limits->version_max, limits->features);
+	return 0;
+}
+
+/* What is wrong with the options: 0, or the error with its reason in why. */
+static int check_opts(const struct vmbus_shm_server_opts *opts, struct why *why)
+{
+	const int err = check_limits(&opts->limits, why);
+
 	if (!opts->path)
 		return wrong(why, VMBUS_E_INVAL, "no path");
-	if (opts->limits.struct_bytes && opts->limits.struct_bytes < sizeof(opts->limits))
-		return wrong(why, VMBUS_E_INVAL, "limits.struct_bytes is %zu, must be %zu",
-			     opts->limits.struct_bytes, sizeof(opts->limits));
-	if (limits_unsized(&opts->limits))
-		return wrong(why, VMBUS_E_INVAL, "limits are set, limits.struct_bytes is 0");
+	if (err)
+		return err;
 	if (opts->children_max > CHILDREN_LIMIT)
 		return wrong(why, VMBUS_E_RANGE, "children_max is %u, must be at most %u",
 			     opts->children_max, CHILDREN_LIMIT);
@@ -640,9 +671,9 @@ static void tell_failure(struct vmbus__shm_log *log, const char *path, int err)
 int vmbus__shm_listen_by(const struct vmbus_shm_server_opts *opts, int listen_fd,
 			 struct vmbus_shm_server **server)
 {
-	struct vmbus__shm_text why = { 0 };
 	struct vmbus__shm_log log = { 0 };
 	struct vmbus_shm_server *made;
+	struct why why;
 	int err, saved;
 
 	*server = NULL;

@@ -206,6 +206,7 @@ static bool guest_opts_ok(const struct vmbus_guest_opts *guest)
 	if (guest->struct_bytes)
 		return guest->struct_bytes >= sizeof(*guest);
 	return !guest->offered && !guest->gone && !guest->ctx && !guest->log &&
+	       !guest->tl_refused && !guest->paused && !guest->monitor_set &&
 	       memcmp(&guest->limits, &none.limits, sizeof(none.limits)) == 0;
 }
 
@@ -350,7 +351,8 @@ int vmbus_uio_wait(struct vmbus_uio *uio, uint64_t timeout_ns)
 	if (is_over(uio))
 		due = 0;
 	woken = vmbus__uio_sleep(uio, due < timeout_ns ? due : timeout_ns);
-	if (woken < 0 || (woken == 0 && due > timeout_ns))
+	/* Woken by nothing that is due: the time is over, or a signal handler ran. */
+	if (woken < 0 || (woken == 0 && (due > timeout_ns || due == UINT64_MAX)))
 		return woken ? woken : VMBUS_E_AGAIN;
 	done = dispatch(uio, TURN);
 	return is_over(uio) ? VMBUS_E_PEER : done;

@@ -274,7 +274,7 @@ VMBUS_API int vmbus_provider_memory_free(struct vmbus_provider *provider, const 
  *
  * Errors: NOTSUP  the kernel has no seccomp, or the library has no list for this kind of processor
  *	   PERM    this process may not
- *	   SYSTEM  errno tells why
+ *	   SYSTEM  errno tells why; ESRCH: another thread has a filter that this one has not
  * Effect: none on error.  Lasts until the process ends.
  * Threads: all of the process are covered; call it once attached.
  */

@@ -115,8 +115,10 @@ struct vmbus_shm_server_stats {
  * opts	   copied.
  * server  the server; destroyed by vmbus_shm_server_destroy().  NULL on error.
  *
- * Errors: INVAL   opts was not set up, has no path, or limits without limits.struct_bytes
- *	   RANGE   the path is empty or longer than 96 bytes, or a number is past its limit
+ * Errors: INVAL   opts was not set up, has no path, limits without limits.struct_bytes, or limits
+ *		   with list_get or list_put
+ *	   RANGE   the path is empty or longer than 96 bytes, or a number is past its limit, those in
+ *		   limits as for vmbus_bus_create()
  *	   STATE   somebody listens at that path
  *	   PERM, NOMEM, SYSTEM	a system call failed; errno tells why.  EEXIST: something at that
  *		   path is no socket
@@ -369,8 +371,8 @@ VMBUS_API int vmbus_shm_attach_dispatch(struct vmbus_shm_attach *attach, uint32_
  *
  * Returns what was done.
  * Errors: AGAIN   nothing happened in that time, or a signal handler ran
- *	   PEER    the parent is gone: pointers to channels may not be used any more; those that have
- *		   not had their gone() have it in further calls, or in vmbus_shm_detach()
+ *	   PEER    the parent is gone, and every channel has had its gone(): pointers to channels may
+ *		   not be used any more.  Not before threads have left the channels with own_thread
  *	   STATE   called from a callback; at once
  *	   SYSTEM  the wait failed; errno tells why
  * Effect: as vmbus_shm_attach_dispatch().

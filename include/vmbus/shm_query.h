@@ -43,7 +43,7 @@ struct vmbus_shm_list_ops {
  * Returns the number of channels.
  * Errors: INVAL   ops was not set up
  *	   RANGE   path is empty or too long
- *	   AGAIN   no complete answer in time
+ *	   AGAIN   no complete answer in time, or not taken in the parent's, 10 s
  *	   PEER    the answer makes no sense, or ends early
  *	   PERM    not allowed, or the parent refused
  *	   NOTSUP  the parent speaks another version of the socket protocol

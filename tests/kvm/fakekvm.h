@@ -54,6 +54,7 @@ static struct {
 	uint32_t lacks;
 	unsigned long fail_request;
 	uint32_t fail_in; /* the nth from now; 0: never */
+	int fail_errno;	  /* 0: EIO */
 	uint64_t clock_ns, tsc;
 	uint64_t os_id, hypercall, reference_tsc, invariant;
 	uint64_t frozen; /* a register that cannot be set from here */
@@ -336,7 +337,7 @@ static inline int fake_answer(int fd, unsigned long request, void *arg)
 {
 	fake.ioctls++;
 	if (request == fake.fail_request && fake.fail_in && --fake.fail_in == 0)
-		return fake_refuse(EIO);
+		return fake_refuse(fake.fail_errno ? fake.fail_errno : EIO);
 	if (fd == FAKE_VM_FD)
 		return fake_vm_ioctl(request, arg);
 	if (fd >= FAKE_VCPU_FD && fd < FAKE_VCPU_FD + (int)FAKE_VPS)

@@ -250,10 +250,12 @@ START_TEST(kvm_create__tells_of_few_descriptors)
 
 		if (!err)
 			break;
-		must(err == VMBUS_E_SYSTEM || err == VMBUS_E_NOTSUP);
+		must_eq(err, VMBUS_E_SYSTEM);
+		must_eq(errno, EMFILE);
 		must(n > 0);
 		close(fds[--n]);
 	}
+	must_eq(vmbus_kvm_way(p.kvm), _i ? VMBUS_KVM_KERNEL : VMBUS_KVM_USER);
 	while (part_add(&p, 0) == VMBUS_E_SYSTEM) {
 		must_eq(errno, EMFILE);
 		must(n > 0);
@@ -263,6 +265,41 @@ START_TEST(kvm_create__tells_of_few_descriptors)
 		close(fds[--n]);
 	part_end(&p);
 	vmbus_kvm_destroy(NULL);
+}
+END_TEST
+
+/* What it could not try is nothing that KVM lacks, and no reason to go the other way. */
+START_TEST(kvm_create__without_descriptors_does_not_choose_a_way)
+{
+	const struct rlimit few = { 200, 200 };
+	struct vmbus_kvm_opts opts;
+	int fds[200], n = 0, left;
+
+	fake_begin(true);
+	part_memory(&p);
+	part_opts(&p, &opts);
+	opts.way = _i ? VMBUS_KVM_KERNEL : VMBUS_KVM_AUTO;
+	must_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+	while ((fds[n] = dup(0)) >= 0)
+		n++;
+	for (left = 0; left < 2; left++) {
+		vmbus_test_at("%d descriptors left", left);
+		must_eq(vmbus_kvm_create(&opts, &p.kvm), VMBUS_E_SYSTEM);
+		must_eq(errno, EMFILE);
+		must(strstr(p.line, "eventfds: Too many open files; raise ulimit -n") != NULL);
+		must(strstr(p.line, "has no") == NULL);
+		close(fds[--n]);
+	}
+	while (n > 0)
+		close(fds[--n]);
+	/* And when it is KVM that has no memory for it. */
+	fake.fail_request = KVM_IRQFD;
+	fake.fail_in = 1;
+	fake.fail_errno = ENOMEM;
+	must_eq(create_with(&opts), VMBUS_E_SYSTEM);
+	must_eq(errno, ENOMEM);
+	must(strstr(p.line, "eventfds: Cannot allocate memory") != NULL);
+	child_fini(&p.mem);
 }
 END_TEST
 
@@ -569,6 +606,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, kvm_create__goes_the_other_way_if_it_may);
 	tcase_add_loop_test(tc, kvm_create__fails_as_kvm_does, 0, 2);
 	tcase_add_loop_test(tc, kvm_create__tells_of_few_descriptors, 0, 2);
+	tcase_add_loop_test(tc, kvm_create__without_descriptors_does_not_choose_a_way, 0, 2);
 	tcase_add_loop_test(tc, kvm_create__keeps_no_name_of_the_embedders, 0, 2);
 	tcase_add_loop_test(tc, kvm_create__without_a_rate_offers_none, 0, 2);
 	tcase_add_loop_test(tc, kvm_add_vcpu__refuses, 0, 2);

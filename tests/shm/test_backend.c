@@ -2,6 +2,8 @@
 /* The guest's backend, call by call: backends/shm/guest_backend.c and pages.c. */
 #include "shm/liar.h"
 
+#include <sys/time.h>
+
 #include "../../backends/shm/pages.h"
 
 extern const struct vmbus_guest_backend vmbus__shm_guest_backend;
@@ -223,6 +225,36 @@ START_TEST(shm_attach_fd__is_not_readable_while_idle)
 }
 END_TEST
 
+static void on_alarm(int number)
+{
+	(void)number;
+}
+
+/* Many times, since the first may come before the wait. */
+static void alarms(bool on)
+{
+	const struct itimerval when = { { 0, on ? 5000 : 0 }, { 0, on ? 5000 : 0 } };
+
+	must(signal(SIGALRM, on_alarm) != SIG_ERR);
+	must_eq(setitimer(ITIMER_REAL, &when, NULL), 0);
+}
+
+START_TEST(shm_attach_wait__without_end_ends_with_a_signal_handler)
+{
+	struct liar liar;
+	struct vmbus_shm_attach *const attach = attach_to(&liar, play_right, 0);
+
+	while (vmbus_shm_attach_wait(attach, 0) != VMBUS_E_AGAIN)
+		;
+	must_eq(vmbus_guest_timeout(vmbus_shm_guest(attach)), UINT64_MAX);
+	alarms(true);
+	must_eq(vmbus_shm_attach_wait(attach, UINT64_MAX), VMBUS_E_AGAIN);
+	alarms(false);
+	vmbus_shm_detach(attach);
+	liar_end(&liar);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "backend", 2);
@@ -232,6 +264,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, mirror__pages_twice_or_not_at_all);
 	tcase_add_test(tc, post_signal_receive_flags__refuse_numbers);
 	tcase_add_test(tc, shm_attach_fd__is_not_readable_while_idle);
+	tcase_add_test(tc, shm_attach_wait__without_end_ends_with_a_signal_handler);
 	tcase_add_test(tc, receive__what_the_socket_said_before_a_message_counts);
 }
 

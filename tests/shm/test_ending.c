@@ -403,6 +403,134 @@ START_TEST(listen__logs_what_is_wrong)
 }
 END_TEST
 
+static uint64_t *no_list(void *ctx, uint32_t bytes)
+{
+	(void)ctx, (void)bytes;
+	return NULL;
+}
+
+/* As vmbus_bus_create() does, which otherwise would refuse every child. */
+START_TEST(listen__refuses_limits_that_no_child_could_have)
+{
+	static const struct {
+		struct vmbus_srv_opts limits;
+		int err;
+		const char *said;
+	} rows[] = {
+		{ { .chans_max = 2048 },
+		  VMBUS_E_RANGE,
+		  "limits.chans_max is 2048, must be at most 2047 (" },
+		{ { .gpadls_max = UINT32_MAX }, VMBUS_E_RANGE, "gpadls_max 4294967295, " },
+		{ { .queue_max = UINT32_MAX }, VMBUS_E_RANGE, "queue_max 4294967295, " },
+		{ { .tl_max = UINT32_MAX }, VMBUS_E_RANGE, "tl_max 4294967295, " },
+		{ { .version_max = 0x70000 }, VMBUS_E_RANGE, "version_max 0x70000 or " },
+		{ { .features = 0x80000000u },
+		  VMBUS_E_RANGE,
+		  "0x80000000 is past what vmbus_srv_init(3) takes (" },
+		{ { .list_get = no_list }, VMBUS_E_INVAL, "list_get" },
+	};
+	struct vmbus_shm_server *server;
+	struct host host;
+	size_t n;
+
+	host_init(&host);
+	for (n = 0; n < sizeof(rows) / sizeof(rows[0]); n++) {
+		vmbus_test_at("row %zu", n);
+		host.opts.limits = rows[n].limits;
+		host.opts.limits.struct_bytes = sizeof(host.opts.limits);
+		must_eq(vmbus_shm_listen(&host.opts, &server), rows[n].err);
+		must(strstr(host.line, "cannot listen: limits") != NULL);
+		must(strstr(host.line, rows[n].said) != NULL);
+	}
+	memset(&host.opts.limits, 0, sizeof(host.opts.limits));
+	host.opts.limits.struct_bytes = sizeof(host.opts.limits);
+	host.opts.limits.chans_max = 2047;
+	host_listen(&host);
+	host_close(&host);
+}
+END_TEST
+
+#define MANY 700u /* more than one dispatch of a wait's tells */
+
+static unsigned int told_gone;
+
+static void count_gone(void *ctx, struct vmbus_vsc *vsc)
+{
+	(void)ctx, (void)vsc;
+	told_gone++;
+}
+
+static const struct vmbus_guest_opts counting = { .struct_bytes = sizeof(counting),
+						  .gone = count_gone };
+
+static void local_connect(struct host *host, struct local *local, unsigned int channels)
+{
+	struct vmbus_guest *guest;
+
+	told_gone = 0;
+	host_init(host);
+	host->channels = channels;
+	host_listen(host);
+	local_attach_with(host, local, &counting);
+	guest = vmbus_shm_guest(local->attach);
+	must_eq(vmbus_guest_connect(guest), 0);
+	host_until(host, vmbus_shm_attach_dispatch(local->attach, 64) >= 0 &&
+				 vmbus_guest_state(guest) == VMBUS_GUEST_CONNECTED);
+}
+
+START_TEST(attach_wait__says_peer_when_all_were_told)
+{
+	struct local local;
+	struct host host;
+	int did, turns = 0;
+
+	local_connect(&host, &local, MANY);
+	host_close(&host);
+	do {
+		did = vmbus_shm_attach_wait(local.attach, (uint64_t)SECOND_NS);
+		must(did >= 0 || did == VMBUS_E_PEER);
+		must(turns++ < 1000);
+	} while (did >= 0);
+	must_eq(told_gone, MANY);
+	must(turns > 1);
+	must_eq(vmbus_shm_attach_wait(local.attach, UINT64_MAX), VMBUS_E_PEER); /* at once */
+	must_eq(vmbus_shm_attach_dispatch(local.attach, 1), 0);
+	vmbus_shm_detach(local.attach);
+	must_eq(told_gone, MANY);
+}
+END_TEST
+
+START_TEST(attach_wait__waits_for_threads_that_leave_their_channels)
+{
+	const struct vmbus_vsc_opts own = { .struct_bytes = sizeof(own),
+					    .send_bytes = 4096,
+					    .recv_bytes = 4096,
+					    .own_thread = true };
+	struct vmbus_vsc *vsc;
+	struct local local;
+	struct host host;
+	int turns;
+
+	local_connect(&host, &local, 2);
+	vsc = vmbus_vsc_find(vmbus_shm_guest(local.attach), &echo_class, 1);
+	must(vsc != NULL);
+	must_eq(vmbus_vsc_open(vsc, &own), 0);
+	host_until(&host, vmbus_shm_attach_dispatch(local.attach, 64) >= 0 &&
+				  vmbus_vsc_state(vsc) == VMBUS_VSC_OPEN);
+	host_close(&host);
+	for (turns = 0; turns < 20; turns++) {
+		const int did = vmbus_shm_attach_wait(local.attach, SECOND_NS / 100);
+
+		must(did >= 0 || did == VMBUS_E_AGAIN);
+	}
+	must_eq(told_gone, 1);
+	must(vmbus_vsc_dispatch(vsc, 1) < 0); /* and now the thread does not use it any more */
+	child_until_gone(&local);
+	must_eq(told_gone, 2);
+	vmbus_shm_detach(local.attach);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "ending", 30);
@@ -415,6 +543,9 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, server_dispatch__waits_for_no_grace_period);
 	tcase_add_test(tc, attached__a_refusal_names_the_child);
 	tcase_add_test(tc, listen__logs_what_is_wrong);
+	tcase_add_test(tc, listen__refuses_limits_that_no_child_could_have);
+	tcase_add_test(tc, attach_wait__says_peer_when_all_were_told);
+	tcase_add_test(tc, attach_wait__waits_for_threads_that_leave_their_channels);
 }
 
 VMBUS_TEST_MAIN("shm.ending", tests)

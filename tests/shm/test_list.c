@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Listings: backends/shm/list.c and query.c, children and buses that are no child's. */
+#include "shm/liar.h"
 #include "shm/local.h"
+
+#include "../../backends/shm/parent.h"
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -268,6 +271,122 @@ START_TEST(shm_server_remove_bus__while_it_is_told)
 }
 END_TEST
 
+/* The time of the listing that is under way is over. */
+static void end_time(struct host *host)
+{
+	uint32_t i, found = 0;
+	int other;
+
+	for (i = 0; i < VMBUS_SHM_CONNS_MAX; i++)
+		if (host->server->conns[i].fd >= 0 && host->server->conns[i].listing) {
+			host->server->conns[i].deadline = 1;
+			found++;
+		}
+	must_eq(found, 1);
+	other = raw_connect(host->path); /* has the server look at its deadlines anew */
+	must(vmbus_shm_server_dispatch(host->server, 1) >= 0);
+	close(other);
+	usleep(10000);
+}
+
+/* A client that is too slow hears why, and not what says that its question is not known. */
+START_TEST(list__that_is_not_taken_in_time_is_refused_as_late)
+{
+	const struct vmbus__shm_msg query = { .type = VMBUS_SHM_LIST };
+	struct vmbus_shm_server_stats stats;
+	struct vmbus__shm_record record;
+	struct vmbus__shm_msg msg = { 0 };
+	struct vmbus_bus *bus;
+	struct host host;
+	int sock, i;
+
+	host_open(&host);
+	bus = make_machine(&host, 1000);
+	must_eq(vmbus_shm_server_add_bus(host.server, bus, 1, 0), 0);
+	sock = raw_connect(host.path);
+	raw_say(sock, &query);
+	for (i = 0; i < 30; i++) /* until the socket is full */
+		must(vmbus_shm_server_dispatch(host.server, 1) >= 0);
+	end_time(&host);
+	for (i = 0; i < 20; i++) /* room for an answer */
+		must_eq(vmbus__shm_recv(sock, &record), 1);
+	must(vmbus_shm_server_dispatch(host.server, 1) >= 0);
+	while (vmbus__shm_recv(sock, &record) == 1)
+		must_eq(vmbus__shm_decode(record.bytes, record.len, &msg), 0);
+	must_eq(msg.type, VMBUS_SHM_REFUSED);
+	must_eq(msg.u.text.code, VMBUS_SHM_CODE_LATE);
+	must(strstr(msg.u.text.text, "not taken in time") != NULL);
+	vmbus_shm_server_stats(host.server, &stats);
+	must_eq(stats.quota_conns, 1);
+	close(sock);
+	vmbus_shm_server_remove_bus(host.server, bus);
+	vmbus_bus_destroy(bus);
+	host_close(&host);
+}
+END_TEST
+
+/* n: the code of a refusal, and from 100 on one behind a line. */
+static void play_refusal(int sock, int n)
+{
+	const struct vmbus__shm_msg child = { .type = VMBUS_SHM_CHILD,
+					      .u.child = { .name = "c", .vps = 1 } };
+
+	if (n >= 100)
+		(void)vmbus__shm_send(sock, &child, NULL, 0);
+	vmbus__shm_send_text(sock, VMBUS_SHM_REFUSED, (uint32_t)n % 100u, "no");
+	wait_for_end(sock);
+}
+
+static void no_record(void *ctx, const struct vmbus_shm_child_info *info, const void *mem,
+		      size_t bytes)
+{
+	(void)ctx, (void)info, (void)mem, (void)bytes;
+}
+
+static int ask_liar(int play, int which)
+{
+	const struct vmbus_shm_list_ops list = { .struct_bytes = sizeof(list) };
+	const struct vmbus_shm_diag_ops diag = { .struct_bytes = sizeof(diag) };
+	struct liar liar;
+	int got;
+
+	liar_start(&liar, play_refusal, play);
+	if (which == 0)
+		got = vmbus_shm_list(liar.path, 0, &list, NULL);
+	else if (which == 1)
+		got = vmbus_shm_diag(liar.path, 0, &diag, NULL);
+	else
+		got = vmbus_shm_records(liar.path, 0, no_record, NULL);
+	liar_end(&liar);
+	return got;
+}
+
+START_TEST(list_diag_records__tell_refusals_apart)
+{
+	static const struct {
+		int play, list, diag;
+	} rows[] = {
+		{ VMBUS_SHM_CODE_VERSION, VMBUS_E_NOTSUP, VMBUS_E_NOTSUP },
+		{ VMBUS_SHM_CODE_MESSAGE, VMBUS_E_PERM,
+		  VMBUS_E_NOTSUP }, /* it knows no such query */
+		{ VMBUS_SHM_CODE_FULL, VMBUS_E_PERM, VMBUS_E_PERM },
+		{ VMBUS_SHM_CODE_LATE, VMBUS_E_AGAIN, VMBUS_E_AGAIN },
+		{ 100 + VMBUS_SHM_CODE_LATE, VMBUS_E_AGAIN, VMBUS_E_AGAIN },
+		/* What earlier parents say when it was not taken in time. */
+		{ 100 + VMBUS_SHM_CODE_MESSAGE, VMBUS_E_PERM, VMBUS_E_AGAIN },
+		{ 99, VMBUS_E_PERM, VMBUS_E_PERM },
+	};
+	size_t n;
+
+	for (n = 0; n < sizeof(rows) / sizeof(rows[0]); n++) {
+		vmbus_test_at("row %zu", n);
+		must_eq(ask_liar(rows[n].play, 0), rows[n].list);
+		must_eq(ask_liar(rows[n].play, 1), rows[n].diag);
+		must_eq(ask_liar(rows[n].play, 2), rows[n].diag);
+	}
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "list", 8);
@@ -277,6 +396,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, shm_server_add_bus__is_listed_after_the_children);
 	tcase_add_test(tc, shm_server_add_bus__errors);
 	tcase_add_test(tc, shm_server_remove_bus__while_it_is_told);
+	tcase_add_test(tc, list__that_is_not_taken_in_time_is_refused_as_late);
+	tcase_add_test(tc, list_diag_records__tell_refusals_apart);
 }
 
 VMBUS_TEST_MAIN("shm.list", tests)

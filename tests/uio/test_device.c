@@ -2,6 +2,9 @@
 /* A device from its opening to its end: backends/uio/device.c, backend.c, over a real bus. */
 #include "uio/drive.h"
 
+#include <signal.h>
+#include <sys/time.h>
+
 static void run_echo(struct vmbus_uio *uio, struct vmbus_echo *echo,
 		     const struct vmbus_echo_opts *opts)
 {
@@ -461,6 +464,38 @@ START_TEST(uio_dispatch__refuses_callbacks_and_budgets)
 }
 END_TEST
 
+static void on_alarm(int number)
+{
+	(void)number;
+}
+
+/* Many times, since the first may come before the wait. */
+static void alarms(bool on)
+{
+	const struct itimerval when = { { 0, on ? 5000 : 0 }, { 0, on ? 5000 : 0 } };
+
+	must(signal(SIGALRM, on_alarm) != SIG_ERR);
+	must_eq(setitimer(ITIMER_REAL, &when, NULL), 0);
+}
+
+START_TEST(uio_wait__without_end_ends_with_a_signal_handler)
+{
+	struct vmbus_uio *uio;
+	uint32_t tries = 0;
+
+	kernel_init(&k, &early_vsp, NULL, KERNEL_RING_PAGES, KERNEL_MONITOR_US);
+	uio = kernel_connect_uio(&k);
+	while (vmbus_uio_wait(uio, 0) == 0) /* what the connecting left */
+		must(tries++ < 10);
+	must_eq(vmbus_guest_timeout(vmbus_uio_guest(uio)), UINT64_MAX);
+	alarms(true);
+	must_eq(vmbus_uio_wait(uio, UINT64_MAX), VMBUS_E_AGAIN);
+	alarms(false);
+	vmbus_uio_close(uio);
+	kernel_end(&k);
+}
+END_TEST
+
 /* A program that dispatches one thing at a time, and only when the descriptor is readable. */
 START_TEST(uio_fd__is_readable_while_there_is_work)
 {
@@ -539,6 +574,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, uio__an_error_of_read_is_a_withdrawal);
 	tcase_add_test(tc, uio__a_parent_that_breaks_the_rings);
 	tcase_add_test(tc, uio_dispatch__refuses_callbacks_and_budgets);
+	tcase_add_test(tc, uio_wait__without_end_ends_with_a_signal_handler);
 	tcase_add_test(tc, uio_fd__is_readable_while_there_is_work);
 	tcase_add_test(tc, vsc_set_vp__moves_interrupts_by_sysfs);
 }

@@ -30,6 +30,39 @@ START_TEST(uio_open__by_each_name)
 }
 END_TEST
 
+static void no_refusal(void *ctx, const struct vmbus_ctl_tl *tl, uint32_t status)
+{
+	(void)ctx, (void)tl, (void)status;
+}
+
+static void no_news(void *ctx, int err)
+{
+	(void)ctx, (void)err;
+}
+
+/* Each by itself says that options were meant. */
+START_TEST(uio_open__refuses_options_of_the_guest_without_their_size)
+{
+	struct vmbus_uio_opts opts;
+	struct vmbus_uio *uio;
+	uint32_t n;
+
+	kernel_init(&k, vmbus_echo_vsp(), NULL, KERNEL_RING_PAGES, KERNEL_MONITOR_US);
+	for (n = 0; n < 4; n++) {
+		vmbus_test_at("row %u", n);
+		opts = kernel_opts(&k, "uio0");
+		memset(&opts.guest, 0, sizeof(opts.guest));
+		opts.guest.tl_refused = n == 1 ? no_refusal : NULL;
+		opts.guest.paused = n == 2 ? no_news : NULL;
+		opts.guest.monitor_set = n == 3 ? no_news : NULL;
+		must_eq(vmbus_uio_open(&opts, &uio), n ? VMBUS_E_INVAL : 0);
+		if (!n)
+			vmbus_uio_close(uio);
+	}
+	kernel_end(&k);
+}
+END_TEST
+
 START_TEST(uio_open__says_what_is_wrong)
 {
 	struct vmbus_uio_opts opts;
@@ -84,6 +117,7 @@ static void tests(Suite *suite)
 	TCase *tc = vmbus_test_case(suite, "open", 10);
 
 	tcase_add_test(tc, uio_open__by_each_name);
+	tcase_add_test(tc, uio_open__refuses_options_of_the_guest_without_their_size);
 	tcase_add_test(tc, uio_open__says_what_is_wrong);
 }
 VMBUS_TEST_MAIN("uio.open", tests)
