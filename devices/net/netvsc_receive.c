@@ -583,7 +583,8 @@ int vmbus_netvsc_receive(struct vmbus_netvsc *nv, uint32_t channel,
 			return (int)burst->frames;
 		if (VMBUS_UNLIKELY(burst->runs_p)) { /* bad ones only */
 			n = release(chan, burst);
-			if (n)
+			/* Of a ring that is broken the dispatch says so, and leaves. */
+			if (n && !chan->pull_p)
 				return n;
 			continue;
 		}

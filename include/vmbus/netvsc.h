@@ -324,6 +324,7 @@ VMBUS_API int vmbus_netvsc_flush(struct vmbus_netvsc *nv, uint32_t channel);
  *	   RANGE  max
  *	   STATE, PEER  as vmbus_vsc_dispatch(): the channel has ended, or was not open; with own_thread
  *		  the thread has left it, and must not touch it or its frames any more
+ *	   FAULT  neither own_thread nor poll: it was broken before
  * Effect: as told.
  * Threads: the channel's.
  * Source: [NET-DATA], [NET-PPI] in vmbus_wire(7).
