@@ -1,27 +1,39 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The network device's client with own_thread: its thread leaves, whatever the parent does.  The guest's
- * goes on at once, within the backend's wake().
+ * The network device's client with own_thread: its thread leaves, whatever the parent does, and touches
+ * nothing from the moment on that the guest's thread may tell closed().  That one goes on at once here,
+ * within the backend's wake(), so closed() comes before the last call has returned.
  */
 #include "clienthost.h"
 
 #define RING_BYTES 4096u
 #define TURNS 1000u
+#define SECTIONS 42u
 
 struct storage {
 	struct vmbus_netvsc nv;
 	struct vmbus_netvsc_chan chan;
 };
 
+/* What closed() does with the storage. */
+enum then {
+	KEEP,
+	TAKE_AWAY, /* who touches it is killed */
+	START_AGAIN
+};
+
 static struct {
 	struct host h;
 	struct storage *s;
+	enum then then;
 	uint32_t *rings;
 	uint32_t starts, ready, closed;
 	int ready_err;
 	bool runs;    /* the thread of this start is to call */
 	bool calling; /* it is within a call */
 } t;
+
+static void start(void);
 
 static size_t storage_bytes(void)
 {
@@ -47,6 +59,12 @@ static void on_closed(void *ctx)
 {
 	(void)ctx;
 	t.closed++;
+	if (t.then == TAKE_AWAY)
+		must(!mprotect(t.s, storage_bytes(), PROT_NONE));
+	if (t.then == START_AGAIN) {
+		t.then = KEEP;
+		start();
+	}
 }
 
 static void start(void)
@@ -113,10 +131,11 @@ static void wait_ready(uint32_t ready)
 	must_eq(t.ready_err, 0);
 }
 
-static void begin(void)
+static void begin(enum then then)
 {
 	memset(&t, 0, sizeof(t));
 	host_start(&t.h);
+	t.then = then;
 	t.s = mmap(NULL, storage_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
 		   0);
 	must(t.s != MAP_FAILED);
@@ -131,6 +150,13 @@ static void end(void)
 {
 	host_free(&t.h);
 	must(!munmap(t.s, storage_bytes()));
+}
+
+/* The thread is asked to leave. */
+static void stop(void)
+{
+	must_eq(vmbus_netvsc_stop(&t.s->nv), 0);
+	must(vmbus_guest_dispatch(t.h.l->guest, LOOP_BUDGET) >= 0);
 }
 
 /* Packets whose frames are all bad, and a ring to the host that has no room and is broken. */
@@ -149,7 +175,7 @@ START_TEST(netvsc_receive__leaves_when_a_bad_packet_finds_the_ring_broken)
 	uint32_t i;
 	int n = VMBUS_E_AGAIN;
 
-	begin();
+	begin(KEEP);
 	break_ring();
 	for (i = 0; i < TURNS && n == VMBUS_E_AGAIN; i++)
 		n = receive();
@@ -160,11 +186,134 @@ START_TEST(netvsc_receive__leaves_when_a_bad_packet_finds_the_ring_broken)
 }
 END_TEST
 
+/* By a stop, by a ring that is broken. */
+START_TEST(netvsc_receive__leaves_the_storage)
+{
+	uint32_t i;
+	int n = VMBUS_E_AGAIN;
+
+	begin(TAKE_AWAY);
+	if (_i)
+		break_ring();
+	else
+		stop();
+	for (i = 0; i < TURNS && n == VMBUS_E_AGAIN; i++)
+		n = receive();
+	must_eq(n, _i ? VMBUS_E_PEER : VMBUS_E_STATE);
+	must_eq(t.closed, 1);
+	end();
+}
+END_TEST
+
+START_TEST(netvsc_receive__leaves_the_storage_to_another_start)
+{
+	uint8_t data[60];
+
+	begin(START_AGAIN);
+	stop();
+	must_eq(receive(), VMBUS_E_STATE);
+	must_eq(t.closed, 1);
+	must_eq(t.starts, 2);
+	wait_ready(2);
+	host_pattern(data, sizeof(data), 1);
+	(void)host_deliver(&t.h, 0, data, sizeof(data), NULL, 0);
+	must_eq(receive(), 1);
+	stop();
+	must_eq(receive(), VMBUS_E_STATE);
+	must_eq(t.closed, 2);
+	end();
+}
+END_TEST
+
+/* Within a send, which looks for completions: when no section is free, and after frames were taken into
+   the last one. */
+START_TEST(netvsc_send__leaves_the_storage)
+{
+	static uint8_t data[60];
+	static const struct vmbus_iov piece = { data, sizeof(data) };
+	struct vmbus_frame frame[9];
+	uint32_t i;
+
+	begin(TAKE_AWAY);
+	for (i = 0; i < 9; i++)
+		frame[i] = (struct vmbus_frame){ .piece = &piece, .pieces = 1, .bytes = 60 };
+	for (i = 0; i < SECTIONS - (uint32_t)_i; i++)
+		must_eq(vmbus_netvsc_send(&t.s->nv, 0, frame, 1), 1);
+	must_eq(t.s->chan.free_count_p, (uint32_t)_i);
+	stop();
+	t.calling = true;
+	must_eq(vmbus_netvsc_send(&t.s->nv, 0, frame, 9), VMBUS_E_STATE);
+	must_eq(t.closed, 1);
+	end();
+}
+END_TEST
+
+/* Until closed() too, after callbacks in the call in which it left. */
+START_TEST(netvsc_receive__says_so_again)
+{
+	static uint8_t data[60];
+	const struct vmbus_iov piece = { data, sizeof(data) };
+	const struct vmbus_frame frame = { .piece = &piece, .pieces = 1, .bytes = 60 };
+	uint32_t i;
+
+	begin(KEEP);
+	must_eq(vmbus_netvsc_send(&t.s->nv, 0, &frame, 1), 1); /* its end is told */
+	stop();
+	for (i = 0; i < 2; i++) {
+		must_eq(vmbus_netvsc_receive(&t.s->nv, 0, &t.h.burst, 64), VMBUS_E_STATE);
+		must_eq(vmbus_netvsc_send(&t.s->nv, 0, &frame, 1), VMBUS_E_STATE);
+	}
+	must_eq(t.closed, 0);
+	loop_settle(t.h.l);
+	must_eq(t.closed, 1);
+	end();
+}
+END_TEST
+
+static void on_done(struct vmbus_netvsc_req *req)
+{
+	static uint8_t data[60];
+	const struct vmbus_iov piece = { data, sizeof(data) };
+	const struct vmbus_frame frame = { .piece = &piece, .pieces = 1, .bytes = 60 };
+
+	must_eq(req->err, 0);
+	must_eq(vmbus_netvsc_receive(&t.s->nv, 0, &t.h.burst, 64), 0);
+	must_eq(vmbus_netvsc_send(&t.s->nv, 0, &frame, 1), 1);
+}
+
+/* Whether a call is the last one is not known within its callbacks: there it is not. */
+START_TEST(netvsc_send__within_callback)
+{
+	struct vmbus_netvsc_req req = { .oid = 0x00020101, .done = on_done };
+	uint8_t out[4];
+	uint32_t i;
+
+	begin(TAKE_AWAY);
+	req.out = out;
+	req.out_bytes = sizeof(out);
+	must_eq(vmbus_netvsc_control(&t.s->nv, &req), 0);
+	for (i = 0; i < TURNS && t.h.frames == 0; i++) {
+		loop_settle(t.h.l);
+		must(receive() >= 0);
+	}
+	must_eq(t.h.frames, 1);
+	stop();
+	must_eq(receive(), VMBUS_E_STATE);
+	must_eq(t.closed, 1);
+	end();
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "leave", 20);
 
 	tcase_add_test(tc, netvsc_receive__leaves_when_a_bad_packet_finds_the_ring_broken);
+	tcase_add_loop_test(tc, netvsc_receive__leaves_the_storage, 0, 2);
+	tcase_add_test(tc, netvsc_receive__leaves_the_storage_to_another_start);
+	tcase_add_loop_test(tc, netvsc_send__leaves_the_storage, 0, 2);
+	tcase_add_test(tc, netvsc_receive__says_so_again);
+	tcase_add_test(tc, netvsc_send__within_callback);
 }
 
 VMBUS_TEST_MAIN("net.netvsc_leave", tests)
