@@ -349,15 +349,15 @@ void vmbus__inbox_done(struct vmbus__inbox *inbox, uint32_t n)
 	inbox->count -= n;
 }
 
-void vmbus__inbox_drain(struct vmbus__inbox *inbox)
+uint32_t vmbus__inbox_drain(struct vmbus__inbox *inbox)
 {
 	const struct vmbus_frame *frame;
-	/* No more than fit at one time: who goes on putting does not keep us here. */
-	uint32_t left = inbox->capacity;
-	uint32_t n;
+	uint32_t dropped = 0, n;
 
-	while (left && (n = vmbus__inbox_look(inbox, &frame, NULL)) != 0) {
+	/* No more than fit at one time: who goes on putting does not keep us here. */
+	while (dropped < inbox->capacity && (n = vmbus__inbox_look(inbox, &frame, NULL)) != 0) {
 		vmbus__inbox_done(inbox, n);
-		left = n < left ? left - n : 0;
+		dropped += n;
 	}
+	return dropped;
 }

@@ -60,8 +60,8 @@ uint32_t vmbus__inbox_look(struct vmbus__inbox *inbox, const struct vmbus_frame 
 /* The taker's: the first n of what peek returned are done with. */
 void vmbus__inbox_done(struct vmbus__inbox *inbox, uint32_t n);
 
-/* The taker's: drop what waits now. */
-void vmbus__inbox_drain(struct vmbus__inbox *inbox);
+/* The taker's: drop what waits now.  Returns how many. */
+uint32_t vmbus__inbox_drain(struct vmbus__inbox *inbox);
 
 /* The taker's, after vmbus__inbox_done(): bit w is set for each who that wanted room, once. */
 uint64_t vmbus__inbox_wanted(struct vmbus__inbox *inbox);

@@ -22,6 +22,7 @@ struct side {
 	struct vmbus__inbox *inbox; /* of what comes out here */
 	bool open;		    /* with the pair's lock */
 	uint64_t dropped;	    /* shared: sent here, and no room at the other's */
+	uint64_t missed;	    /* shared: came here while it was not open */
 };
 
 struct pair {
@@ -53,7 +54,8 @@ static int pair_open(struct vmbus_port_queue *queue)
 	if (taken)
 		return VMBUS_E_STATE;
 	/* What came while nobody was here has been lost on the way. */
-	vmbus__inbox_drain(side->inbox);
+	vmbus__add64_relaxed(vmbus__as_a64(&side->missed),
+			     vmbus__inbox_drain(side->inbox)); /* PAIRDROP.count */
 	queue->fd = vmbus__inbox_fd(side->inbox);
 	return 0;
 }
@@ -102,9 +104,11 @@ static void pair_dropped(void *ctx, uint64_t *sent, uint64_t *received)
 	struct side *const side = ctx;
 	const uint64_t dropped =
 		vmbus__ld64_relaxed(vmbus__as_a64(&side->dropped)); /* PAIRDROP.look */
+	const uint64_t missed =
+		vmbus__ld64_relaxed(vmbus__as_a64(&side->missed)); /* PAIRDROP.look */
 
 	*sent = dropped;
-	*received = 0;
+	*received = missed;
 }
 
 static void free_pair(struct pair *pair)

@@ -112,6 +112,19 @@ static uint32_t list(const struct slirp *s, struct vmbus_frame *frame, struct vm
 	return n;
 }
 
+/* What waits was for whoever had the queue before. */
+static void drop_waiting(struct slirp *s)
+{
+	uint32_t bytes;
+
+	while (s->head < s->tail) {
+		memcpy(&bytes, s->waiting + s->head, sizeof(bytes));
+		s->head += room_of(bytes);
+		drop_received(s);
+	}
+	s->head = s->tail = 0;
+}
+
 /* Without the lock. */
 static void hand_over(struct slirp *s)
 {
@@ -328,7 +341,7 @@ static int slirp_open(struct vmbus_port_queue *queue)
 	if (s->queue)
 		return VMBUS_E_STATE;
 	s->queue = queue;
-	s->head = s->tail = 0;
+	drop_waiting(s);
 	queue->fd = s->waits.epoll_fd;
 	begin_to_wait(s);
 	return 0;

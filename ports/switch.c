@@ -188,7 +188,7 @@ static void set_open(struct vmbus__switch_port *port, bool open)
 
 void vmbus__switch_begin(struct vmbus__switch_port *port)
 {
-	vmbus__inbox_drain(port->inbox);
+	(void)vmbus__inbox_drain(port->inbox);
 	set_open(port, true);
 }
 

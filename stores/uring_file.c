@@ -134,7 +134,8 @@ static int take_fd(struct vmbus__uring *u, const struct vmbus_store_uring_opts *
 	return u->fd < 0 ? error() : 0;
 }
 
-/* The open file's flags as they must be: requests wait in the kernel, and go where they are told. */
+/* The open file's flags as they must be: requests wait in the kernel, and go where they are told.  What
+   was given with O_DIRECT keeps it, since its owner has the same open file. */
 static int set_flags(struct vmbus__uring *u, bool direct)
 {
 	const int have = fcntl(u->fd, F_GETFL);
@@ -193,7 +194,7 @@ static int look(struct vmbus__uring *u, const struct vmbus_store_uring_opts *opt
 	u->is_device = S_ISBLK(stat.st_mode);
 	u->rotates = sysfs(u->is_device ? stat.st_rdev : stat.st_dev, "rotational", 0) == 1;
 	u->align_bytes = u->memory_align = 1;
-	if (opts->direct)
+	if (!u->cached)
 		look_at_alignment(u);
 	if (!is_power_of_two(u->align_bytes) || u->align_bytes > ALIGN_MAX ||
 	    !is_power_of_two(u->memory_align) || u->memory_align > ALIGN_MAX)

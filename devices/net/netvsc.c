@@ -257,14 +257,32 @@ static void on_wake(struct vmbus_vsc *vsc)
 
 /* ---- callbacks of a channel: its thread ---- */
 
+/* Whether a dispatch is the last one is known when it returns, and then nothing can be written any
+   more: so it counts as that, but not within callbacks. */
+static struct vmbus_netvsc_chan *call_begin(struct vmbus_vsc *vsc)
+{
+	struct vmbus_netvsc_chan *const chan = vmbus_vsc_priv(vsc);
+
+	chan->left_p = false;
+	return chan;
+}
+
+static void call_end(struct vmbus_netvsc_chan *chan)
+{
+	chan->left_p = chan->own_p && chan->inside_p;
+}
+
 static void on_packets(struct vmbus_vsc *vsc, const struct vmbus_packet *pkt, uint32_t n)
 {
-	vmbus__netvsc_packets(vmbus_vsc_priv(vsc), pkt, n);
+	struct vmbus_netvsc_chan *const chan = call_begin(vsc);
+
+	vmbus__netvsc_packets(chan, pkt, n);
+	call_end(chan);
 }
 
 static void on_completed(struct vmbus_vsc *vsc, void *cookie, const struct vmbus_packet *pkt)
 {
-	struct vmbus_netvsc_chan *const chan = vmbus_vsc_priv(vsc);
+	struct vmbus_netvsc_chan *const chan = call_begin(vsc);
 	struct vmbus_netvsc *const nv = chan->netvsc_p;
 
 	if (VMBUS_LIKELY((uintptr_t)cookie <= VMBUS_NETVSC_SECTIONS))
@@ -273,14 +291,16 @@ static void on_completed(struct vmbus_vsc *vsc, void *cookie, const struct vmbus
 		vmbus__netvsc_answer(nv, pkt);
 	else if (cookie == nv->page_p)
 		vmbus__netvsc_copied(nv, pkt);
+	call_end(chan);
 }
 
 static void on_writable(struct vmbus_vsc *vsc)
 {
-	struct vmbus_netvsc_chan *const chan = vmbus_vsc_priv(vsc);
+	struct vmbus_netvsc_chan *const chan = call_begin(vsc);
 
 	(void)vmbus__netvsc_complete_more(chan);
 	vmbus__netvsc_send_more(chan);
+	call_end(chan);
 }
 
 /* ---- open and close ---- */

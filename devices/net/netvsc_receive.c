@@ -255,15 +255,20 @@ void vmbus__netvsc_packets(struct vmbus_netvsc_chan *chan, const struct vmbus_pa
 int vmbus__netvsc_pull(struct vmbus_netvsc_chan *chan)
 {
 	uint32_t budget = (VMBUS_NETVSC_RANGES - chan->range_count_p) / PACKET_RANGES_MAX;
+	const bool own = chan->own_p;
 	int n;
 
 	if (chan->inside_p || chan->left_p || budget == 0)
 		return 0;
 	chan->inside_p = true;
+	chan->left_p = own;
 	n = vmbus_vsc_dispatch(chan->vsc_p, budget);
+	/* With an error its own thread has left it, and the guest's may have told closed() already:
+	   chan is what that made of it. */
+	if (n < 0 && own)
+		return n;
 	chan->inside_p = false;
-	if (n < 0 && chan->own_p)
-		chan->left_p = true;
+	chan->left_p = false;
 	return n;
 }
 
@@ -583,7 +588,8 @@ int vmbus_netvsc_receive(struct vmbus_netvsc *nv, uint32_t channel,
 			return (int)burst->frames;
 		if (VMBUS_UNLIKELY(burst->runs_p)) { /* bad ones only */
 			n = release(chan, burst);
-			if (n)
+			/* Of a ring that is broken the dispatch says so, and leaves. */
+			if (n && !chan->pull_p)
 				return n;
 			continue;
 		}

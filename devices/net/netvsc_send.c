@@ -145,12 +145,20 @@ static int is_full(struct vmbus_netvsc_chan *chan)
 	return VMBUS_E_FULL;
 }
 
-/* Have the completions, if so many sections are not free.  Callbacks may send meanwhile. */
-static bool have_sections(struct vmbus_netvsc_chan *chan, uint32_t n)
+/*
+ * Have the completions, if so many sections are not free.  Callbacks may send meanwhile.
+ *
+ * Returns 0, FULL, or STATE: own_thread, and it has left the channel, which must not be touched.
+ */
+static int have_sections(struct vmbus_netvsc_chan *chan, uint32_t n)
 {
+	const bool own = chan->own_p;
+
 	if (VMBUS_LIKELY(chan->free_count_p >= n))
-		return true;
-	return chan->pull_p && vmbus__netvsc_pull(chan) > 0 && chan->free_count_p >= n;
+		return 0;
+	if (chan->pull_p && vmbus__netvsc_pull(chan) < 0 && own)
+		return VMBUS_E_STATE;
+	return chan->free_count_p >= n ? 0 : is_full(chan);
 }
 
 /* Whether a message of bytes has room in the open section. */
@@ -175,8 +183,9 @@ static int have_room(struct vmbus_netvsc_chan *chan, uint32_t bytes)
 		return err == VMBUS_E_FULL ? is_full(chan) : err;
 	if (chan->open_section_p != NONE) /* one without a frame */
 		return 0;
-	if (VMBUS_UNLIKELY(!have_sections(chan, 1)))
-		return chan->left_p ? VMBUS_E_STATE : is_full(chan);
+	err = have_sections(chan, 1);
+	if (VMBUS_UNLIKELY(err))
+		return err;
 	if (VMBUS_UNLIKELY(chan->open_section_p != NONE)) /* a callback's, which waits for room */
 		return is_full(chan);
 	chan->open_section_p = take(chan);
@@ -441,8 +450,9 @@ __attribute__((noinline)) static int put_large(struct vmbus_netvsc_chan *chan,
 		return err == VMBUS_E_FULL ? is_full(chan) : err;
 	if (n > chan->count_p || n > 1u + RANGES_MAX)
 		return VMBUS_E_RANGE;
-	if (!have_sections(chan, n))
-		return chan->left_p ? VMBUS_E_STATE : is_full(chan);
+	err = have_sections(chan, n);
+	if (err)
+		return err;
 	chan->held_p = false; /* by a callback, and frames may follow */
 	section = take_chain(chan, n);
 	err = finish_large(chan, frame, info, section);
@@ -531,12 +541,13 @@ int vmbus_netvsc_send(struct vmbus_netvsc *nv, uint32_t channel, const struct vm
 		      uint32_t n)
 {
 	struct vmbus_netvsc_chan *const chan = sender(nv, channel);
-	bool held;
+	bool held, own;
 	uint32_t i;
 	int err = 0, closed;
 
 	if (VMBUS_UNLIKELY(!chan))
 		return VMBUS_E_STATE;
+	own = chan->own_p;
 	chan->held_p = false;
 	held = vmbus_vsc_hold(chan->vsc_p) == 1;
 	for (i = 0; i < n; i++) {
@@ -544,8 +555,9 @@ int vmbus_netvsc_send(struct vmbus_netvsc *nv, uint32_t channel, const struct vm
 		if (VMBUS_UNLIKELY(err))
 			break;
 	}
-	if (chan->left_p)
-		return i ? (int)i : VMBUS_E_STATE;
+	/* Its thread has left it, just now: frames that were taken are lost, and it is to know. */
+	if (VMBUS_UNLIKELY(err == VMBUS_E_STATE && own))
+		return err;
 	closed = close_section(chan);
 	if (held)
 		(void)vmbus_vsc_flush(chan->vsc_p);

@@ -108,7 +108,7 @@ void vmbus__netvsc_packets(struct vmbus_netvsc_chan *chan, const struct vmbus_pa
 			   uint32_t n);
 int vmbus__netvsc_complete_more(struct vmbus_netvsc_chan *chan);
 /* own_thread or poll: dispatch, as far as what may come has room.  Returns as vmbus_vsc_dispatch();
-   0 within a callback. */
+   0 within a callback.  own_thread: after an error chan, and nv, are not touched any more. */
 int vmbus__netvsc_pull(struct vmbus_netvsc_chan *chan);
 
 #endif

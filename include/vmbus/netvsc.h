@@ -80,7 +80,7 @@ struct vmbus_netvsc_chan {
 	bool open_p;   /* opened() was told, and it has not ended; the guest's thread's */
 	bool pull_p;   /* own_thread or poll: dispatched from here */
 	bool own_p;    /* own_thread */
-	bool left_p;   /* own_thread: its thread has left it */
+	bool left_p;   /* own_thread: its thread has left it, or does if the dispatch says so */
 	bool inside_p; /* dispatching from here */
 	bool wants_p;  /* writable() is due */
 	bool held_p;   /* a place is reserved, in the open section */
@@ -227,8 +227,7 @@ struct vmbus_netvsc {
  * Open a NIC's channel, share its buffers, and agree on version, limits and offloads.  Goes on in
  * callbacks; ends with ready().  Sub-channels are asked for, opened, and receive by hash.
  *
- * nv	 caller's storage; kept until closed(), or a ready() with an error, and with own_thread until
- *	 each channel's thread has returned from its last call; the same for chan.
+ * nv	 caller's storage; kept until closed(), or a ready() with an error; the same for chan.
  * vsc	 an offered primary of class VMBUS_NET_CLASS.
  * opts	 copied.
  *
@@ -280,7 +279,8 @@ VMBUS_API struct vmbus_vsc *vmbus_netvsc_channel(struct vmbus_netvsc *nv, uint32
  *		  own_thread or poll vmbus_netvsc_receive() makes room
  *	   RANGE  more bytes than frame_max, or tso_max; fewer than 14; offsets that cannot be
  *	   INVAL  a flag that tx has not
- *	   STATE  it is not ready, or that channel is not open (any more)
+ *	   STATE  it is not ready, or that channel is not open (any more); own_thread: the thread
+ *		  may have left it just now, as in vmbus_netvsc_receive(), and what was taken is lost
  *	   PEER, FAULT  as vmbus_vsc_send()
  * Effect: none on error.
  * Threads: the channel's.
@@ -324,6 +324,7 @@ VMBUS_API int vmbus_netvsc_flush(struct vmbus_netvsc *nv, uint32_t channel);
  *	   RANGE  max
  *	   STATE, PEER  as vmbus_vsc_dispatch(): the channel has ended, or was not open; with own_thread
  *		  the thread has left it, and must not touch it or its frames any more
+ *	   FAULT  neither own_thread nor poll: it was broken before
  * Effect: as told.
  * Threads: the channel's.
  * Source: [NET-DATA], [NET-PPI] in vmbus_wire(7).

@@ -151,7 +151,7 @@ VMBUS_API void vmbus_port_destroy(struct vmbus_port *port);
  * of this process.
  *
  * bytes  of frames that wait on each side, a power of two from 128 KiB to 16 MiB; 0: 256 KiB.  What
- *	  finds no room there is dropped and counted.
+ *	  finds no room there is dropped and counted; so is what still waits when a NIC opens.
  * two	  set on success; each is destroyed by itself.
  *
  * Errors: RANGE, NOMEM, SYSTEM

@@ -18,8 +18,8 @@ extern "C" {
 struct vmbus_store_uring_opts {
 	size_t struct_bytes; /* sizeof(struct vmbus_store_uring_opts) */
 	const char *path;    /* of a file or a block device; NULL: fd */
-	int fd;		     /* instead of a path: a duplicate is kept; loses O_NONBLOCK; if it has
-				O_DIRECT, direct is to be set */
+	int fd;		     /* instead of a path: a duplicate is kept; loses O_NONBLOCK; one that
+				has O_DIRECT is direct */
 	bool read_only;
 	bool direct; /* O_DIRECT: past the page cache */
 	bool sparse; /* discards and zeroes give space back */

@@ -149,7 +149,7 @@ START_TEST(inbox_put__says_how_many_found_room_and_goes_on_after_that)
 	}
 	ck_assert_uint_eq(taken, put);
 	ck_assert_uint_eq(vmbus__inbox_put(inbox, frame + put, 20, 0), 20);
-	vmbus__inbox_drain(inbox);
+	ck_assert_uint_eq(vmbus__inbox_drain(inbox), 20);
 	ck_assert_uint_eq(vmbus__inbox_look(inbox, &out, NULL), 0);
 	vmbus__inbox_destroy(inbox);
 }

@@ -119,17 +119,26 @@ START_TEST(port_pair__drops_and_counts_behind_its_bytes)
 }
 END_TEST
 
-START_TEST(port_pair__forgets_what_came_while_closed)
+START_TEST(port_pair__drops_and_counts_what_came_while_closed)
 {
+	uint64_t sent, received;
+
 	make();
 	nic_send(&a, 1, 2, 1);
 	nic_close(&b);
 	nic_send(&a, 1, 2, 2);
 	nic_open(&b, &two[1]);
 	ck_assert_uint_eq(nic_take(&b), 0);
+	b.port.ops->dropped(b.port.ctx, &sent, &received);
+	ck_assert_uint_eq(sent, 0);
+	ck_assert_uint_eq(received, 2);
 	nic_send(&a, 1, 2, 3);
 	ck_assert_uint_eq(nic_take(&b), 1);
 	ck_assert_uint_eq(nic_number(&b, 0), 3);
+	b.port.ops->dropped(b.port.ctx, &sent, &received);
+	ck_assert_uint_eq(sent + received, 2);
+	a.port.ops->dropped(a.port.ctx, &sent, &received);
+	ck_assert_uint_eq(sent + received, 0);
 	unmake();
 }
 END_TEST
@@ -200,7 +209,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, port_pair__carries_frames_both_ways);
 	tcase_add_test(tc, port_pair__keeps_what_the_nic_has_no_room_for);
 	tcase_add_test(tc, port_pair__drops_and_counts_behind_its_bytes);
-	tcase_add_test(tc, port_pair__forgets_what_came_while_closed);
+	tcase_add_test(tc, port_pair__drops_and_counts_what_came_while_closed);
 	tcase_add_test(tc, port_destroy__leaves_the_other_port_alone);
 	tcase_add_test(tc, port_pair__wakes_two_threads_without_end);
 }

@@ -389,22 +389,30 @@ START_TEST(port_slirp__leaves_out_what_is_not_wanted)
 }
 END_TEST
 
+#define PING_BYTES (42u + 56u)
+
+static void send_ping(struct drive *d, uint8_t number)
+{
+	uint8_t at[PING_BYTES];
+
+	memset(at + 34, 0, 64);
+	at[34] = 8;
+	at[42] = number;
+	finish_ip(at, sizeof(at), GUEST, HOST, 1);
+	put16(at + 36, 0xffffu - slow_sum(0, at + 34, 64));
+	drive_send(d, at, sizeof(at));
+}
+
 START_TEST(port_slirp__answers_pings)
 {
-	struct drive d;
-	uint8_t at[42 + 56];
 	const struct got *got;
+	struct drive d;
 
 	begin(&d, (struct vmbus_port_slirp_opts){ 0 });
 	tell_address(&d);
-	memset(at + 34, 0, 64);
-	at[34] = 8;
-	at[42] = 77;
-	finish_ip(at, sizeof(at), GUEST, HOST, 1);
-	put16(at + 36, 0xffffu - slow_sum(0, at + 34, 64));
-	drive_send(&d, at, sizeof(at));
+	send_ping(&d, 77);
 	got = find(&d, (struct want){ .protocol = 1 }, WAIT_MS);
-	must(got && got->bytes >= sizeof(at) && got->at[34] == 0 && got->at[42] == 77);
+	must(got && got->bytes >= PING_BYTES && got->at[34] == 0 && got->at[42] == 77);
 	end(&d);
 }
 END_TEST
@@ -562,6 +570,30 @@ START_TEST(port_slirp__reads_no_socket_for_a_guest_that_sends_and_is_full)
 	drive_forget(&d);
 	must(find(&d, (struct want){ .protocol = 17 }, WAIT_MS)); /* and the other one */
 	must_eq(close(fd), 0);
+	end(&d);
+}
+END_TEST
+
+/* Another guest, or the same one after a reset, has not asked for what waits: it is lost, and counted. */
+START_TEST(port_slirp__drops_what_waited_for_a_guest_that_is_gone)
+{
+	uint32_t before;
+	struct drive d;
+
+	begin(&d, (struct vmbus_port_slirp_opts){ .flags = VMBUS_PORT_SLIRP_NO_IPV6 });
+	tell_address(&d);
+	before = d.n;
+	d.room = 0;
+	send_ping(&d, 1);
+	send_ping(&d, 2);
+	drive_drops(&d, 0, 0);
+	d.port.ops->close(&d.queue);
+	d.queue.fd = -1;
+	must_eq(d.port.ops->open(&d.queue), 0);
+	drive_drops(&d, 0, 2);
+	d.room = UINT32_MAX;
+	(void)drive_turn(&d, 50);
+	must_eq(d.n, before);
 	end(&d);
 }
 END_TEST
@@ -794,6 +826,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, port_slirp__carries_connections);
 	tcase_add_test(tc, port_slirp__reads_no_socket_while_the_guest_is_full);
 	tcase_add_test(tc, port_slirp__reads_no_socket_for_a_guest_that_sends_and_is_full);
+	tcase_add_test(tc, port_slirp__drops_what_waited_for_a_guest_that_is_gone);
 	tcase_add_test(tc, port_slirp__leads_ports_into_the_guest);
 	tcase_add_loop_test(tc, port_slirp__keeps_the_guest_in, 0, 2);
 	tcase_add_test(tc, port_slirp__has_a_limit_of_sockets);

@@ -689,6 +689,44 @@ START_TEST(store_uring__begins_no_further_round_when_it_is_cancelled)
 }
 END_TEST
 
+/* A descriptor that has O_DIRECT already is direct, whatever the option says: the file system refuses
+   memory and offsets that are not aligned. */
+START_TEST(store_uring__takes_a_direct_descriptor_as_direct)
+{
+	struct vmbus_store_uring_opts opts = options();
+	uint8_t *const data = conform_memory(8192), *const back = conform_memory(8192);
+	struct vmbus_store_info want, info;
+	struct vmbus_store store;
+	struct drive d;
+
+	NEED_URING();
+	opts.direct = true;
+	if (make(&opts, &store))
+		VMBUS_TEST_SKIP("no O_DIRECT here");
+	must_eq(store.ops->info(store.ctx, &want), 0);
+	vmbus_store_destroy(&store);
+	opts = options();
+	opts.path = NULL;
+	opts.fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	must(opts.fd >= 0);
+	must_eq(vmbus_store_uring(&opts, &store), 0);
+	must((fcntl(opts.fd, F_GETFL) & O_DIRECT) != 0);
+	must_eq(store.ops->info(store.ctx, &info), 0);
+	must_eq(info.align_bytes, want.align_bytes);
+	memset(data, 0x5a, 8192);
+	drive_open(&d, &store);
+	must_eq(drive_move(&d, DRIVE_WRITE, 4096, data + 1, 4096), VMBUS_IO_OK);
+	must_eq(drive_move(&d, DRIVE_READ, 4096, back + 3, 4096), VMBUS_IO_OK);
+	must(!memcmp(data + 1, back + 3, 4096));
+	drive_close(&d);
+	vmbus_store_destroy(&store);
+	must(!close(opts.fd));
+	remove_file();
+	free(data);
+	free(back);
+}
+END_TEST
+
 #define LARGE (1u << 20)
 
 /* A guest's memory that is not aligned: buffers for 32 MiB on a queue, and for one request that is more. */
@@ -763,6 +801,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, store_uring__gives_back_what_the_kernel_does_not_take, 0, 2);
 	tcase_add_loop_test(tc, store_uring__has_no_good_flush_after_one_that_failed, 0, 2);
 	tcase_add_test(tc, store_uring__begins_no_further_round_when_it_is_cancelled);
+	tcase_add_test(tc, store_uring__takes_a_direct_descriptor_as_direct);
 	tcase_add_test(tc, store_uring__has_a_limit_for_buffers);
 	tcase_add_test(tc, store_uring__refuses_a_file_that_is_too_large);
 }
