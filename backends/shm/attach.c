@@ -436,12 +436,13 @@ int vmbus_shm_attach_dispatch(struct vmbus_shm_attach *attach, uint32_t budget)
 }
 
 /*
- * The parent is gone, and the guest has told every channel: it wants no turn any more, where each
- * that is left, or that a thread has not left yet, would have it want one.
+ * The parent is gone, and the guest has told every channel: it has none, or it wants no turn any more,
+ * where each that is left, or that a thread has not left yet, would have it want one.
  */
 static bool is_over(const struct vmbus_shm_attach *attach)
 {
-	return attach->told && vmbus_guest_timeout(attach->guest) == UINT64_MAX;
+	return attach->told && (vmbus_guest_state(attach->guest) == VMBUS_GUEST_IDLE ||
+				vmbus_guest_timeout(attach->guest) == UINT64_MAX);
 }
 
 int vmbus_shm_attach_wait(struct vmbus_shm_attach *attach, uint64_t timeout_ns)

@@ -118,7 +118,8 @@ static const char *relation(const struct vmbus_fault *fault)
 	case VMBUS_FAULT_RESUME_INDEX:
 		return ", must be ";
 	default:
-		return fault->value ? ", must be at most " : ", must be from 1 to ";
+		return fault->value || !fault->limit ? ", must be at most "
+						     : ", must be from 1 to ";
 	}
 }
 

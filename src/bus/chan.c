@@ -298,8 +298,8 @@ int vmbus_chan_flush(struct vmbus_chan *chan)
 	const struct vmbus_msg none = { 0 };
 	int err;
 
-	if (!chan->live || chan->let_go || chan->failed)
-		return VMBUS_E_STATE;
+	if (VMBUS_UNLIKELY(!chan->live || chan->failed))
+		return unable(chan);
 	if (chan->journal && chan->in_callback)
 		return 0; /* with the rest of the callback, or not at all */
 	err = vmbus__chan_publish(chan);

@@ -60,7 +60,7 @@ static bool seize(struct vmbus_chan *chan)
 /* Whether a channel's thread has yet to take a command that somebody waits for. */
 static bool any_waits(struct vmbus_bus *bus)
 {
-	const uint64_t idle = VMBUS__CMD_TAP | VMBUS__CMD_DRAIN;
+	const uint64_t idle = VMBUS__CMD_TAP | VMBUS__CMD_DRAIN | VMBUS__CMD_UNSTICK;
 	uint32_t slot;
 
 	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
@@ -289,8 +289,10 @@ int vmbus_bus_end(struct vmbus_bus *bus)
 		return VMBUS_E_AGAIN;
 	if (!bus->removed)
 		vmbus__bus_remove(bus);
-	if (vmbus__bus_visited(bus))
+	if (vmbus__bus_visited(bus)) { /* it has kicked already, and leaves without a kick */
+		vmbus__kick(&bus->kick);
 		return VMBUS_E_AGAIN;
+	}
 	/* Nobody else is in a call on the bus, so nobody can have found what is freed now. */
 	vmbus__graveyard_free(bus);
 	vmbus__bus_free(bus);

@@ -53,11 +53,14 @@ int vmbus_guest_resume(struct vmbus_guest *guest)
 
 static void end_pause(struct vmbus_guest *guest, const struct vmbus_cli_action *action)
 {
+	/* A parent that has answered and is gone has paused nothing: what is left of its channels goes on. */
+	const bool failed = action->status || guest->parent_gone;
+
 	if (guest->pause != VMBUS__PAUSE_ASKED)
 		return;
-	guest->pause = action->status ? VMBUS__PAUSE_OFF : VMBUS__PAUSE_ON;
+	guest->pause = failed ? VMBUS__PAUSE_OFF : VMBUS__PAUSE_ON;
 	if (guest->opts.paused)
-		guest->opts.paused(guest->opts.ctx, action->status ? VMBUS_E_PEER : 0);
+		guest->opts.paused(guest->opts.ctx, failed ? VMBUS_E_PEER : 0);
 }
 
 /* Whether two pages can be given to the parent: both of the backend's, and not in use there. */

@@ -48,6 +48,7 @@ static inline int dev_open(struct vmbus_chan *chan, void *ctx)
 		while (vmbus_chan_send(chan, &msg, 1) == 1)
 			; /* until it looks at the indices */
 		must_eq(vmbus_chan_send(chan, &msg, 1), VMBUS_E_FAULT);
+		must_eq(vmbus_chan_flush(chan), VMBUS_E_FAULT);
 	}
 	if (d->fail)
 		vmbus_chan_fail(chan, "it shall not be");

@@ -5,6 +5,10 @@
  */
 #include "slowbox.h"
 
+#include <poll.h>
+
+#include "bus/bus.h"
+
 START_TEST(chan_fail__while_it_opens)
 {
 	struct box b;
@@ -204,6 +208,26 @@ START_TEST(bus_close__while_it_opens)
 }
 END_TEST
 
+/* A thread that has told of the last answer and is not out of the call yet; its kick was taken. */
+START_TEST(bus_end__while_a_thread_tells_it)
+{
+	struct pollfd set = { .events = POLLIN };
+	struct box b;
+
+	box_init(&b);
+	set.fd = vmbus_bus_fd(b.f.bus);
+	fake_run(&b.f);
+	must_eq(poll(&set, 1, 0), 0);
+	vmbus__add64_relaxed(&b.f.bus->visitors, 1); /* VISIT.enter */
+	must_eq(vmbus_bus_end(b.f.bus), VMBUS_E_AGAIN);
+	must_eq(poll(&set, 1, 0), 1);			      /* or nobody would come back */
+	vmbus__add64_release(&b.f.bus->visitors, UINT64_MAX); /* VISIT.leave */
+	must_eq(vmbus_bus_end(b.f.bus), 0);
+	b.f.bus = NULL;
+	box_fini(&b);
+}
+END_TEST
+
 START_TEST(bus_end__while_it_opens)
 {
 	struct box b;
@@ -387,6 +411,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, lesson_18_said_after_it_ended);
 	tcase_add_test(tc, bus_destroy__while_it_opens);
 	tcase_add_test(tc, bus_close__while_it_opens);
+	tcase_add_test(tc, bus_end__while_a_thread_tells_it);
 	tcase_add_test(tc, bus_end__while_it_opens);
 	tcase_add_test(tc, lesson_18_close_of_an_opening_that_was_refused);
 	tcase_add_test(tc, lesson_16_any_order);

@@ -288,7 +288,7 @@ static void unshared(struct vmbus_vsc *vsc, uint32_t gpadl, int err)
 	unshared_err = err;
 }
 
-static void pausing_pair(struct pair *s)
+static void pausing_pair(struct pair *s, void (*paused_p)(void *ctx, int err))
 {
 	struct parent *p = parent_new(VMBUS_PROTO_6_0);
 	struct vmbus_guest_opts opts = parent_guest_opts(p);
@@ -297,6 +297,7 @@ static void pausing_pair(struct pair *s)
 	opts.limits.struct_bytes = sizeof(opts.limits);
 	opts.limits.version_max = VMBUS_PROTO_6_0;
 	opts.limits.features = VMBUS_FEATURE_PAUSE;
+	opts.paused = paused_p;
 	must_eq(vmbus_guest_create(&opts, &p->guest), 0);
 	s->p = p;
 	s->chan = parent_offer(p, 1);
@@ -304,13 +305,46 @@ static void pausing_pair(struct pair *s)
 	client_init(&s->c, p, vmbus_vsc_find(p->guest, &parent_class, 0));
 }
 
+static int paused_err;
+
+static void paused(void *ctx, int err)
+{
+	(void)ctx;
+	paused_err = err;
+}
+
+/* The parent has answered, and is gone before the guest has taken that up, after so many units. */
+START_TEST(guest_pause__by_a_parent_that_is_gone)
+{
+	struct pair s;
+	int i;
+
+	pausing_pair(&s, paused);
+	paused_err = 1;
+	client_open(&s.c);
+	must_eq(vmbus_guest_pause(s.p->guest), 0);
+	for (i = 0; i < _i; i++) {
+		(void)parent_turn(s.p);
+		(void)vmbus_guest_dispatch(s.p->guest, 1);
+	}
+	vmbus_guest_parent_gone(s.p->guest);
+	for (i = 0; i < 50; i++)
+		(void)vmbus_guest_dispatch(s.p->guest, 64);
+	must(paused_err != 1); /* told */
+	must_eq(s.p->gone, 1);
+	must_eq(s.c.closed, 1);
+	must(vmbus_guest_timeout(s.p->guest) == UINT64_MAX);
+	parent_free(s.p, PARENT_ANY);
+}
+END_TEST
+
 /* What a step has left to ask of the parent waits for the end of the pause, and nothing is lost. */
 START_TEST(guest_pause__in_a_callback_of_a_channel_that_ends)
 {
 	struct pair s;
 	uint8_t *pages;
 
-	pausing_pair(&s);
+	pausing_pair(&s, NULL);
 	pages = vmbus_guest_pages(s.p->guest, 2);
 	unshared_err = _i == 2;
 	s.chan->on_packet = parent_ignore;
@@ -369,6 +403,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vsc_find__hot_add_and_remove);
 	tc = vmbus_test_case(suite, "pause", 20);
 	tcase_add_loop_test(tc, guest_pause__in_a_callback_of_a_channel_that_ends, 0, 3);
+	tcase_add_loop_test(tc, guest_pause__by_a_parent_that_is_gone, 0, 8);
 	tc = vmbus_test_case(suite, "end", 20);
 	tcase_add_loop_test(tc, guest_parent_gone__at_every_step_of_an_open, 0, 24);
 	tcase_add_test(tc, guest_destroy__with_an_open_channel);

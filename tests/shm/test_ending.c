@@ -500,6 +500,33 @@ START_TEST(attach_wait__says_peer_when_all_were_told)
 }
 END_TEST
 
+/* Its contact was given up while the parent had not taken it; nothing is left to be told. */
+START_TEST(attach_wait__says_peer_to_who_has_given_up)
+{
+	struct vmbus_guest *guest;
+	struct local local;
+	struct host host;
+	int did, turns = 0;
+
+	host_init(&host);
+	host_listen(&host);
+	local_attach_with(&host, &local, &counting);
+	guest = vmbus_shm_guest(local.attach);
+	must_eq(vmbus_guest_connect(guest), 0);
+	must(vmbus_shm_attach_dispatch(local.attach, 64) >= 0);
+	must_eq(vmbus_guest_disconnect(guest), 0);
+	must(vmbus_shm_attach_dispatch(local.attach, 64) >= 0);
+	must_eq(vmbus_guest_state(guest), VMBUS_GUEST_IDLE);
+	host_close(&host);
+	do {
+		did = vmbus_shm_attach_wait(local.attach, (uint64_t)SECOND_NS);
+		must(did >= 0 || did == VMBUS_E_PEER);
+		must(turns++ < 30);
+	} while (did >= 0);
+	vmbus_shm_detach(local.attach);
+}
+END_TEST
+
 START_TEST(attach_wait__waits_for_threads_that_leave_their_channels)
 {
 	const struct vmbus_vsc_opts own = { .struct_bytes = sizeof(own),
@@ -545,6 +572,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, listen__logs_what_is_wrong);
 	tcase_add_test(tc, listen__refuses_limits_that_no_child_could_have);
 	tcase_add_test(tc, attach_wait__says_peer_when_all_were_told);
+	tcase_add_test(tc, attach_wait__says_peer_to_who_has_given_up);
 	tcase_add_test(tc, attach_wait__waits_for_threads_that_leave_their_channels);
 }
 
