@@ -359,5 +359,8 @@ uint32_t vmbus__inbox_drain(struct vmbus__inbox *inbox)
 		vmbus__inbox_done(inbox, n);
 		dropped += n;
 	}
+	/* The last look has not armed: nobody who puts would ring. */
+	if (dropped >= inbox->capacity)
+		vmbus__inbox_ring(inbox);
 	return dropped;
 }

@@ -373,9 +373,9 @@ static int open_port(struct vmbus__switch_plug *plug)
 		.up_p = plug,
 		.deliver_p = deliver,
 	};
-	if (ops->dropped)
-		ops->dropped(plug->port.ctx, &plug->sent_before, &plug->received_before);
 	err = ops->open ? ops->open(&plug->queue) : 0;
+	if (!err && ops->dropped) /* what waited in it is not this plug's */
+		ops->dropped(plug->port.ctx, &plug->sent_before, &plug->received_before);
 	if (!err && ops->configure)
 		ops->configure(plug->port.ctx, &config);
 	return err;

@@ -278,6 +278,13 @@ static bool seize_all(struct vmbus_bus *bus)
 	return true;
 }
 
+/* A thread that is on its way out of a call has kicked already, and leaves without a kick. */
+static int come_again(struct vmbus_bus *bus)
+{
+	vmbus__kick(&bus->kick);
+	return VMBUS_E_AGAIN;
+}
+
 int vmbus_bus_end(struct vmbus_bus *bus)
 {
 	if (vmbus_bus_in_callback(bus))
@@ -286,13 +293,11 @@ int vmbus_bus_end(struct vmbus_bus *bus)
 		return VMBUS_E_AGAIN;
 	bus->ending = true;
 	if (!seize_all(bus))
-		return VMBUS_E_AGAIN;
+		return come_again(bus);
 	if (!bus->removed)
 		vmbus__bus_remove(bus);
-	if (vmbus__bus_visited(bus)) { /* it has kicked already, and leaves without a kick */
-		vmbus__kick(&bus->kick);
-		return VMBUS_E_AGAIN;
-	}
+	if (vmbus__bus_visited(bus))
+		return come_again(bus);
 	/* Nobody else is in a call on the bus, so nobody can have found what is freed now. */
 	vmbus__graveyard_free(bus);
 	vmbus__bus_free(bus);

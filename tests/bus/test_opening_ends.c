@@ -228,6 +228,28 @@ START_TEST(bus_end__while_a_thread_tells_it)
 }
 END_TEST
 
+/* The same within its dispatch. */
+START_TEST(bus_end__while_a_thread_is_in_its_dispatch)
+{
+	struct pollfd set = { .events = POLLIN };
+	struct box b;
+
+	box_init(&b);
+	set.fd = vmbus_bus_fd(b.f.bus);
+	fake_run(&b.f);
+	must_eq(poll(&set, 1, 0), 0);
+	b.chan->own_fd = true;
+	vmbus__st64_relaxed(&b.chan->holder, 12345); /* HOLD.enter */
+	must_eq(vmbus_bus_end(b.f.bus), VMBUS_E_AGAIN);
+	must_eq(poll(&set, 1, 0), 1);
+	vmbus__st64_release(&b.chan->holder, 0); /* HOLD.enter */
+	b.chan->own_fd = false;
+	must_eq(vmbus_bus_end(b.f.bus), 0);
+	b.f.bus = NULL;
+	box_fini(&b);
+}
+END_TEST
+
 START_TEST(bus_end__while_it_opens)
 {
 	struct box b;
@@ -412,6 +434,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, bus_destroy__while_it_opens);
 	tcase_add_test(tc, bus_close__while_it_opens);
 	tcase_add_test(tc, bus_end__while_a_thread_tells_it);
+	tcase_add_test(tc, bus_end__while_a_thread_is_in_its_dispatch);
 	tcase_add_test(tc, bus_end__while_it_opens);
 	tcase_add_test(tc, lesson_18_close_of_an_opening_that_was_refused);
 	tcase_add_test(tc, lesson_16_any_order);

@@ -184,6 +184,30 @@ START_TEST(inbox_fd__is_readable_when_there_is_something_and_not_else)
 }
 END_TEST
 
+/* Of 262,144 bytes 3,640 of the shortest frames fit, and as many are thrown away at most. */
+START_TEST(inbox_drain__of_a_full_one_hears_of_the_next)
+{
+	struct vmbus__inbox *const inbox = make(262144);
+	const struct vmbus_frame *out;
+	uint32_t put = 0, got;
+	struct vmbus_frame frame;
+	struct vmbus_iov iov;
+	uint8_t bytes[14];
+
+	ck_assert_uint_eq(vmbus__inbox_look(inbox, &out, NULL), 0);
+	frame = numbered(bytes, &iov, sizeof(bytes), 1);
+	while ((got = vmbus__inbox_put(inbox, &frame, 1, 0)) != 0)
+		put += got;
+	ck_assert_uint_eq(put, 3640);
+	ck_assert_uint_eq(vmbus__inbox_drain(inbox), put);
+	if (readable(vmbus__inbox_fd(inbox)))
+		ck_assert_uint_eq(vmbus__inbox_look(inbox, &out, NULL), 0);
+	ck_assert_uint_eq(vmbus__inbox_put(inbox, &frame, 1, 0), 1);
+	ck_assert(readable(vmbus__inbox_fd(inbox)));
+	vmbus__inbox_destroy(inbox);
+}
+END_TEST
+
 START_TEST(inbox_wanted__tells_once_who_wants_room)
 {
 	struct vmbus__inbox *const inbox = make(131072);
@@ -337,6 +361,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, inbox_peek__gives_again_what_is_not_done);
 	tcase_add_test(tc, inbox_put__says_how_many_found_room_and_goes_on_after_that);
 	tcase_add_test(tc, inbox_fd__is_readable_when_there_is_something_and_not_else);
+	tcase_add_test(tc, inbox_drain__of_a_full_one_hears_of_the_next);
 	tcase_add_test(tc, inbox_wanted__tells_once_who_wants_room);
 	tcase_add_test(tc, inbox__takes_from_many_threads_without_a_lost_wakeup);
 	tcase_add_test(tc, inbox_want__loses_no_wakeup);
