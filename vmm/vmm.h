@@ -546,7 +546,7 @@ int vmm_bus_open(struct vmm *vmm);
 enum vmm_end vmm_bus_run(struct vmm *vmm);
 void vmm_bus_close(struct vmm *vmm);
 void vmm_bus_end(struct vmm *vmm, enum vmm_end end);
-void vmm_bus_reset(struct vmm *vmm);
+int vmm_bus_reset(struct vmm *vmm); /* -1: it could not be, and ends */
 void vmm_bus_please(struct vmm *vmm); /* shut down: first asks, then ends */
 void vmm_bus_asks(struct vmm *vmm);   /* do what vCPUs ask for */
 

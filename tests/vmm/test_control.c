@@ -282,19 +282,35 @@ START_TEST(vmm_save__without_what_was_just_removed)
 }
 END_TEST
 
-/* Somebody who listens and answers so; the folder of a save that was refused is empty again. */
-static int send_to(const char *answer, const char *line)
+/* Somebody who listens and answers so, after so many seconds. */
+static int send_to_slow(const char *answer, const char *line, int seconds)
 {
-	return shell("rm -f %s; python3 -c 'import os,socket\n"
+	return shell("rm -f %s; python3 -c 'import os,socket,time\n"
 		     "s=socket.socket(socket.AF_UNIX); s.bind(\"%s.new\"); s.listen(1)\n"
 		     "os.rename(\"%s.new\", \"%s\")\n"
-		     "c=s.accept()[0]; c.recv(100); c.send(b\"%s\"); c.close()' & "
+		     "c=s.accept()[0]; c.recv(100); time.sleep(%d); c.send(b\"%s\"); "
+		     "c.close()' & "
 		     "while [ ! -S %s ]; do sleep 0.02; done; "
 		     "%s --send %s \"%s\" 2>&1; s=$?; wait; rm -f %s; exit $s",
-		     control, control, control, control, answer, control, vmm(), control, line,
-		     control);
+		     control, control, control, control, seconds, answer, control, vmm(), control,
+		     line, control);
 }
 
+static int send_to(const char *answer, const char *line)
+{
+	return send_to_slow(answer, line, 0);
+}
+
+/* A reset may wait for disks, NICs and providers, each for 6 s. */
+START_TEST(vmm_send__waits_longer_for_a_reset)
+{
+	(void)snprintf(control, sizeof(control), "/tmp/vmm-test-%d-ctl", (int)getpid());
+	ck_assert_int_eq(send_to_slow("ok", "reset", 11), 0);
+	ck_assert_str_eq(output, "ok");
+}
+END_TEST
+
+/* The folder of a save that was refused is empty again. */
 START_TEST(vmm_send__says_what_did_not_come)
 {
 	char folder[64], line[80];
@@ -478,6 +494,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vmm_save__and_what_restore_refuses);
 	tcase_add_test(tc, vmm_save__without_what_was_just_removed);
 	tcase_add_test(tc, vmm_send__says_what_did_not_come);
+	tcase_add_test(tc, vmm_send__waits_longer_for_a_reset);
 	tcase_add_test(tc, vmm__a_guest_that_only_resets_can_be_ended);
 	tcase_add_test(tc, vmm__vmbusctl_lists_its_bus);
 	tcase_add_loop_test(tc, vmm__the_second_interrupt_ends_it, 0, 2);
