@@ -295,7 +295,8 @@ VMBUS_API int vmbus_netvsc_send(struct vmbus_netvsc *nv, uint32_t channel,
  * whenever a packet is full that happens by itself, and vmbus_netvsc_send() does it as well.
  *
  * bytes, flags  of the frame, at most; its flags.
- * data	  set; until commit, or the next call on that channel; a dispatch of it counts as one.
+ * data	  set; until commit, or the next call on that channel; a dispatch of it counts as one, and what
+ *	  a call goes on to do behind a callback that came in it.
  * frame  bytes, up to those of reserve, flags as told, and the fields that go with them; no pieces.
  *
  * Errors: as vmbus_netvsc_send(); reserve: RANGE also for more than a section has room for;
