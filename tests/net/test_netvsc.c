@@ -447,6 +447,61 @@ START_TEST(netvsc_start__tells_who_ended_it)
 }
 END_TEST
 
+/* Frames of the MTU have room on every channel, if need be on fewer ones; frame_max and tso_max are never
+   more than a channel's part of the sections holds. */
+START_TEST(netvsc_start__limits_hold_on_each_channel)
+{
+	static const struct {
+		uint32_t section, mtu, subchannels, offered, frame_max, tso_max;
+	} cases[] = {
+		{ 6144, 1500, 3, 4, 1514, 2 * 6144 - 124 },
+		{ 6144, 9000, 3, 4, 9014, 2 * 6144 - 124 },
+		{ 6144, 20000, 3, 2, 20014, 5 * 6144 - 124 },
+		{ 6144, 30582, 3, 2, 30596, 5 * 6144 - 124 },
+		{ 6144, 30583, 3, 1, 30597, 10 * 6144 - 124 },
+		{ 6144, 65521, 3, 1, 10 * 6144 - 124, 10 * 6144 - 124 },
+		{ 65536, 9000, 3, 1, 9014, 62780 },
+		{ 256, 1500, 3, 4, 1514, 33 * 256 - 124 },
+	};
+	static uint8_t p[66000];
+	struct vmbus_iov piece = { p, 0 };
+	struct vmbus_frame frame = { .piece = &piece, .pieces = 1, .mss = 1400 };
+	struct vmbus_netvsc_opts opts;
+	struct host h;
+	uint32_t i;
+
+	host_start(&h);
+	h.send_section = cases[_i].section;
+	h.frame_size = 65521;
+	opts = host_opts(&h);
+	opts.send_bytes = 64u << 10;
+	opts.mtu = cases[_i].mtu;
+	opts.subchannels = cases[_i].subchannels;
+	must_eq(host_client(&h, &opts), 0);
+	must_eq(h.nv.offered, cases[_i].offered);
+	must_eq(h.opened, cases[_i].offered);
+	must_eq(h.nv.frame_max, cases[_i].frame_max);
+	must_eq(h.nv.tso_max, cases[_i].tso_max);
+	memcpy(p, "12345612345\x6\x8\0\x45", 15);
+	p[14 + 9] = 6;
+	p[14 + 20 + 12] = 0x50;
+	for (i = 0; i < h.nv.offered; i++) {
+		frame.flags = 0;
+		piece.len = frame.bytes = h.nv.frame_max + 4;
+		must_eq(vmbus_netvsc_send(&h.nv, i, &frame, 1), 1);
+		loop_settle(h.l);
+		frame.flags = VMBUS_FRAME_TSO4 | VMBUS_FRAME_CSUM | VMBUS_FRAME_VLAN;
+		piece.len = frame.bytes = h.nv.tso_max;
+		must_eq(vmbus_netvsc_send(&h.nv, i, &frame, 1), 1);
+		loop_settle(h.l);
+		must_eq(h.frames, 2 * i + 2);
+		must_eq(h.frame[2 * i].channel, i);
+		must_eq(h.frame[2 * i + 1].bytes, h.nv.tso_max);
+	}
+	host_free(&h);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "start", 20);
@@ -457,6 +512,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, netvsc_start__does_without, 0, 8);
 	tcase_add_loop_test(tc, netvsc_start__sets, 0, 2);
 	tcase_add_loop_test(tc, netvsc_start__takes_channels, 0, 8);
+	tcase_add_loop_test(tc, netvsc_start__limits_hold_on_each_channel, 0, 8);
 	tcase_add_test(tc, netvsc_start__refuses);
 	tcase_add_test(tc, netvsc_start__no_memory);
 	tc = vmbus_test_case(suite, "end", 20);
