@@ -15,6 +15,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define LEAF_HINTS 0x40000004u /* of Hyper-V's CPUID */
+#define HINT_APIC (1u << 3)
+
 /* A section of exactly so many bytes, or an error. */
 static const void *need(const struct vmm *vmm, uint32_t type, uint32_t index, size_t bytes)
 {
@@ -160,6 +163,17 @@ int vmm_restore_rate(struct vmm *vmm)
 	return 0;
 }
 
+/* Whether the guest was advised to use the APIC's registers of Hyper-V, which user space has not. */
+static bool wants_apic(const struct kvm_cpuid_entry2 *entries, uint32_t count)
+{
+	uint32_t i;
+
+	for (i = 0; i < count; i++)
+		if (entries[i].function == LEAF_HINTS)
+			return (entries[i].eax & HINT_APIC) != 0;
+	return false;
+}
+
 int vmm_restore_cpuid(struct vmm_vcpu *vcpu)
 {
 	struct {
@@ -176,6 +190,13 @@ int vmm_restore_cpuid(struct vmm_vcpu *vcpu)
 	if (mine.count > VMM_CPUID_MAX)
 		return vmm_error("--restore %s: %u CPUID leaves", vcpu->vmm->opts.restore,
 				 mine.count);
+	if (vmbus_kvm_way(vcpu->vmm->kvm) == VMBUS_KVM_USER && wants_apic(mine.entries, mine.count))
+		return vmm_error("--restore %s: its guest uses the APIC by registers that only "
+				 "the kernel's SynIC has: %s",
+				 vcpu->vmm->opts.restore,
+				 vcpu->vmm->opts.way == VMBUS_KVM_USER
+					 ? "leave out --synic user"
+					 : "it needs a KVM with Hyper-V emulation");
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, &mine))
 		return vmm_errno("--restore %s: CPUID of vCPU %u: this processor is another one",
 				 vcpu->vmm->opts.restore, vcpu->index);
