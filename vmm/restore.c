@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -289,12 +290,77 @@ static int put_bus(struct vmm *vmm)
 	return 0;
 }
 
+/* The page in which a vCPU stands, and what was saved of it. */
+struct place {
+	const uint8_t *page; /* NULL: none of memory, or at its first byte */
+	uint8_t was[PAGE];
+};
+
+static const uint8_t *page_at(const struct vmm_memory *mem, uint64_t gpa)
+{
+	uint32_t i;
+
+	for (i = 0; i < mem->count; i++)
+		if (gpa - mem->regions[i].gpa < mem->regions[i].bytes)
+			return (const uint8_t *)mem->regions[i].host +
+			       (gpa - mem->regions[i].gpa) / PAGE * PAGE;
+	return NULL;
+}
+
+/* Its registers are in place. */
+static void look_at_place(const struct vmm_vcpu *vcpu, struct place *place)
+{
+	size_t bytes;
+	const struct vmm_vcpu_state *const state =
+		vmm_saved_find(&vcpu->vmm->saved, VMM_SAVED_VCPU, vcpu->index, &bytes);
+	struct kvm_translation at = { .linear_address = state->sregs.cs.base + state->regs.rip };
+
+	if (at.linear_address % PAGE == 0 || ioctl(vcpu->fd, KVM_TRANSLATE, &at) || !at.valid)
+		return;
+	place->page = page_at(&vcpu->vmm->memory, at.physical_address);
+	if (place->page)
+		memcpy(place->was, place->page, PAGE);
+}
+
+/*
+ * The partition has written the page of hypercalls anew, and another SynIC has other code there.  A
+ * vCPU that had come to its middle would go on in the middle of something else.
+ */
+static int check_places(const struct vmm *vmm, const struct place *places)
+{
+	uint32_t i;
+
+	for (i = 0; i < vmm->vcpu_count; i++)
+		if (places[i].page && memcmp(places[i].page, places[i].was, PAGE) != 0)
+			return vmm_error(
+				"--restore %s: vCPU %u is in the midst of a hypercall, whose code "
+				"is another here: restore it with the --synic that it was saved "
+				"under; there it may be saved anew",
+				vmm->opts.restore, i);
+	return 0;
+}
+
+static int put_bus_around(struct vmm *vmm)
+{
+	struct place *const places = calloc(vmm->vcpu_count, sizeof(*places));
+	uint32_t i;
+	int err;
+
+	if (!places)
+		return vmm_error("--restore %s: no memory", vmm->opts.restore);
+	for (i = 0; i < vmm->vcpu_count; i++)
+		look_at_place(&vmm->vcpus[i], &places[i]);
+	err = put_bus(vmm) || check_places(vmm, places) ? -1 : 0;
+	free(places);
+	return err;
+}
+
 /* The state, in the order in which KVM wants it: the bus's interrupts go to a local APIC that is there. */
 int vmm_restore(struct vmm *vmm)
 {
 	const struct vmm_saved_machine *const m = need(vmm, VMM_SAVED_MACHINE, 0, sizeof(*m));
 
-	if (!m || put_clock(vmm, m) || put_chips(vmm) || put_vcpus(vmm) || put_bus(vmm))
+	if (!m || put_clock(vmm, m) || put_chips(vmm) || put_vcpus(vmm) || put_bus_around(vmm))
 		return -1;
 	vmm_platform_restore(&vmm->platform, &m->platform);
 	vmm_saved_free(&vmm->saved);

@@ -225,6 +225,50 @@ START_TEST(vmm_save__and_what_restore_refuses)
 }
 END_TEST
 
+/* The page of hypercalls at 0x1003000 is written anew: where the guest stands, there is something else. */
+START_TEST(vmm_restore__refuses_a_guest_whose_code_is_another)
+{
+	static const uint8_t stands_there[] = {
+		WRMSR(0x40000000u, 1u, 0),
+		WRMSR(0x40000001u, 0x1003001u, 0),
+		0xC7,
+		0x04,
+		0x25,
+		0x00,
+		0x31,
+		0x00,
+		0x01,
+		0xEB,
+		0xFE,
+		0x00,
+		0x00, /* mov dword [0x1003100], jmp to itself */
+		SERIAL('!'),
+		SERIAL('\n'),
+		0xB8,
+		0x00,
+		0x31,
+		0x00,
+		0x01,
+		0xFF,
+		0xE0, /* mov eax, 0x1003100; jmp rax */
+	};
+	char folder[64], line[128];
+
+	NEEDS_KVM();
+	(void)snprintf(folder, sizeof(folder), "/tmp/vmm-test-%d-saved", (int)getpid());
+	start_guest(GUEST(stands_there), "--synic user");
+	wait_for_words("!");
+	(void)snprintf(line, sizeof(line), "save %s", folder);
+	ck_assert_int_eq(send_line(line), 0);
+	ck_assert_int_eq(wait_for_end(), VMM_SAVED);
+	ck_assert_int_eq(
+		shell("%s --restore %s --synic user --timeout 5 2>&1 </dev/null", vmm(), folder),
+		VMM_ERROR);
+	ck_output("vCPU 0 is in the midst of a hypercall");
+	(void)shell("rm -rf %s", folder);
+}
+END_TEST
+
 /* A device is removed and, before its removal has come to its end, the machine is saved. */
 static void remove_and_save(unsigned int relid, const char *folder)
 {
@@ -492,6 +536,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vmm_control__tells_all_of_2047_channels);
 	tcase_add_test(tc, vmm_socket__takes_no_children_and_goes);
 	tcase_add_test(tc, vmm_save__and_what_restore_refuses);
+	tcase_add_test(tc, vmm_restore__refuses_a_guest_whose_code_is_another);
 	tcase_add_test(tc, vmm_save__without_what_was_just_removed);
 	tcase_add_test(tc, vmm_send__says_what_did_not_come);
 	tcase_add_test(tc, vmm_send__waits_longer_for_a_reset);
