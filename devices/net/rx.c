@@ -488,12 +488,13 @@ static void inbox_again(struct vmbus__net_chan *ch)
 		vmbus__inbox_ring(ch->seat->inbox);
 }
 
-/* What waits for the port, which was just asked for frames: it may have read what told of its room. */
+/* What waits for the port, which was just asked for frames: it may have read what told of its room.  And
+   what an earlier callback has left, whose ring may have been read. */
 void vmbus__net_rx_asked(struct vmbus__net_chan *ch)
 {
 	if (VMBUS_UNLIKELY(ch->rx->inbox_waits))
 		inbox_again(ch);
-	if (VMBUS_UNLIKELY(vmbus__net_tx_waits(ch)))
+	if (VMBUS_UNLIKELY(vmbus__net_tx_is_due(ch)))
 		vmbus__net_tx_run(ch);
 }
 
