@@ -324,6 +324,44 @@ START_TEST(sub__takes_up_what_changes_while_the_port_is_asked)
 }
 END_TEST
 
+/* The same, and the port has more frames for the guest than one callback asks for; or the guest stops
+   meanwhile, and then nobody asks. */
+START_TEST(sub__asks_the_port_to_the_end_while_frames_wait_for_it)
+{
+	const uint8_t filter[32] = { 5, 0,    0, 0, 32, 0, 0, 0, 77, 0, 0,
+				     0, 0x0E, 1, 1, 0,	4, 0, 0, 0,  20 };
+	uint32_t len;
+
+	prepare(1);
+	b.pages = 4096;
+	b.rx_pages = 2048;
+	nb_start(&b);
+	nb_subs(&b, 3);
+	(void)nb_run(&b, 0);
+	ck_assert_uint_gt(b.rx_count / 4, 900);
+	b.port.take = 0;
+	fr_plain(frame, 60, 1);
+	len = fr_message(fr_at(&b, 1), NULL, 0, frame, 60, false);
+	ck_assert_uint_eq(fr_section(&b, 1, 1, len), 1);
+	(void)nb_run(&b, 0);
+	(void)flow(1000);
+	nb_give(&b, 0, 900, 74); /* without another word of the port's */
+	if (_i == 1) {
+		(void)vmbus_bus_dispatch(b.f.bus, 1);
+		ck_assert(b.port.give > 0 && b.port.give < 900);
+		must_eq(nb_rndis(&b, 0, true, filter, sizeof(filter)), 1);
+		nb_end(&b);
+		return;
+	}
+	fake_run(&b.f);
+	ck_assert_uint_eq(b.port.give, 0);
+	(void)nb_run(&b, 0);
+	ck_assert_uint_eq(fr_stats(&b).received_frames, 900);
+	ck_assert_uint_eq(b.port.sent, 0);
+	nb_end(&b);
+}
+END_TEST
+
 /* A flow of this channel in port.given: its port. */
 static uint32_t flow_of(uint32_t channel)
 {
@@ -520,6 +558,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, sub__waits_for_the_primary_and_loses_nothing);
 	tcase_add_test(tc, sub__sends_by_the_primary_after_the_port_was_asked);
 	tcase_add_test(tc, sub__takes_up_what_changes_while_the_port_is_asked);
+	tcase_add_loop_test(tc, sub__asks_the_port_to_the_end_while_frames_wait_for_it, 0, 2);
 	tcase_add_loop_test(tc, sub__loses_no_more_than_a_batch_when_sections_run_out, 0, 2);
 	tcase_add_loop_test(tc, sub__counts_what_lies_in_an_inbox_that_closes, 0, 2);
 	tcase_add_loop_test(tc, sub__grants_no_more_than_there_are_sections_for, 0, 4);
