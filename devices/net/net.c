@@ -218,6 +218,7 @@ int vmbus_net_create(const struct vmbus_net_opts *opts, struct vmbus_net **made)
 	else
 		make_mac(net->mac, &net->opts.id);
 	net->plug = !(net->opts.flags & VMBUS_NET_LINK_DOWN);
+	net->subs_max = net->opts.subchannels;
 	*made = net;
 	return 0;
 }

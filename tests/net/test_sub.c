@@ -546,6 +546,65 @@ START_TEST(sub__ends_with_its_primary_in_any_order)
 }
 END_TEST
 
+/* ---- a bus that has no room ---- */
+
+/* The guest lets go of everything, and finds the NIC again. */
+static void lose_and_find(uint32_t subs)
+{
+	struct vmbus_ctl ctl;
+	uint32_t i, relid[4];
+
+	for (i = 0; i < subs; i++) {
+		fake_expect(&b.f, VMBUS_CTL_OFFER, &ctl);
+		relid[i] = ctl.u.offer.relid;
+	}
+	for (i = 0; i < subs; i++) {
+		fake_expect(&b.f, VMBUS_CTL_RESCIND, &ctl);
+		must_eq(ctl.u.chan.relid, relid[i]);
+		fake_post_released(&b.f, relid[i]);
+	}
+	fake_expect(&b.f, VMBUS_CTL_RESCIND, &ctl);
+	must_eq(ctl.u.chan.relid, b.c[0].relid);
+	fake_chan_free(&b.c[0]);
+	fake_post_released(&b.f, b.c[0].relid);
+	b.rx_gpadl = b.tx_gpadl = 0;
+	fake_expect(&b.f, VMBUS_CTL_OFFER, &ctl);
+	must_eq(ctl.u.offer.sub_index, 0);
+	b.c[0].relid = ctl.u.offer.relid;
+	b.c[0].conn = ctl.u.offer.conn_id;
+	nb_open(&b);
+	nb_steps(&b, 0, NB_STEPS);
+}
+
+/* The bus has room for so many sub-channels, and the guest asks for 3: the second time it gets them. */
+START_TEST(sub__grants_no_more_than_the_bus_had_room_for)
+{
+	const uint32_t room = (uint32_t)_i;
+
+	prepare(1);
+	fake_prepare(&b.f, b.pages);
+	b.f.opts.limits.struct_bytes = sizeof(b.f.opts.limits);
+	b.f.opts.limits.chans_max = 1 + room;
+	fake_create(&b.f);
+	nb_begin_bus(&b);
+	nb_open(&b);
+	nb_steps(&b, 0, NB_STEPS);
+	ck_assert_uint_eq(nb_ask_subs(&b, 3), 3);
+	lose_and_find(room);
+	if (room) {
+		ck_assert_uint_eq(nb_ask_subs(&b, 3), room);
+		nb_open_subs(&b, room);
+		(void)nb_run(&b, 0);
+		ck_assert_uint_eq(b.inbands, 1); /* the table: all are open */
+	} else {
+		ck_assert_uint_eq(nb_ask_subs(&b, 3), 0);
+	}
+	fake_expect_none(&b.f);
+	ck_assert_uint_eq(fr_send(&b, NULL, 0, frame, fr_ipv4(frame, 6, 20)), 1);
+	nb_end(&b);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "sub", 30);
@@ -562,6 +621,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, sub__loses_no_more_than_a_batch_when_sections_run_out, 0, 2);
 	tcase_add_loop_test(tc, sub__counts_what_lies_in_an_inbox_that_closes, 0, 2);
 	tcase_add_loop_test(tc, sub__grants_no_more_than_there_are_sections_for, 0, 4);
+	tcase_add_loop_test(tc, sub__grants_no_more_than_the_bus_had_room_for, 0, 3);
 	tcase_add_test(tc, sub__tells_the_hash_of_a_frame_across_pages);
 	tcase_add_test(tc, sub__shares_sections_out_and_gets_them_back);
 	tcase_add_loop_test(tc, sub__ends_with_its_primary_in_any_order, 0, 4);
