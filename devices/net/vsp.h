@@ -133,6 +133,7 @@ struct vmbus_net {
 	bool plug;			    /* vmbus_net_link() */
 	bool asked;			    /* the port, again: the control is to tell of it */
 	uint8_t guest_mac[6];		    /* that a guest chose, kept; all zero: none */
+	uint64_t asks, newest;		    /* info() so often; and which of them info is of */
 	uint32_t subs_max;		    /* that are granted: once, fewer found room */
 	uint32_t channels_ever;		    /* 1 + the highest number of a channel there was */
 	uint64_t log_second, log_lines;
