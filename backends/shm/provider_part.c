@@ -261,7 +261,7 @@ void vmbus__pvc_part_let_go(struct vmbus__pvc_part *part)
 			c->chan && c->journal ? vmbus_chan_set_journal(c->chan, NULL, 0) : 0;
 
 		c->signal_due = false; /* who goes on signals */
-		if (err == VMBUS_E_FAULT && c->state == VMBUS_PVC_OPEN)
+		if (err == VMBUS_E_FAULT && c->state == VMBUS_PVC_OPEN && !c->rescinded)
 			vmbus__pvc_tell_fault(c);
 	}
 	vmbus_bus_close(part->bus);
