@@ -9,6 +9,8 @@
 
 #include <vmbus/mem.h>
 
+#include "../../backends/shm/provider_client.h"
+
 #define SUB_FIRST 16u /* pages of the sub-channel's rings */
 #define SHARED 40u    /* a page that the child shares */
 
@@ -209,12 +211,89 @@ START_TEST(provider_dispatch__closes_a_sub_channel_when_its_device_has_let_go)
 }
 END_TEST
 
+static struct vmbus_chan *kept;
+static uint64_t kept_id;
+
+static void keep_one(struct vmbus_chan *chan, const struct vmbus_packet *pkt)
+{
+	kept = chan;
+	kept_id = pkt->id;
+}
+
+static void keep_packets(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n)
+{
+	vmbus_chan_each(chan, pkt, n, keep_one);
+}
+
+/* A child that the parent signals has sent a request, and the device keeps it. */
+static void keep_request(struct play *p)
+{
+	const struct vmbus__pv_msg list = list_msg();
+	struct vmbus__pv_msg msg = open_msg();
+	const uint64_t data = 7;
+	const struct vmbus_msg request = { .id = data,
+					   .data = &data,
+					   .len = sizeof(data),
+					   .type = VMBUS_PKT_INBAND,
+					   .flags = VMBUS_PKT_FLAG_COMPLETE };
+
+	play_prepare(p);
+	p->vsp.packets = keep_packets;
+	must_eq(attach(p, NULL), 0);
+	bring_bus(p);
+	script_send(p->sock, &list);
+	msg.flags = VMBUS_PV_LISTENER;
+	send_open(p, msg);
+	must_eq(expect(p, VMBUS_PV_OPENED).err, 0);
+	must_eq(vmbus_ring_tx_put(&p->tx, &request, 1), 1);
+	while (vmbus_provider_wait(p->provider, 20 * MS) != VMBUS_E_AGAIN)
+		continue;
+	expect_none(p);
+}
+
+START_TEST(provider_dispatch__signals_what_is_completed_between_two)
+{
+	struct play p;
+
+	keep_request(&p);
+	must_eq(vmbus_chan_complete(kept, kept_id, &kept_id, sizeof(kept_id)), 0);
+	while (vmbus_provider_wait(p.provider, 20 * MS) > 0)
+		continue;
+	must_eq(expect(&p, VMBUS_PV_SIGNAL).open, 3);
+	play_fini(&p);
+}
+END_TEST
+
+/* The socket has no room just then; when it has, nothing else brings a dispatch. */
+START_TEST(provider_dispatch__signals_when_the_socket_has_room)
+{
+	const struct vmbus__pv_msg fill = { .type = VMBUS_PV_BUS_READY, .bus = 1 };
+	struct vmbus__shm_record record;
+	struct vmbus__pv_msg msg;
+	uint32_t sent = 0, i;
+	struct play p;
+
+	keep_request(&p);
+	while (vmbus__pv_send(p.provider->sock, &fill, NULL, 0) == 0)
+		sent++;
+	must_eq(vmbus_chan_complete(kept, kept_id, &kept_id, sizeof(kept_id)), 0);
+	for (i = 0; i < sent; i++)
+		must(script_take(p.sock, &record, &msg));
+	must_eq(vmbus__shm_recv(p.sock, &record), 0);
+	must(vmbus_provider_wait(p.provider, 0) != VMBUS_E_AGAIN);
+	must_eq(expect(&p, VMBUS_PV_SIGNAL).open, 3);
+	play_fini(&p);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "late", 30);
 
 	tcase_add_test(tc, provider_dispatch__tells_of_an_end_when_the_device_has_let_go);
 	tcase_add_test(tc, provider_dispatch__closes_a_sub_channel_when_its_device_has_let_go);
+	tcase_add_test(tc, provider_dispatch__signals_what_is_completed_between_two);
+	tcase_add_test(tc, provider_dispatch__signals_when_the_socket_has_room);
 }
 
 VMBUS_TEST_MAIN("provider.late", tests)
