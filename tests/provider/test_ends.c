@@ -319,6 +319,31 @@ START_TEST(provider_host__withdraws_what_one_that_lives_had)
 }
 END_TEST
 
+/* Whose device has an instance id of its own is back before the child has let go of the last one. */
+START_TEST(provider_host__offers_an_instance_when_the_last_one_is_let_go)
+{
+	const struct vmbus__pv_msg bye = { .type = VMBUS_SHM_BYE };
+	const struct vmbus_guid instance = { .b = { 0x77 } };
+	struct vmbus_ctl ctl;
+	struct stage s;
+
+	stage_prepare(&s);
+	s.instance = instance;
+	stage_start(&s);
+	steps_to(&s, S_READY);
+	script_send(s.sock, &bye);
+	run(&s);
+	fake_expect(&s.f, VMBUS_CTL_RESCIND, &ctl);
+	provide(&s);
+	fake_expect_none(&s.f);
+	fake_post_released(&s.f, s.chan.relid);
+	run(&s);
+	fake_expect(&s.f, VMBUS_CTL_OFFER, &ctl);
+	must(vmbus_guid_equal(&ctl.u.offer.instance_id, &instance));
+	stage_fini(&s);
+}
+END_TEST
+
 /* One of another kind does not end what children have open and the next of the same kind resumes. */
 START_TEST(provider_host__refuses_another_kind_while_children_wait)
 {
@@ -472,6 +497,7 @@ static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "ends", 10);
 
+	tcase_add_test(tc, provider_host__offers_an_instance_when_the_last_one_is_let_go);
 	tcase_add_test(tc, provider_host__refuses_another_kind_while_children_wait);
 	tcase_add_test(tc, provider_host__resumes_what_was_open_only);
 	tcase_add_test(tc, shm_recv__hears_last_words_after_a_reset);
