@@ -301,6 +301,35 @@ START_TEST(provider_host__forgets_a_pause_that_was_none)
 }
 END_TEST
 
+/* When the one that is there gives way, the next one is not late, and the host waits for no time of its. */
+START_TEST(provider_host__sleeps_while_the_one_that_is_there_gives_way)
+{
+	struct vmbus__pv_msg msg = script_provide(VMBUS_PV_RESUMABLE | VMBUS_PV_TAKE_OVER);
+	struct stage s;
+	int heir;
+
+	stage_prepare(&s);
+	s.flags = VMBUS_PV_RESUMABLE;
+	stage_start(&s);
+	steps_to(&s, S_READY);
+	heir = vmbus__shm_connect(s.path, 1000 * MS);
+	must(heir >= 0);
+	script_send(heir, &msg);
+	run(&s);
+	memset(&msg, 0, sizeof(msg));
+	msg.type = VMBUS_PV_BUS_READY;
+	msg.bus = s.bus;
+	script_send(heir, &msg);
+	(void)expect(&s, VMBUS_PV_YIELD, 0);
+	s.host->devices->heir->ready_by = fake_now_ns() - 1;
+	vmbus__pvh_kick(s.host);
+	run(&s);
+	must(its_session(&s)->yielding);
+	close(heir);
+	stage_fini(&s);
+}
+END_TEST
+
 /* A thread of this process is no process to kill: what it had is withdrawn, and not resumed. */
 START_TEST(provider_host__withdraws_what_one_that_lives_had)
 {
@@ -511,6 +540,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, provider_host__is_late_itself);
 	tcase_add_test(tc, provider_host__lacks_descriptors);
 	tcase_add_test(tc, provider_host__forgets_a_pause_that_was_none);
+	tcase_add_test(tc, provider_host__sleeps_while_the_one_that_is_there_gives_way);
 	tcase_add_test(tc, provider_host__withdraws_what_one_that_lives_had);
 }
 VMBUS_TEST_MAIN("provider.ends", tests)
