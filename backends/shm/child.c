@@ -685,19 +685,30 @@ static void unbind_open(void *ctx, const struct vmbus_chan_info *info)
 		child->unbind[relid / 64] |= (uint64_t)1 << relid % 64;
 }
 
-void vmbus__shm_child_begin(struct vmbus_shm_child *child)
+int vmbus__shm_child_tell_parent(struct vmbus_shm_child *child)
 {
 	const struct vmbus__rs_msg msg = { .type = VMBUS_RS_PARENT };
 	uint8_t bytes[VMBUS_SHM_MSG_MAX];
+	const uint32_t len = vmbus__rs_encode(&msg, bytes);
 	int self = vmbus__shm_pidfd((int32_t)getpid());
+	int err = vmbus__shm_send_bytes(child->sock, bytes, len, &self, self >= 0);
+
+	/* Perhaps too many descriptors are on their way; the socket tells of our end as well. */
+	if (err == VMBUS_E_AGAIN && self >= 0)
+		err = vmbus__shm_send_bytes(child->sock, bytes, len, NULL, 0);
+	vmbus__shm_close(&self);
+	child->parent_due = err == VMBUS_E_AGAIN;
+	return err;
+}
+
+void vmbus__shm_child_begin(struct vmbus_shm_child *child)
+{
 	int err;
 
 	child->mute = false;
 	child->rung = child->box_due = child->bus_due = true;
-	err = vmbus__shm_send_bytes(child->sock, bytes, vmbus__rs_encode(&msg, bytes), &self,
-				    self >= 0);
-	vmbus__shm_close(&self);
-	if (!err)
+	err = vmbus__shm_child_tell_parent(child);
+	if (!err || err == VMBUS_E_AGAIN)
 		err = watch(child);
 	vmbus_bus_list(child->bus, unbind_open, child);
 	child->unbind_due = true;

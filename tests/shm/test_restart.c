@@ -10,6 +10,7 @@
 
 #include <vmbus/shm_restart.h>
 
+#include "../../backends/shm/parent.h"
 #include "../../backends/shm/restart_proto.h"
 
 #define ROUNDS 20u
@@ -735,6 +736,50 @@ START_TEST(shm_restart__a_full_socket)
 }
 END_TEST
 
+/* A child that has not read its socket for a while hears of its new parent when it reads it. */
+START_TEST(shm_restart__a_child_whose_socket_is_full)
+{
+	struct vmbus__shm_record record;
+	struct vmbus_shm_server *next;
+	struct host other;
+	struct served s;
+	uint32_t type;
+	pid_t new;
+
+	served_open(&s);
+	vmbus__shm_record_close(&s.record);
+	while (vmbus__shm_child_unbind(s.host.server->children[0], 1) == 0)
+		continue;
+	other = s.host;
+	other.opts.ctx = &other;
+	new = fork();
+	must(new >= 0);
+	if (new == 0) {
+		alarm(100);
+		must_eq(vmbus_shm_take_over(&other.opts, s.pair[1], 5ull * SECOND_NS, &next), 0);
+		for (;;)
+			(void)vmbus_shm_server_run(next, SECOND_NS);
+	}
+	must_eq(vmbus_shm_server_hand_over(s.host.server, s.pair[0], 5ull * SECOND_NS), 0);
+	do {
+		must_eq(vmbus__shm_recv_until(s.sock, vmbus__shm_now_ns() + 5ull * SECOND_NS,
+					      &record),
+			0);
+		type = vmbus__rs_type_of(record.bytes, record.len);
+		must_eq(record.fd_count, type == VMBUS_RS_PARENT);
+		vmbus__shm_record_close(&record);
+	} while (type != VMBUS_RS_PARENT);
+	kill(new, SIGKILL);
+	must_eq(guest_status(new), 1000 + SIGKILL);
+	must(raw_is_closed(s.sock));
+	close(s.sock);
+	close(s.pair[0]);
+	close(s.pair[1]);
+	vmbus_shm_server_destroy(s.host.server);
+	unlink(s.host.path);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "restart", 100);
@@ -753,6 +798,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, shm_restart__a_second_attempt_after_the_time);
 	tcase_add_test(tc, shm_restart__a_go_too_late_fails);
 	tcase_add_test(tc, shm_restart__a_full_socket);
+	tcase_add_test(tc, shm_restart__a_child_whose_socket_is_full);
 }
 
 VMBUS_TEST_MAIN("shm.restart", tests)
