@@ -16,6 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <vmbus/shm.h>
@@ -640,11 +641,24 @@ static int adopt(struct vmbus_shm_child *child, const struct vmbus__rs_state *st
 	return err ? err : make_bus(child);
 }
 
+/* What the child may have asked for: memory of huge pages is more, by less than one of them. */
+static uint64_t memory_asked(const struct vmbus_shm_server *server, int memfd, uint64_t bytes)
+{
+	const uint64_t most = server->opts.memory_bytes_max;
+	bool huge = false;
+	struct stat st;
+
+	if (bytes <= most || !server->opts.huge_pages ||
+	    vmbus__shm_check_memory(memfd, bytes, &huge) || !huge || fstat(memfd, &st))
+		return bytes;
+	return bytes - most < (uint64_t)st.st_blksize ? most : bytes;
+}
+
 int vmbus__shm_child_adopt(struct vmbus_shm_server *server, const struct vmbus__rs_state *state,
 			   int *fds, struct vmbus_shm_child **made)
 {
 	const struct vmbus_shm_server_opts *const opts = &server->opts;
-	struct vmbus__shm_hello hello = { .memory = state->memory,
+	struct vmbus__shm_hello hello = { .memory = memory_asked(server, fds[1], state->memory),
 					  .vps = state->vps,
 					  .flags = VMBUS_SHM_HELLO_HUGE };
 	struct vmbus__shm_text refused;

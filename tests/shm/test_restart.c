@@ -3,8 +3,12 @@
  * A parent that gives way to another process while its children work: each parent is a process of its
  * own, this one only tells them when.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <poll.h>
 #include <pthread.h>
+#include <sys/mman.h>
 
 #include "shm/guests.h"
 
@@ -780,6 +784,62 @@ START_TEST(shm_restart__a_child_whose_socket_is_full)
 }
 END_TEST
 
+static int make_huge(uint64_t *page)
+{
+	const int fd = memfd_create("huge", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+	struct stat st;
+
+	if (fd < 0)
+		return fd;
+	must_eq(fstat(fd, &st), 0);
+	*page = (uint64_t)st.st_blksize;
+	return fd;
+}
+
+static int adopt_huge(struct host *host, uint64_t bytes)
+{
+	struct vmbus__rs_state state = { .memory = bytes, .vps = 1, .name = "huge" };
+	struct vmbus_shm_child *child;
+	int pair[2], fds[VMBUS_RS_FDS], err;
+	uint64_t page;
+	uint32_t i;
+
+	pair_of(pair);
+	fds[0] = pair[0];
+	fds[1] = make_huge(&page);
+	must_eq(ftruncate(fds[1], (off_t)bytes), 0);
+	must_eq(fcntl(fds[1], F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	for (i = 2; i < 5; i++)
+		fds[i] = vmbus__shm_doorbell();
+	fds[5] = -1;
+	err = vmbus__shm_child_adopt(host->server, &state, fds, &child);
+	for (i = 0; i < VMBUS_RS_FDS; i++)
+		vmbus__shm_close(&fds[i]);
+	close(pair[1]);
+	return err;
+}
+
+/* The limit is of what a child asks for, which its parent rounds to whole huge pages. */
+START_TEST(shm_restart__memory_of_huge_pages_is_more_than_was_asked_for)
+{
+	struct host host;
+	uint64_t page;
+	int fd = make_huge(&page);
+
+	if (fd < 0)
+		VMBUS_TEST_SKIP("no huge pages in this kernel");
+	close(fd);
+	host_init(&host);
+	host.opts.huge_pages = true;
+	host.opts.memory_bytes_max = page / 2;
+	host_listen(&host);
+	must_eq(adopt_huge(&host, 2 * page), VMBUS_E_RANGE);
+	/* Whether there is any is the system's to say. */
+	must(adopt_huge(&host, page) != VMBUS_E_RANGE);
+	host_close(&host);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "restart", 100);
@@ -799,6 +859,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, shm_restart__a_go_too_late_fails);
 	tcase_add_test(tc, shm_restart__a_full_socket);
 	tcase_add_test(tc, shm_restart__a_child_whose_socket_is_full);
+	tcase_add_test(tc, shm_restart__memory_of_huge_pages_is_more_than_was_asked_for);
 }
 
 VMBUS_TEST_MAIN("shm.restart", tests)
