@@ -301,6 +301,29 @@ START_TEST(provider_host__forgets_a_pause_that_was_none)
 }
 END_TEST
 
+/* What was open when its provider died is closed when the next one comes: nothing waits for it. */
+START_TEST(provider_host__forgets_a_pause_that_nobody_waits_for)
+{
+	struct vmbus_ctl ctl;
+	struct stage s;
+
+	stage_prepare(&s);
+	s.flags = VMBUS_PV_RESUMABLE;
+	stage_start(&s);
+	steps_to(&s, S_OPENED);
+	fake_expect(&s.f, VMBUS_CTL_OPEN_RESULT, &ctl);
+	close(s.sock);
+	s.sock = -1;
+	run(&s);
+	must(s.host->devices->pause_from != 0);
+	fake_post_close(&s.f, &s.chan);
+	run(&s);
+	provide(&s);
+	must_eq(s.host->devices->pause_from, 0);
+	stage_fini(&s);
+}
+END_TEST
+
 /* When the one that is there gives way, the next one is not late, and the host waits for no time of its. */
 START_TEST(provider_host__sleeps_while_the_one_that_is_there_gives_way)
 {
@@ -540,6 +563,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, provider_host__is_late_itself);
 	tcase_add_test(tc, provider_host__lacks_descriptors);
 	tcase_add_test(tc, provider_host__forgets_a_pause_that_was_none);
+	tcase_add_test(tc, provider_host__forgets_a_pause_that_nobody_waits_for);
 	tcase_add_test(tc, provider_host__sleeps_while_the_one_that_is_there_gives_way);
 	tcase_add_test(tc, provider_host__withdraws_what_one_that_lives_had);
 }
