@@ -5,7 +5,9 @@
  */
 #include "stage.h"
 
+#include <pthread.h>
 #include <sys/resource.h>
+#include <urcu-bp.h>
 
 #include "../../backends/shm/provider_host.h"
 
@@ -324,6 +326,50 @@ START_TEST(provider_host__forgets_a_pause_that_nobody_waits_for)
 }
 END_TEST
 
+static int reading, read_enough;
+
+/* Returns NULL if it was not told in time. */
+static void *read_on(void *arg)
+{
+	const uint64_t end = fake_now_ns() + 3000 * MS;
+	int told;
+
+	urcu_bp_read_lock();
+	__atomic_store_n(&reading, 1, __ATOMIC_RELEASE);
+	while (!(told = __atomic_load_n(&read_enough, __ATOMIC_ACQUIRE)) && fake_now_ns() < end)
+		usleep(100);
+	urcu_bp_read_unlock();
+	return told ? arg : NULL;
+}
+
+/* A device that was gone is offered again while a thread reads: grace periods do not end then. */
+START_TEST(provider_host__waits_for_no_grace_period)
+{
+	const struct vmbus__pv_msg bye = { .type = VMBUS_SHM_BYE };
+	struct vmbus_ctl ctl;
+	pthread_t reader;
+	struct stage s;
+	void *told;
+
+	stage_init(&s);
+	steps_to(&s, S_READY);
+	script_send(s.sock, &bye);
+	run(&s);
+	fake_expect(&s.f, VMBUS_CTL_RESCIND, &ctl);
+	fake_post_released(&s.f, s.chan.relid);
+	run(&s);
+	must_eq(pthread_create(&reader, NULL, read_on, &s), 0);
+	while (!__atomic_load_n(&reading, __ATOMIC_ACQUIRE))
+		usleep(100);
+	provide(&s);
+	fake_expect(&s.f, VMBUS_CTL_OFFER, &ctl);
+	__atomic_store_n(&read_enough, 1, __ATOMIC_RELEASE);
+	must_eq(pthread_join(reader, &told), 0);
+	must(told != NULL);
+	stage_fini(&s);
+}
+END_TEST
+
 /* When the one that is there gives way, the next one is not late, and the host waits for no time of its. */
 START_TEST(provider_host__sleeps_while_the_one_that_is_there_gives_way)
 {
@@ -564,6 +610,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, provider_host__lacks_descriptors);
 	tcase_add_test(tc, provider_host__forgets_a_pause_that_was_none);
 	tcase_add_test(tc, provider_host__forgets_a_pause_that_nobody_waits_for);
+	tcase_add_test(tc, provider_host__waits_for_no_grace_period);
 	tcase_add_test(tc, provider_host__sleeps_while_the_one_that_is_there_gives_way);
 	tcase_add_test(tc, provider_host__withdraws_what_one_that_lives_had);
 }
