@@ -98,6 +98,7 @@ void vmbus__pvc_send(struct vmbus_provider *provider, const struct vmbus__pv_msg
 	*provider->out_last = out;
 	provider->out_last = &out->next;
 	provider->out_count++;
+	watch(provider);
 }
 
 static void drop_out(struct vmbus_provider *provider)

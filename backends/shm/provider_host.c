@@ -166,7 +166,7 @@ static uint64_t next_time(const struct vmbus_provider_host *host)
 			sooner(&at, s->blocked_at + answer);
 		if (s->yielding)
 			sooner(&at, s->yield_at + answer);
-		if (s->takes_over && !s->device->session->dead)
+		if (s->takes_over && !s->device->session->yielding && !s->device->session->dead)
 			sooner(&at, s->ready_by);
 	}
 	for (device = host->devices; device; device = device->next)
