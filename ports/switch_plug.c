@@ -483,6 +483,10 @@ int vmbus_switch_dispatch(struct vmbus_switch *sw, uint32_t budget)
 		err = VMBUS_E_SYSTEM;
 	for (i = 0; i < n; i++) {
 		plug = sw->port[event[i].data.u32 / 2].plug;
+		/* A port may have put another file at its descriptor's number: an epoll set knows the
+		   old one still, if it is open elsewhere, and tells of it when the port is pulled. */
+		if (VMBUS_UNLIKELY(!plug))
+			continue;
 		if (!(event[i].data.u32 & 1u))
 			moved += from_port(plug, budget);
 		/* Its descriptor may also mean that there is room. */

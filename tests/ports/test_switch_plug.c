@@ -531,6 +531,30 @@ START_TEST(switch_dispatch__drops_what_a_deaf_port_does_not_take)
 }
 END_TEST
 
+/* A port that puts another file at its number, while somebody else has the first one open: nobody can
+   take that out of the set. */
+START_TEST(switch_dispatch__bears_a_file_that_outlives_its_plug)
+{
+	const uint64_t one = 1;
+	int copy, other;
+
+	make(0, 0, _i);
+	copy = dup(cable.fd);
+	other = eventfd(0, EFD_NONBLOCK);
+	must(copy >= 0 && other >= 0);
+	must_eq(dup2(other, cable.fd), cable.fd);
+	must_eq(write(copy, &one, sizeof(one)), sizeof(one));
+	ck_assert_int_eq(vmbus_switch_dispatch(sw, 0), 0);
+	must_eq(vmbus_switch_unplug(sw, number), 0);
+	must(has_work());
+	ck_assert_int_eq(vmbus_switch_dispatch(sw, 0), 0);
+	must_eq(close(copy), 0);
+	must_eq(close(other), 0);
+	must(!has_work());
+	unmake();
+}
+END_TEST
+
 /* ---- what the port cannot do is done before ---- */
 
 static struct built b;
@@ -724,6 +748,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, switch_dispatch__keeps_to_its_budget);
 	tcase_add_test(tc, switch_dispatch__waits_for_a_port_that_takes_no_more);
 	tcase_add_test(tc, switch_dispatch__drops_what_a_deaf_port_does_not_take);
+	tcase_add_loop_test(tc, switch_dispatch__bears_a_file_that_outlives_its_plug, 0, 2);
 	tcase_add_test(tc, switch_dispatch__passes_on_more_than_an_inbox_holds);
 	tcase_add_test(tc, switch_dispatch__sums_cuts_and_tags_for_a_port_that_cannot);
 	tcase_add_test(tc, switch_dispatch__counts_segments_against_its_budget);
