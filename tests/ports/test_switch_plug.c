@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Ports plugged into a switch: what they receive, what they are given, what they cannot do. */
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -323,6 +324,60 @@ START_TEST(switch_plug__takes_a_port_once)
 	ck_assert_int_eq(dispatch_all(), 1);
 	ck_assert_uint_eq(cable.sent, 1);
 	unmake();
+}
+END_TEST
+
+START_TEST(switch_plug__refuses_a_port_of_its_own)
+{
+	struct vmbus_port port;
+
+	make(0, 0, false);
+	must_eq(vmbus_switch_port(sw, "own", &port), 0);
+	ck_assert_int_eq(vmbus_switch_plug(sw, "p", &port, NULL), VMBUS_E_INVAL);
+	vmbus_port_destroy(&port);
+	unmake();
+}
+END_TEST
+
+#define JOINS 2000u
+
+struct join {
+	struct vmbus_switch *sw;
+	struct vmbus_port port; /* of the other switch */
+};
+
+static void *plug_and_unplug(void *arg)
+{
+	const struct join *const join = arg;
+	uint32_t i, at;
+
+	for (i = 0; i < JOINS; i++) {
+		must_eq(vmbus_switch_plug(join->sw, "other", &join->port, &at), 0);
+		(void)vmbus_switch_dispatch(join->sw, 0);
+		must_eq(vmbus_switch_unplug(join->sw, at), 0);
+	}
+	return NULL;
+}
+
+/* Each has a port of the other's, and neither waits for the other. */
+START_TEST(switch_plug__joins_two_switches_from_both_sides)
+{
+	struct join join[2];
+	pthread_t thread[2];
+	uint32_t i;
+
+	for (i = 0; i < 2; i++)
+		must_eq(vmbus_switch_create(NULL, &join[i].sw), 0);
+	for (i = 0; i < 2; i++)
+		must_eq(vmbus_switch_port(join[1 - i].sw, "port", &join[i].port), 0);
+	for (i = 0; i < 2; i++)
+		must(pthread_create(&thread[i], NULL, plug_and_unplug, &join[i]) == 0);
+	for (i = 0; i < 2; i++)
+		must(pthread_join(thread[i], NULL) == 0);
+	for (i = 0; i < 2; i++)
+		vmbus_port_destroy(&join[i].port);
+	for (i = 0; i < 2; i++)
+		vmbus_switch_destroy(join[i].sw);
 }
 END_TEST
 
@@ -740,6 +795,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, switch_unplug__takes_no_port_of_a_nic);
 	tcase_add_test(tc, switch_plug__configures_the_port);
 	tcase_add_test(tc, switch_plug__takes_a_port_once);
+	tcase_add_test(tc, switch_plug__refuses_a_port_of_its_own);
+	tcase_add_test(tc, switch_plug__joins_two_switches_from_both_sides);
 	tcase_add_test(tc, switch_stats__have_what_the_port_drops_itself);
 	tc = vmbus_test_case(suite, "dispatch", 10);
 	tcase_add_test(tc, switch_dispatch__carries_frames_of_a_port_that_fills_rooms);
