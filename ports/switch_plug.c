@@ -21,6 +21,7 @@
 #define EVENTS 64
 #define PASS_FRAMES 64u
 #define PASS_BYTES (64u << 10)
+#define AROUND 18u	   /* bytes of a frame beside its IP packet, with a tag */
 #define SEGMENTS_MAX 1024u /* of a large frame */
 #define OFFLOADS (VMBUS_FRAME_CSUM | VMBUS_FRAME_TSO4 | VMBUS_FRAME_TSO6 | VMBUS_FRAME_VLAN)
 #define TSO (VMBUS_FRAME_TSO4 | VMBUS_FRAME_TSO6)
@@ -371,9 +372,11 @@ static int open_port(struct vmbus__switch_plug *plug)
 	plug->can = info.can & OFFLOADS;
 	if (info.can & VMBUS_FRAME_TSO4)
 		plug->can |= VMBUS_FRAME_IP_CSUM;
-	plug->bytes_max = info.mtu_max ? info.mtu_max + 18u : VMBUS_FRAME_BYTES_MAX;
+	plug->bytes_max = VMBUS_FRAME_BYTES_MAX;
+	if (info.mtu_max && info.mtu_max < VMBUS_FRAME_BYTES_MAX - AROUND)
+		plug->bytes_max = info.mtu_max + AROUND;
 	plug->tso_max = info.tso_max ? info.tso_max : UINT32_MAX;
-	config.mtu = info.mtu_max ? info.mtu_max : 65535u;
+	config.mtu = plug->bytes_max - AROUND;
 	plug->queue = (struct vmbus_port_queue){
 		.ctx = plug->port.ctx,
 		.fd = -1,

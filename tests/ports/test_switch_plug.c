@@ -293,6 +293,20 @@ START_TEST(switch_plug__configures_the_port)
 }
 END_TEST
 
+START_TEST(switch_plug__believes_any_mtu)
+{
+	static const uint32_t mtu[] = { 0, 65535, 65536, UINT32_MAX - 17, UINT32_MAX };
+
+	make(0, mtu[_i], false);
+	nic_send(&nic, 1, 255, 7);
+	ck_assert_int_eq(dispatch_all(), 1);
+	ck_assert_uint_eq(cable.sent, 1);
+	ck_assert_uint_eq(cable_stats().refused, 0);
+	ck_assert_uint_eq(cable.config.mtu, 65535);
+	unmake();
+}
+END_TEST
+
 static int opens_the_same(struct vmbus_port_queue *queue)
 {
 	queue->fd = cable.fd;
@@ -794,6 +808,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, switch_plug__refuses_ports_and_tells_their_errors);
 	tcase_add_test(tc, switch_unplug__takes_no_port_of_a_nic);
 	tcase_add_test(tc, switch_plug__configures_the_port);
+	tcase_add_loop_test(tc, switch_plug__believes_any_mtu, 0, 5);
 	tcase_add_test(tc, switch_plug__takes_a_port_once);
 	tcase_add_test(tc, switch_plug__refuses_a_port_of_its_own);
 	tcase_add_test(tc, switch_plug__joins_two_switches_from_both_sides);
