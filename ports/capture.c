@@ -440,11 +440,13 @@ static void set_ops(struct cap *cap)
 int vmbus_port_capture(const struct vmbus_port_capture_opts *opts, const struct vmbus_port *below,
 		       struct vmbus_port *port)
 {
+	const char *name;
 	struct cap *cap;
 	int err = check(opts, below);
 
 	if (err)
 		return err;
+	name = opts->name ? opts->name : below->ops->name;
 	cap = calloc(1, sizeof(*cap));
 	if (!cap)
 		return VMBUS_E_NOMEM;
@@ -456,7 +458,7 @@ int vmbus_port_capture(const struct vmbus_port_capture_opts *opts, const struct 
 	cap->fd = -1;
 	err = cap->buffer ? take_fd(cap, opts->fd) : VMBUS_E_NOMEM;
 	if (!err)
-		err = begin_file(cap, opts->name ? opts->name : below->ops->name);
+		err = begin_file(cap, name ? name : "?");
 	if (err) {
 		const int error = errno;
 

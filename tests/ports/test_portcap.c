@@ -320,6 +320,22 @@ START_TEST(port_capture__has_what_the_port_below_has)
 }
 END_TEST
 
+START_TEST(port_capture__goes_before_a_port_without_a_name)
+{
+	struct vmbus_port_ops ops = fake_ops;
+	const int fd = new_file();
+	struct drive d;
+
+	ops.name = NULL;
+	begin_with(&d, (struct vmbus_port_capture_opts){ .fd = fd }, &ops);
+	must(!d.port.ops->name);
+	send_some(&d, 1, 100);
+	must_eq(counts_of(&d).frames, 1);
+	end(&d);
+	must(unlink(file) == 0 && close(fd) == 0);
+}
+END_TEST
+
 START_TEST(port_capture__writes_what_tcpdump_reads)
 {
 	const int fd = new_file();
@@ -633,6 +649,7 @@ static void tests(Suite *suite)
 
 	tcase_add_test(tc, port_capture__refuses_what_makes_no_sense);
 	tcase_add_test(tc, port_capture__has_what_the_port_below_has);
+	tcase_add_test(tc, port_capture__goes_before_a_port_without_a_name);
 	tcase_add_test(tc, port_capture__writes_what_tcpdump_reads);
 	tcase_add_test(tc, port_capture__keeps_the_order);
 	tcase_add_test(tc, port_capture__writes_a_frame_once_that_comes_again);
