@@ -24,6 +24,7 @@
 
 #define BURST VMBUS_NETVSC_BURST
 #define BUDGET 256u
+#define OLD_TURNS 64u /* of what came before somebody opens: more than a ring holds */
 #define BUFFER_BYTES (4u << 20)
 #define BUFFER_MIN (256u << 10)
 #define BUFFER_MAX (15u << 20)
@@ -154,22 +155,38 @@ static int uplink_info(void *ctx, struct vmbus_port_info *info)
 	return lost ? VMBUS_E_PEER : 0;
 }
 
-/* What came while there was nobody to take it is old. */
+static int dispatch(struct uplink *u);
+static void bring(struct uplink *u, struct vmbus_port_queue *queue);
+static void tell_changed(struct uplink *u);
+
+static bool throw_away(struct uplink *u)
+{
+	bool any = false;
+	int n;
+
+	while (!u->is_gone && (n = vmbus_netvsc_receive(&u->netvsc, 0, &u->burst, BURST)) > 0) {
+		any = true;
+		count(u, &u->received_dropped, (uint32_t)n);
+		(void)vmbus_netvsc_release(&u->netvsc, 0, &u->burst);
+	}
+	return any;
+}
+
+/* What came while there was nobody to take it is old: it waits in the client's queue, and in the ring. */
 static int uplink_open(struct vmbus_port_queue *queue)
 {
 	struct uplink *const u = queue->ctx;
-	int n = 1;
+	uint32_t turn;
+	bool any = true;
 
-	while (!u->is_gone && n > 0) {
-		n = vmbus_netvsc_receive(&u->netvsc, 0, &u->burst, BURST);
-		if (n > 0) {
-			count(u, &u->received_dropped, (uint32_t)n);
-			(void)vmbus_netvsc_release(&u->netvsc, 0, &u->burst);
-		}
+	for (turn = 0; turn < OLD_TURNS && any; turn++) {
+		any = throw_away(u);
+		any |= dispatch(u) > 0;
 	}
 	u->kept_at = u->burst.frames = 0;
 	u->tx_waits = false;
 	queue->fd = u->fd;
+	tell_changed(u);
 	return 0;
 }
 
@@ -184,10 +201,6 @@ static void uplink_close(struct vmbus_port_queue *queue)
 	}
 	u->kept_at = u->burst.frames = 0;
 }
-
-static void dispatch(struct uplink *u);
-static void bring(struct uplink *u, struct vmbus_port_queue *queue);
-static void tell_changed(struct uplink *u);
 
 static uint32_t uplink_send(struct vmbus_port_queue *queue, const struct vmbus_frame *frame,
 			    uint32_t n)
@@ -204,7 +217,7 @@ static uint32_t uplink_send(struct vmbus_port_queue *queue, const struct vmbus_f
 			/* ready() is not called while the guest has no room to receive.  What comes with
 			   that is handed on: the descriptor is not readable for it any more. */
 			looked = true;
-			dispatch(u);
+			(void)dispatch(u);
 			bring(u, queue);
 			tell_changed(u);
 			continue;
@@ -313,14 +326,18 @@ static void count_dropped(struct uplink *u)
 	u->client_dropped = stats.dropped;
 }
 
-static void dispatch(struct uplink *u)
+/* How much there was, 0 for nothing. */
+static int dispatch(struct uplink *u)
 {
+	int done;
+
 	if (!u->attach)
-		return;
-	(void)vmbus_shm_attach_dispatch(u->attach, BUDGET);
+		return 0;
+	done = vmbus_shm_attach_dispatch(u->attach, BUDGET);
 	count_dropped(u);
 	if (u->is_gone || vmbus_guest_state(vmbus_shm_guest(u->attach)) == VMBUS_GUEST_GONE)
 		forget(u);
+	return done > 0 ? done : 0;
 }
 
 static void tell_changed(struct uplink *u)
@@ -349,7 +366,7 @@ static void uplink_ready(struct vmbus_port_queue *queue)
 	struct uplink *const u = queue->ctx;
 
 	if (!u->tx_waits)
-		dispatch(u);
+		(void)dispatch(u);
 	u->tx_waits = false;
 	bring(u, queue);
 	tell_changed(u);
