@@ -467,13 +467,13 @@ static int start(struct uplink *u, uint32_t buffer_bytes)
 
 static int wait_ready(struct uplink *u)
 {
-	const uint64_t end = now_ns() + u->opts.timeout_ns;
+	const uint64_t begin = now_ns();
 	int err = 0;
 
 	while (!err && !u->is_ready) {
 		err = vmbus_shm_attach_wait(u->attach, TURN_NS);
 		err = err == VMBUS_E_AGAIN || err > 0 ? 0 : err;
-		if (!err && !u->is_ready && now_ns() >= end)
+		if (!err && !u->is_ready && now_ns() - begin >= u->opts.timeout_ns)
 			err = VMBUS_E_AGAIN;
 	}
 	if (!err)

@@ -522,6 +522,21 @@ START_TEST(uplink__drops_what_is_old_when_it_is_opened)
 }
 END_TEST
 
+START_TEST(uplink__waits_as_long_as_told)
+{
+	struct end a = { .timeout_ns = UINT64_MAX };
+	pid_t pid;
+
+	NEEDS_SWITCH();
+	begin();
+	pid = start_switch("");
+	end_open(&a, "a");
+	end_close(&a);
+	must_eq(stop(pid), 0);
+	finish();
+}
+END_TEST
+
 START_TEST(uplink__says_what_is_wrong)
 {
 	char why[200] = "";
@@ -809,6 +824,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, uplink__receives_while_it_cannot_send);
 	tcase_add_test(tc, uplink__tells_of_room_whatever_is_received_meanwhile);
 	tcase_add_test(tc, uplink__drops_what_is_old_when_it_is_opened);
+	tcase_add_test(tc, uplink__waits_as_long_as_told);
 	tcase_add_test(tc, uplink__says_what_is_wrong);
 	tcase_add_test(tc, serve__provides_a_nic_to_others);
 	tcase_add_loop_test(tc, vmbus_switch__says_what_is_wrong, 0,
