@@ -306,6 +306,9 @@ static void forget(struct uplink *u)
 	(void)vmbus_netvsc_stats(&u->netvsc, 0, &stats);
 	count(u, &u->received_dropped, u->burst.frames - u->kept_at + stats.waiting);
 	u->kept_at = u->burst.frames = 0; /* its memory goes */
+	/* A parent that is there, and has taken its NIC, would be waited for to let the guest go: this is a
+	   thread that has other NICs. */
+	vmbus_guest_parent_gone(vmbus_shm_guest(u->attach));
 	vmbus_shm_detach(u->attach);
 	u->attach = NULL;
 	if (silent >= 0) {
