@@ -658,6 +658,32 @@ START_TEST(shm_restart__restored_too_late)
 }
 END_TEST
 
+/* Each of them for the other, which ends without a word. */
+START_TEST(shm_restart__waits_as_long_as_told)
+{
+	struct served s;
+	pid_t new;
+
+	served_open(&s);
+	new = fork();
+	must(new >= 0);
+	if (new == 0) {
+		usleep(50000);
+		_exit(0);
+	}
+	close(s.pair[1]);
+	must_eq(vmbus_shm_server_hand_over(s.host.server, s.pair[0], UINT64_MAX), VMBUS_E_PEER);
+	must_eq(guest_status(new), 0);
+	close(s.pair[0]);
+	pair_of(s.pair);
+	new = start_taking(&s.host, s.pair[1], 0, UINT64_MAX);
+	usleep(50000);
+	must_eq(shutdown(s.pair[0], SHUT_RDWR), 0);
+	must_eq(guest_status(new), -VMBUS_E_PEER);
+	served_close(&s);
+}
+END_TEST
+
 /* What the first attempt left in the socket is nothing to the second. */
 START_TEST(shm_restart__a_second_attempt_after_the_time)
 {
@@ -855,6 +881,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, shm_restart__a_cancel_in_place_of_done);
 	tcase_add_test(tc, shm_restart__an_end_before_go_was_read);
 	tcase_add_test(tc, shm_restart__restored_too_late);
+	tcase_add_test(tc, shm_restart__waits_as_long_as_told);
 	tcase_add_test(tc, shm_restart__a_second_attempt_after_the_time);
 	tcase_add_test(tc, shm_restart__a_go_too_late_fails);
 	tcase_add_test(tc, shm_restart__a_full_socket);
