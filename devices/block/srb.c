@@ -141,11 +141,11 @@ static void done(struct vmbus__scsi_task *scsi)
 	port->under_way--;
 	/* By ourselves, in this callback; of what began earlier, what a store does is its own affair. */
 	port->work += task->at != VMBUS__NOWHERE ? scsi->work : scsi->looked_at;
+	if (VMBUS_UNLIKELY(scsi->told))
+		vmbus__nexus_tell_after(port, scsi->target, scsi->lun);
 	if (view) {
 		vmbus__view_flight(view, view->in_flight - 1u);
 		count(view, scsi);
-		if (VMBUS_UNLIKELY(scsi->told))
-			vmbus__nexus_tell_after(port);
 		if (view->in_flight == 0 && port->views[scsi->target][scsi->lun] != view)
 			port->reap = true;
 	}

@@ -229,7 +229,8 @@ int vmbus__state_save(struct vmbus_chan *chan, void *buf, size_t bytes)
 	struct vmbus__known known = { 0 };
 	uint8_t *to = buf;
 
-	if (port->under_way > held || port->tell_after) /* ready() follows */
+	/* Then ready() follows, but not while answers wait for room: SAID goes along with these. */
+	if (port->under_way > held || (port->tell_after && !port->replies.first))
 		return VMBUS_E_AGAIN;
 	if (need > bytes)
 		return VMBUS_E_RANGE;
@@ -246,14 +247,16 @@ int vmbus__state_save(struct vmbus_chan *chan, void *buf, size_t bytes)
 	return (int)(to - (uint8_t *)buf);
 }
 
-static bool take_attentions(struct vmbus__nexus *nexus, const uint8_t *from, uint32_t n)
+static bool take_attentions(struct vmbus__port *port, const uint8_t *from, uint32_t n)
 {
 	for (; n; n--, from += ATTENTION_BYTES) {
 		if (from[0] >= VMBUS__TARGETS || from[3] || from[2] == 0 ||
 		    from[2] & ~VMBUS__UA_ALL)
 			return false;
-		(void)vmbus__or64_release(vmbus__as_a64(&nexus->ua[from[0]][from[1]]),
+		(void)vmbus__or64_release(vmbus__as_a64(&port->nexus->ua[from[0]][from[1]]),
 					  from[2]); /* UNITATT.set */
+		if (from[2] & VMBUS__UA_SAID)
+			vmbus__nexus_tell_after(port, from[0], from[1]);
 	}
 	return true;
 }
@@ -295,7 +298,7 @@ int vmbus__state_restore(struct vmbus__port *port, const void *buf, size_t bytes
 	if (!port->primary && (word || marks || vmbus__stor_get(from + 8, 8)))
 		return VMBUS_E_INVAL;
 	if (!vmbus__state_set(port->nexus, word) ||
-	    !take_attentions(port->nexus, from + HEAD_BYTES, (uint32_t)marks) ||
+	    !take_attentions(port, from + HEAD_BYTES, (uint32_t)marks) ||
 	    !take_replies(port, from + HEAD_BYTES + (size_t)marks * ATTENTION_BYTES,
 			  (uint32_t)replies))
 		return VMBUS_E_INVAL;

@@ -157,8 +157,9 @@ struct vmbus__port {
 	bool primary, journal, closing;
 	bool ready;	 /* requests are served, as the thread of the channel knows */
 	bool reap;	 /* a view that is gone has nothing under way any more */
-	bool tell_after; /* the guest is to look, once it has what this callback answers */
-	uint32_t fds;	 /* views in epoll_fd */
+	bool tell_after; /* once the guest has what this callback answers, it was told of said */
+	uint64_t said[VMBUS__TARGETS][VMBUS__LUNS / 64u]; /* addresses whose disk is gone */
+	uint32_t fds;					  /* views in epoll_fd */
 	struct vmbus__view *with_fd;
 	uint32_t under_way; /* tasks that are held, or in a store */
 	uint32_t scratches; /* of the SCSI layer's commands */
@@ -264,7 +265,7 @@ void vmbus__nexus_put(struct vmbus_block *block, struct vmbus__nexus *nexus);
 void vmbus__nexus_forget(struct vmbus_block *block, struct vmbus__nexus *nexus);
 void vmbus__nexus_ready(struct vmbus__port *port);
 void vmbus__nexus_tell(struct vmbus__port *port);
-void vmbus__nexus_tell_after(struct vmbus__port *port);
+void vmbus__nexus_tell_after(struct vmbus__port *port, uint8_t target, uint8_t lun);
 void vmbus__nexus_tell_now(struct vmbus__port *port);
 void vmbus__nexus_settle(struct vmbus__port *port);
 /* Whether it is a version of the protocol that we speak. */
