@@ -31,8 +31,9 @@
 #define VMBUS__WIDE_MAX 256u	     /* tasks of a channel that have more at the same time */
 #define VMBUS__WIDE_BYTES (4u << 20) /* of their pieces */
 #define VMBUS__WORK_FREE                                                                           \
-	(512u << 10)	     /* bytes of work in a callback that cost no more than packets */
-#define VMBUS__NOWHERE 0xFFu /* a task that is not of the present callback */
+	(512u << 10) /* bytes of work in a callback that cost no more than packets */
+#define VMBUS__WORK_MAX (UINT64_C(1) << 30) /* of work in a callback, after which none is begun */
+#define VMBUS__NOWHERE 0xFFu		    /* a task that is not of the present callback */
 #define VMBUS__REQUESTS_MAX 4096u
 #define VMBUS__SUBS_MAX 64u
 
@@ -157,6 +158,7 @@ struct vmbus__port {
 	bool primary, journal, closing;
 	bool ready;	 /* requests are served, as the thread of the channel knows */
 	bool reap;	 /* a view that is gone has nothing under way any more */
+	bool goes_on;	 /* what was held is begun */
 	bool tell_after; /* once the guest has what this callback answers, it was told of said */
 	uint64_t said[VMBUS__TARGETS][VMBUS__LUNS / 64u]; /* addresses whose disk is gone */
 	uint32_t fds;					  /* views in epoll_fd */
