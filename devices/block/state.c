@@ -73,6 +73,9 @@ void vmbus__state_note_told(struct vmbus__port *port, bool told)
 	if (!told)
 		return;
 	vmbus__block_known(port->block, &known);
+	/* Looked at after the list: who has changed what we have read has set it before. */
+	if (vmbus__ld32_relaxed(&port->nexus->tell)) /* BLOCKLIST.look */
+		return;
 	for (i = 0; i < VMBUS__WHO; i++)
 		vmbus__st32_release(vmbus__as_a32(&own->who[i]), known.who[i]); /* BLOCKOWN.note */
 	vmbus__st64_release(vmbus__as_a64(&own->told), known.number);		/* BLOCKOWN.note */
@@ -225,7 +228,6 @@ int vmbus__state_save(struct vmbus_chan *chan, void *buf, size_t bytes)
 	const uint32_t marks = port->primary ? attentions(nexus, NULL, 0) : 0;
 	const size_t need =
 		HEAD_BYTES + (size_t)marks * ATTENTION_BYTES + (size_t)replies * REPLY_BYTES;
-	const bool told = !vmbus__ld32_relaxed(&nexus->tell); /* BLOCKLIST.look */
 	struct vmbus__known known = { 0 };
 	uint8_t *to = buf;
 
@@ -235,9 +237,10 @@ int vmbus__state_save(struct vmbus_chan *chan, void *buf, size_t bytes)
 	if (need > bytes)
 		return VMBUS_E_RANGE;
 	to = put(to, 8, port->primary ? vmbus__state_word(nexus) : 0);
-	if (port->primary && told)
+	if (port->primary)
 		vmbus__block_known(port->block, &known);
-	to = put(to, 8, known.number);
+	/* After the list, as above. */
+	to = put(to, 8, vmbus__ld32_relaxed(&nexus->tell) ? 0 : known.number); /* BLOCKLIST.look */
 	to = put(put(to, 4, marks), 4, replies);
 	/* Another thread may add to them meanwhile; that guest is told to look. */
 	if (marks && attentions(nexus, to, marks) < marks)
