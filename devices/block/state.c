@@ -286,6 +286,7 @@ int vmbus__state_restore(struct vmbus__port *port, const void *buf, size_t bytes
 	const uint8_t *const from = buf;
 	uint64_t word, marks, replies;
 	size_t left;
+	int err;
 
 	if (bytes < HEAD_BYTES)
 		return VMBUS_E_INVAL;
@@ -300,6 +301,9 @@ int vmbus__state_restore(struct vmbus__port *port, const void *buf, size_t bytes
 		return VMBUS_E_INVAL;
 	if (!port->primary && (word || marks || vmbus__stor_get(from + 8, 8)))
 		return VMBUS_E_INVAL;
+	err = vmbus__port_answers(port, replies);
+	if (err)
+		return err;
 	if (!vmbus__state_set(port->nexus, word) ||
 	    !take_attentions(port, from + HEAD_BYTES, (uint32_t)marks) ||
 	    !take_replies(port, from + HEAD_BYTES + (size_t)marks * ATTENTION_BYTES,

@@ -169,8 +169,9 @@ struct vmbus__port {
 	struct vmbus__view *views[VMBUS__TARGETS][VMBUS__LUNS];
 	struct vmbus__view *gone, *touched;
 	struct vmbus__task *free, *tasks;
-	uint32_t turn;	/* number of this callback */
-	uint64_t work;	/* of stores in this callback, in bytes */
+	uint32_t turn; /* number of this callback */
+	uint64_t work; /* of stores in this callback, in bytes */
+	uint32_t task_count;
 	uint32_t fresh; /* tasks that were never used */
 	struct vmbus__wide *wide, *wides;
 	void *wide_memory;
@@ -221,6 +222,7 @@ uint64_t vmbus__block_mix(uint64_t h, uint64_t v, uint32_t bytes);
 /* port.c: tasks and rooms of a channel. */
 int vmbus__port_make(struct vmbus_block *block, struct vmbus_chan *chan, struct vmbus__port **port);
 void vmbus__port_free(struct vmbus__port *port);
+int vmbus__port_answers(struct vmbus__port *port, uint64_t count);
 void vmbus__port_set_timer(struct vmbus__port *port);
 bool vmbus__port_is_time(struct vmbus__port *port);
 struct vmbus__task *vmbus__task_take(struct vmbus__port *port);

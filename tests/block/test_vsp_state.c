@@ -216,6 +216,36 @@ START_TEST(block_vsp__saves_answers_that_wait_for_room)
 }
 END_TEST
 
+/* More than the next controller has requests for. */
+START_TEST(block_vsp__takes_answers_of_a_larger_controller)
+{
+	struct box_srb srb = box_rw(0, true, 0, 1);
+	uint64_t first, got = 0;
+	struct vmbus_packet pkt;
+	struct box b;
+	uint32_t i;
+
+	box_prepare(&b);
+	box_begin(&b, 1);
+	must_eq(fake_open(&b.f, &b.c[0], 33, 2), 0);
+	box_init(&b);
+	first = b.id;
+	box_stall(&b, 0, true);
+	for (i = 0; i < 150; i++)
+		(void)box_command(&b, 0, &srb, 0);
+	fake_run(&b.f);
+	box_stall(&b, 0, false);
+	fake_run(&b.f);
+	b.opts.requests = 8;
+	box_move(&b, 1);
+	for (; fake_receive(&b.c[0], &pkt, 1) == 1; fake_run(&b.f))
+		must_eq(pkt.id, first + got++);
+	must_eq(got, 150);
+	box_good(&b, 0, &srb, 0);
+	box_end(&b);
+}
+END_TEST
+
 /* ---- at a lock ---- */
 
 int __real_pthread_mutex_lock(pthread_mutex_t *mutex);
@@ -827,6 +857,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, block_vsp__tells_what_changes_about_a_save, 0, 2);
 	tcase_add_test(tc, block_vsp__saves_what_waits);
 	tcase_add_test(tc, block_vsp__saves_answers_that_wait_for_room);
+	tcase_add_test(tc, block_vsp__takes_answers_of_a_larger_controller);
 	tcase_add_test(tc, block_vsp__tells_what_comes_while_it_is_saved);
 	tcase_add_test(tc, lesson_36_hostile_states);
 	tcase_add_loop_test(tc, block_vsp__is_killed_between_steps, 0, 5);
