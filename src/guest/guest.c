@@ -106,13 +106,19 @@ int vmbus_guest_create(const struct vmbus_guest_opts *opts, struct vmbus_guest *
 	return 0;
 }
 
-/* No thread dispatches a channel any more: end what such channels left under way. */
+/*
+ * No thread dispatches a channel any more: end what such channels left under way.  What is being
+ * opened must not be given to a thread only now: nobody would leave it.
+ */
 static void leave_for_threads(struct vmbus_guest *guest)
 {
 	struct vmbus_vsc *vsc;
 
 	for (vsc = guest->own; vsc; vsc = vsc->own_next)
 		vmbus__own_leave(vsc);
+	for (vsc = guest->first; vsc; vsc = vsc->next)
+		if (vsc->life == VMBUS__LIFE_LIST || vsc->life == VMBUS__LIFE_OPENING)
+			(void)vmbus_vsc_close(vsc);
 }
 
 void vmbus_guest_destroy(struct vmbus_guest *guest)
