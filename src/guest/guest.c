@@ -138,8 +138,8 @@ void vmbus_guest_destroy(struct vmbus_guest *guest)
 	}
 	guest->ended_here = guest->state != VMBUS_GUEST_GONE;
 	vmbus_guest_parent_gone(guest);
-	/* All that is left to do is ours, and finite. */
-	for (steps = 0; guest->chans && steps < DRAIN_STEPS; steps++)
+	/* All that is left to do is ours, and finite: channels to end, requests to answer. */
+	for (steps = 0; (guest->chans || vmbus__guest_due(guest)) && steps < DRAIN_STEPS; steps++)
 		(void)vmbus__guest_run(guest, VMBUS__CHAN_TURN);
 	if (guest->leaked_pages)
 		vmbus__guest_log(guest, 0, "pages lost, since the parent did not let go of them: ",

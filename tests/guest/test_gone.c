@@ -338,6 +338,56 @@ START_TEST(guest_pause__by_a_parent_that_is_gone)
 }
 END_TEST
 
+static struct {
+	int tl, paused;
+} told;
+
+static void tl_told(void *ctx, const struct vmbus_ctl_tl *tl, uint32_t status)
+{
+	(void)ctx;
+	must_eq(tl->endpoint_id.b[0], 1);
+	must(status != 0);
+	told.tl++;
+}
+
+static void pause_told(void *ctx, int err)
+{
+	(void)ctx;
+	must_eq(err, VMBUS_E_PEER);
+	told.paused++;
+}
+
+/* Requests about the connection end as those of a channel do, also where there is no channel. */
+START_TEST(guest_destroy__answers_what_the_connection_was_asked)
+{
+	const struct vmbus_ctl_tl tl = { .endpoint_id = { { 1 } }, .service_id = { { 9 } } };
+	struct parent *p = parent_new(VMBUS_PROTO_6_0);
+	struct vmbus_guest_opts opts = parent_guest_opts(p);
+
+	vmbus_guest_destroy(p->guest);
+	opts.limits.struct_bytes = sizeof(opts.limits);
+	opts.limits.version_max = VMBUS_PROTO_6_0;
+	opts.limits.features = VMBUS_FEATURE_PAUSE;
+	opts.tl_refused = tl_told;
+	opts.paused = pause_told;
+	must_eq(vmbus_guest_create(&opts, &p->guest), 0);
+	if (_i & 1)
+		(void)parent_offer(p, 1);
+	if (_i & 2)
+		p->backend.leave_ns = PARENT_SECOND;
+	parent_connect(p);
+	p->mute = true;
+	memset(&told, 0, sizeof(told));
+	must_eq(vmbus_guest_tl_connect(p->guest, &tl), 0);
+	must_eq(vmbus_guest_pause(p->guest), 0);
+	while (vmbus_guest_dispatch(p->guest, 16) > 0)
+		;
+	parent_free(p, 0);
+	must_eq(told.tl, 1);
+	must_eq(told.paused, 1);
+}
+END_TEST
+
 /* What a step has left to ask of the parent waits for the end of the pause, and nothing is lost. */
 START_TEST(guest_pause__in_a_callback_of_a_channel_that_ends)
 {
@@ -407,5 +457,6 @@ static void tests(Suite *suite)
 	tc = vmbus_test_case(suite, "end", 20);
 	tcase_add_loop_test(tc, guest_parent_gone__at_every_step_of_an_open, 0, 24);
 	tcase_add_test(tc, guest_destroy__with_an_open_channel);
+	tcase_add_loop_test(tc, guest_destroy__answers_what_the_connection_was_asked, 0, 4);
 }
 VMBUS_TEST_MAIN("guest.gone", tests)
