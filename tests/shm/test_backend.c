@@ -225,6 +225,27 @@ START_TEST(shm_attach_fd__is_not_readable_while_idle)
 }
 END_TEST
 
+/* What a dispatch left undone wakes one who waits in the guest once, and not for ever. */
+START_TEST(idle__takes_what_a_dispatch_left_undone)
+{
+	struct liar liar;
+	struct vmbus_shm_attach *const attach = attach_to(&liar, play_right, 0);
+	struct pollfd fd = { .fd = vmbus_shm_attach_fd(attach), .events = POLLIN };
+	uint64_t since;
+	int i;
+
+	must_eq(vmbus_guest_connect(vmbus_shm_guest(attach)), 0);
+	must_eq(vmbus_shm_attach_dispatch(attach, 1), 1);
+	must_eq(poll(&fd, 1, 0), 1);
+	since = vmbus__shm_now_ns();
+	for (i = 0; i < 4; i++)
+		must_eq(BE->idle(attach, SECOND_NS / 20), 0);
+	must(vmbus__shm_now_ns() - since >= SECOND_NS / 20);
+	vmbus_shm_detach(attach);
+	liar_end(&liar);
+}
+END_TEST
+
 static void on_alarm(int number)
 {
 	(void)number;
@@ -264,6 +285,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, mirror__pages_twice_or_not_at_all);
 	tcase_add_test(tc, post_signal_receive_flags__refuse_numbers);
 	tcase_add_test(tc, shm_attach_fd__is_not_readable_while_idle);
+	tcase_add_test(tc, idle__takes_what_a_dispatch_left_undone);
 	tcase_add_test(tc, shm_attach_wait__without_end_ends_with_a_signal_handler);
 	tcase_add_test(tc, receive__what_the_socket_said_before_a_message_counts);
 }
