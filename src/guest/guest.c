@@ -236,6 +236,7 @@ void vmbus__wait_begin(struct vmbus_guest *guest, struct vmbus__wait *wait, uint
 	const uint64_t now = guest->be->time(guest->be_ctx);
 	const uint64_t span = timeout_ns / 100u;
 
+	wait->full = false;
 	wait->end = span < UINT64_MAX - now ? now + span : UINT64_MAX;
 }
 
@@ -247,6 +248,7 @@ int vmbus__wait_turn(struct vmbus_guest *guest, struct vmbus__wait *wait)
 
 	if (done < 0)
 		return done;
+	wait->full = (uint32_t)done >= VMBUS__CHAN_TURN;
 	if (now >= wait->end)
 		return VMBUS_E_AGAIN;
 	if (done)
@@ -258,9 +260,9 @@ int vmbus__wait_turn(struct vmbus_guest *guest, struct vmbus__wait *wait)
 	return 0;
 }
 
-void vmbus__wait_end(struct vmbus_guest *guest)
+void vmbus__wait_end(struct vmbus_guest *guest, const struct vmbus__wait *wait)
 {
-	if (vmbus_guest_timeout(guest) != UINT64_MAX)
+	if (wait->full || vmbus_guest_timeout(guest) != UINT64_MAX)
 		vmbus__guest_note(guest);
 }
 
@@ -283,6 +285,6 @@ int vmbus_guest_wait(struct vmbus_guest *guest, enum vmbus_guest_state state, ui
 			break;
 		err = vmbus__wait_turn(guest, &wait);
 	}
-	vmbus__wait_end(guest);
+	vmbus__wait_end(guest, &wait);
 	return guest->state == state ? 0 : err;
 }
