@@ -531,7 +531,7 @@ int vmbus_provider_attach(const struct vmbus_provider_opts *opts, struct vmbus_p
 		    errno == ENOENT || errno == ECONNREFUSED ? "; no parent listens there" : "");
 	if (sock < 0)
 		return sock;
-	err = shake_hands(sock, opts, vmbus__shm_now_ns() + timeout);
+	err = shake_hands(sock, opts, vmbus__shm_end_ns(timeout));
 	if (!err)
 		return vmbus__pvc_start(opts, sock, provider);
 	saved = errno;

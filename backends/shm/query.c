@@ -23,8 +23,9 @@
 int vmbus__shm_connect(const char *path, uint64_t timeout_ns)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	const long usec = (long)(timeout_ns % 1000000000u / 1000u);
 	const struct timeval limit = { .tv_sec = (time_t)(timeout_ns / 1000000000u),
-				       .tv_usec = (long)(timeout_ns % 1000000000u / 1000u) };
+				       .tv_usec = usec ? usec : 1 }; /* 0 of both: no limit */
 	const size_t len = strlen(path);
 	int sock, err;
 
@@ -144,7 +145,7 @@ int vmbus_shm_list(const char *path, uint64_t timeout_ns, const struct vmbus_shm
 		   void *ctx)
 {
 	const uint64_t wait_ns = timeout_ns ? timeout_ns : TIMEOUT_DEFAULT_NS;
-	const uint64_t end = vmbus__shm_now_ns() + wait_ns;
+	const uint64_t end = vmbus__shm_end_ns(wait_ns);
 	const struct vmbus__shm_msg query = { .type = VMBUS_SHM_LIST };
 	struct vmbus__shm_record record;
 	uint32_t channels = 0;

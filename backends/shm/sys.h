@@ -17,6 +17,13 @@ void vmbus__shm_close(int *fd);
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t vmbus__shm_now_ns(void);
+/* That time in so many nanoseconds; UINT64_MAX where there is none so late. */
+static inline uint64_t vmbus__shm_end_ns(uint64_t wait_ns)
+{
+	const uint64_t now = vmbus__shm_now_ns();
+
+	return wait_ns < UINT64_MAX - now ? now + wait_ns : UINT64_MAX;
+}
 
 /*
  * Whether a file may have this many bytes; a system call that asks for more gets a signal that ends
