@@ -632,6 +632,34 @@ START_TEST(provider_host__an_open_waits_for_the_next_provider)
 }
 END_TEST
 
+/* The longest times are not over at once: neither for who answers, nor for who comes back. */
+START_TEST(provider_host__waits_as_long_as_one_likes)
+{
+	struct vmbus_ctl ctl;
+	struct stage s;
+
+	stage_prepare(&s);
+	s.flags = VMBUS_PV_RESUMABLE;
+	s.opts.wait_ns = UINT64_MAX;
+	s.opts.answer_ns = UINT64_MAX;
+	stage_start(&s);
+	steps_to(&s, S_CHILD_OPENS);
+	usleep(5000);
+	run(&s);
+	must(!script_closed(s.sock));
+	say(&s, VMBUS_PV_OPENED);
+	fake_expect(&s.f, VMBUS_CTL_OPEN_RESULT, &ctl);
+	must_eq(ctl.u.result.status, 0);
+	close(s.sock);
+	s.sock = -1;
+	run(&s);
+	usleep(5000);
+	run(&s);
+	fake_expect_none(&s.f); /* it is not withdrawn */
+	stage_fini(&s);
+}
+END_TEST
+
 /* The journal that the next one is given is the one that the last one had. */
 START_TEST(provider_host__keeps_the_journal)
 {
@@ -760,6 +788,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, provider_host__sees_a_death_when_the_next_one_comes);
 	tcase_add_test(tc, provider_host__forgets_who_does_not_come_back);
 	tcase_add_test(tc, provider_host__an_open_waits_for_the_next_provider);
+	tcase_add_test(tc, provider_host__waits_as_long_as_one_likes);
 	tcase_add_test(tc, provider_host__keeps_the_journal);
 	tcase_add_test(tc, provider_host__bounds_journals);
 	tcase_add_test(tc, provider_host__options_are_checked);
