@@ -147,8 +147,10 @@ void vmbus__pvh_info(const struct vmbus__pvh_device *device, struct vmbus_provid
 					      .last_pause_ns = device->pause_ns };
 	for (seat = device->seats; seat; seat = seat->next) {
 		info->buses += seat->primary != NULL;
-		for (c = seat->chans; c; c = c->next)
+		for (c = seat->chans; c; c = c->next) {
 			info->channels += c->state == VMBUS_PVH_OPEN;
+			info->held += c->state != VMBUS_PVH_IDLE;
+		}
 	}
 }
 

@@ -468,6 +468,48 @@ START_TEST(provider_host__waits_for_no_closing_before_the_sub_channels)
 }
 END_TEST
 
+static void on_listed(void *ctx, const struct vmbus_provider_info *info)
+{
+	*(struct vmbus_provider_info *)ctx = *info;
+}
+
+static void must_hold(struct stage *s, uint32_t channels, uint32_t held)
+{
+	struct vmbus_provider_info info = { 0 };
+
+	vmbus_provider_host_list(s->host, on_listed, &info);
+	must_eq(info.channels, channels);
+	must_eq(info.held, held);
+}
+
+/* After a reset memory may be emptied when nothing is held, and not when nothing is open. */
+START_TEST(provider_host_list__tells_what_is_held)
+{
+	struct vmbus_ctl ctl;
+	struct stage s;
+
+	stage_prepare(&s);
+	stage_start(&s);
+	steps_to(&s, S_READY);
+	must_hold(&s, 0, 0);
+	step(&s, S_CHILD_OPENS);
+	must_hold(&s, 0, 1);
+	step(&s, S_OPENED);
+	fake_expect(&s.f, VMBUS_CTL_OPEN_RESULT, &ctl);
+	must_hold(&s, 1, 1);
+	vmbus_bus_reset(s.f.bus);
+	while (vmbus_bus_dispatch(s.f.bus, 64) > 0)
+		;
+	must_hold(&s, 0, 1);
+	(void)expect(&s, VMBUS_PV_CLOSE, 0);
+	must_hold(&s, 0, 1);
+	step(&s, S_CLOSED);
+	must_hold(&s, 0, 0);
+	step(&s, S_DONE);
+	stage_fini(&s);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "ends", 10);
@@ -481,6 +523,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, provider_host__tells_nothing_of_a_bus_that_is_gone);
 	tcase_add_loop_test(tc, provider_host__waits_for_no_list_that_a_device_may_keep, 0, 2);
 	tcase_add_test(tc, provider_host__waits_for_no_closing_before_the_sub_channels);
+	tcase_add_test(tc, provider_host_list__tells_what_is_held);
 	tcase_add_test(tc, provider_host__waits_for_no_room_without_need);
 	tcase_add_test(tc, provider_host__is_late_itself);
 	tcase_add_test(tc, provider_host__lacks_descriptors);
