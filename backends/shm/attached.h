@@ -38,6 +38,7 @@ struct vmbus_shm_attach {
 	bool huge;
 	bool locks;			/* the locks of bound are there */
 	bool logging;			/* log() is called from outside of the guest */
+	bool lacked;			/* a descriptor found no room, which was told */
 	char why[VMBUS_SHM_TEXT_BYTES]; /* it is gone; "" before */
 	uint8_t *map;
 	uint64_t bytes;

@@ -246,8 +246,12 @@ static void be_unmirror(void *ctx, void *window, size_t size)
 
 static int be_idle(void *ctx, uint64_t timeout_ns)
 {
-	(void)vmbus__shm_take_wakeups(ctx, timeout_ns);
-	vmbus__shm_tell_guest(ctx);
+	struct vmbus_shm_attach *const attach = ctx;
+
+	(void)vmbus__shm_take_wakeups(attach, timeout_ns);
+	/* Taken like every other: who waits dispatches next, and notes what that leaves undone. */
+	vmbus__shm_again(attach->again_fd, &attach->again_set, false);
+	vmbus__shm_tell_guest(attach);
 	return 0;
 }
 

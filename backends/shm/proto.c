@@ -247,6 +247,7 @@ int vmbus__shm_recv(int sock, struct vmbus__shm_record *record)
 	record->len = 0;
 	record->fd_count = 0;
 	record->cut = false;
+	record->lost = false;
 	record->reset = false;
 	/* A peer that closed with something unread: told once, before what it said last. */
 	do
@@ -261,6 +262,7 @@ int vmbus__shm_recv(int sock, struct vmbus__shm_record *record)
 	take_fds(&hdr, record);
 	record->len = (uint32_t)n;
 	record->cut = (hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
+	record->lost = (hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == MSG_CTRUNC;
 	/* An empty record cannot be told from the end; both end the connection. */
 	if (n == 0) {
 		vmbus__shm_record_close(record);

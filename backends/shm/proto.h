@@ -139,6 +139,7 @@ struct vmbus__shm_record {
 	uint32_t len;
 	int fd_count;
 	bool cut;   /* longer than bytes, or descriptors were lost */
+	bool lost;  /* only descriptors were, for want of room among ours: not the peer's doing */
 	bool reset; /* the peer ended, and had not read all that was sent */
 	uint8_t bytes[VMBUS_SHM_MSG_MAX];
 	int fds[VMBUS_SHM_FDS_MAX];

@@ -24,7 +24,6 @@
 #define ACCEPTS_PER_CALL 8
 #define HELLO_NS 2000000000u
 #define DEAF_NS 200000000u
-#define NEVER_NS (UINT64_MAX / 2) /* added to a time it is still one */
 #define SHARE 64u	/* messages of one provider, each way, before the next has its turn */
 #define LATE_WORDS 512u /* messages of one that seems to be late */
 #define TAG_PIDFD 0x10000u
@@ -493,6 +492,14 @@ static int check_opts(const struct vmbus_provider_host_opts *opts)
 	return 0;
 }
 
+/* So long from now is a time too, however long it is. */
+static uint64_t time_of(uint64_t wanted, uint64_t otherwise)
+{
+	const uint64_t ns = wanted ? wanted : otherwise;
+
+	return ns < UINT64_MAX / 2 ? ns : UINT64_MAX / 2;
+}
+
 static void take_opts(struct vmbus_provider_host *host, const struct vmbus_provider_host_opts *opts)
 {
 	struct vmbus_provider_host_opts *const own = &host->opts;
@@ -501,10 +508,8 @@ static void take_opts(struct vmbus_provider_host *host, const struct vmbus_provi
 	*own = *opts;
 	own->mode = own->mode ? own->mode : 0600u;
 	own->providers_max = own->providers_max ? own->providers_max : 16u;
-	own->wait_ns = own->wait_ns ? own->wait_ns : 10000000000u;
-	own->wait_ns = own->wait_ns < NEVER_NS ? own->wait_ns : NEVER_NS;
-	own->answer_ns = own->answer_ns ? own->answer_ns : 5000000000u;
-	own->answer_ns = own->answer_ns < NEVER_NS ? own->answer_ns : NEVER_NS;
+	own->wait_ns = time_of(opts->wait_ns, 10000000000u);
+	own->answer_ns = time_of(opts->answer_ns, 5000000000u);
 	own->journal_bytes_max = own->journal_bytes_max ? own->journal_bytes_max : 64u << 20;
 	own->memory_bytes_max = own->memory_bytes_max ? own->memory_bytes_max : (uint64_t)1 << 30;
 	host->log.fn = opts->log;

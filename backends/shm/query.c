@@ -23,8 +23,9 @@
 int vmbus__shm_connect(const char *path, uint64_t timeout_ns)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	const long usec = (long)(timeout_ns % 1000000000u / 1000u);
 	const struct timeval limit = { .tv_sec = (time_t)(timeout_ns / 1000000000u),
-				       .tv_usec = (long)(timeout_ns % 1000000000u / 1000u) };
+				       .tv_usec = usec ? usec : 1 }; /* 0 of both: no limit */
 	const size_t len = strlen(path);
 	int sock, err;
 

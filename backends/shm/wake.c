@@ -47,6 +47,30 @@ static void bind_channel(struct vmbus_shm_attach *attach, uint32_t conn_id, int 
 	vmbus__shm_close(&old);
 }
 
+/* From now on a connection is signalled by its event flag. */
+static void unbind_channel(struct vmbus_shm_attach *attach, uint32_t conn_id)
+{
+	bind_channel(attach, conn_id, -1);
+	/* A signal may have gone to who does not listen any more. */
+	vmbus__shm_signal_once(attach, conn_id);
+}
+
+/*
+ * The eventfd of a BIND found no room among our descriptors.  A parent takes event flags of what is
+ * bound too, so the connection goes on without; an eventfd that came earlier may be nobody's now.
+ */
+static void bind_without(struct vmbus_shm_attach *attach, uint32_t conn_id)
+{
+	unbind_channel(attach, conn_id);
+	if (attach->lacked || !attach->log)
+		return;
+	attach->lacked = true;
+	attach->logging = true;
+	attach->log(attach->log_ctx, "no descriptor is free for the signals of a channel: "
+				     "they go by event flags");
+	attach->logging = false;
+}
+
 /* Another process is the parent from now on: its end is ours to see, not that of the one before. */
 static void take_parent(struct vmbus_shm_attach *attach, struct vmbus__shm_record *record)
 {
@@ -73,13 +97,14 @@ static void take_parent(struct vmbus_shm_attach *attach, struct vmbus__shm_recor
 
 static void take_message(struct vmbus_shm_attach *attach, struct vmbus__shm_record *record)
 {
+	const bool whole = !record->cut || record->lost;
 	struct vmbus__shm_msg msg;
 
-	if (!record->cut && vmbus__rs_type_of(record->bytes, record->len) == VMBUS_RS_PARENT) {
+	if (whole && vmbus__rs_type_of(record->bytes, record->len) == VMBUS_RS_PARENT) {
 		take_parent(attach, record);
 		return;
 	}
-	if (record->cut || vmbus__shm_decode(record->bytes, record->len, &msg)) {
+	if (!whole || vmbus__shm_decode(record->bytes, record->len, &msg)) {
 		vmbus__shm_lose_parent(attach, "it sent a message that cannot be read");
 		return;
 	}
@@ -87,10 +112,10 @@ static void take_message(struct vmbus_shm_attach *attach, struct vmbus__shm_reco
 	    vmbus__shm_is_doorbell(record->fds[0])) {
 		bind_channel(attach, msg.u.bind.conn_id, record->fds[0]);
 		record->fds[0] = -1;
-	} else if (msg.type == VMBUS_SHM_UNBIND && record->fd_count == 0) {
-		bind_channel(attach, msg.u.bind.conn_id, -1);
-		/* A signal may have gone to who does not listen any more. */
-		vmbus__shm_signal_once(attach, msg.u.bind.conn_id);
+	} else if (msg.type == VMBUS_SHM_BIND && record->lost && record->fd_count == 0) {
+		bind_without(attach, msg.u.bind.conn_id);
+	} else if (msg.type == VMBUS_SHM_UNBIND && !record->lost && record->fd_count == 0) {
+		unbind_channel(attach, msg.u.bind.conn_id);
 	} else if (msg.type == VMBUS_SHM_BYE) {
 		vmbus__shm_lose_parent(attach, msg.u.text.text[0] ? msg.u.text.text
 								  : "it ended the connection");

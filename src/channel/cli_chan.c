@@ -276,7 +276,7 @@ int vmbus_cli_tl_connect(struct vmbus_cli *cli, const struct vmbus_ctl_tl *tl)
 {
 	struct vmbus_ctl ctl = { .type = VMBUS_CTL_TL_CONNECT };
 	struct vmbus__cli_tl *slot = NULL, *t;
-	uint32_t i;
+	uint32_t i, gen;
 	int err;
 
 	if (!tl)
@@ -294,11 +294,13 @@ int vmbus_cli_tl_connect(struct vmbus_cli *cli, const struct vmbus_ctl_tl *tl)
 	}
 	if (!slot)
 		return VMBUS_E_FULL;
+	gen = vmbus__cli_next_gen(slot->gen);
 	ctl.u.tl = *tl;
-	err = vmbus__cli_push(cli, VMBUS__POST_TL, (uint32_t)(slot - cli->tl), 0, &ctl);
+	err = vmbus__cli_push(cli, VMBUS__POST_TL, (uint32_t)(slot - cli->tl), gen, &ctl);
 	if (err)
 		return err;
 	slot->tl = *tl;
+	slot->gen = gen;
 	slot->ask = VMBUS__ASK_QUEUED;
 	return 0;
 }

@@ -161,7 +161,7 @@ struct vmbus__cli_tl {
 	struct vmbus__cli_node node;
 	struct vmbus_ctl_tl tl;
 	uint32_t ask; /* enum vmbus__cli_ask */
-	uint32_t reserved;
+	uint32_t gen; /* of the request: an answered one may still be in the queue */
 };
 
 struct vmbus__cli_entry {

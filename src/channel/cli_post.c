@@ -93,7 +93,7 @@ static bool wanted(struct vmbus_cli *cli, const struct vmbus__cli_entry *e)
 	case VMBUS__POST_TEARDOWN:
 		return list_is(&cli->lists[e->slot], e, VMBUS__LIST_TEARING);
 	case VMBUS__POST_TL:
-		return cli->tl[e->slot].ask != VMBUS__ASK_NONE;
+		return cli->tl[e->slot].gen == e->tag && cli->tl[e->slot].ask != VMBUS__ASK_NONE;
 	case VMBUS__POST_PAUSE:
 		return cli->conn == VMBUS__CONN_PAUSING;
 	case VMBUS__POST_UNLOAD:

@@ -489,7 +489,7 @@ bool vmbus__guest_due(const struct vmbus_guest *guest)
 {
 	return has_more(guest) || guest->ready.first || guest->parent_gone != guest->parent_lost ||
 	       (guest->unknown_rescinds && may_ask(guest)) ||
-	       (guest->state == VMBUS_GUEST_LEAVING && guest->leave_look);
+	       (guest->state == VMBUS_GUEST_LEAVING && guest->leave_look && !guest->unloaded);
 }
 
 uint64_t vmbus_guest_timeout(const struct vmbus_guest *guest)

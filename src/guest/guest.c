@@ -106,13 +106,19 @@ int vmbus_guest_create(const struct vmbus_guest_opts *opts, struct vmbus_guest *
 	return 0;
 }
 
-/* No thread dispatches a channel any more: end what such channels left under way. */
+/*
+ * No thread dispatches a channel any more: end what such channels left under way.  What is being
+ * opened must not be given to a thread only now: nobody would leave it.
+ */
 static void leave_for_threads(struct vmbus_guest *guest)
 {
 	struct vmbus_vsc *vsc;
 
 	for (vsc = guest->own; vsc; vsc = vsc->own_next)
 		vmbus__own_leave(vsc);
+	for (vsc = guest->first; vsc; vsc = vsc->next)
+		if (vsc->life == VMBUS__LIFE_LIST || vsc->life == VMBUS__LIFE_OPENING)
+			(void)vmbus_vsc_close(vsc);
 }
 
 void vmbus_guest_destroy(struct vmbus_guest *guest)
@@ -132,8 +138,8 @@ void vmbus_guest_destroy(struct vmbus_guest *guest)
 	}
 	guest->ended_here = guest->state != VMBUS_GUEST_GONE;
 	vmbus_guest_parent_gone(guest);
-	/* All that is left to do is ours, and finite. */
-	for (steps = 0; guest->chans && steps < DRAIN_STEPS; steps++)
+	/* All that is left to do is ours, and finite: channels to end, requests to answer. */
+	for (steps = 0; (guest->chans || vmbus__guest_due(guest)) && steps < DRAIN_STEPS; steps++)
 		(void)vmbus__guest_run(guest, VMBUS__CHAN_TURN);
 	if (guest->leaked_pages)
 		vmbus__guest_log(guest, 0, "pages lost, since the parent did not let go of them: ",
@@ -230,6 +236,7 @@ void vmbus__wait_begin(struct vmbus_guest *guest, struct vmbus__wait *wait, uint
 	const uint64_t now = guest->be->time(guest->be_ctx);
 	const uint64_t span = timeout_ns / 100u;
 
+	wait->full = false;
 	wait->end = span < UINT64_MAX - now ? now + span : UINT64_MAX;
 }
 
@@ -241,6 +248,7 @@ int vmbus__wait_turn(struct vmbus_guest *guest, struct vmbus__wait *wait)
 
 	if (done < 0)
 		return done;
+	wait->full = (uint32_t)done >= VMBUS__CHAN_TURN;
 	if (now >= wait->end)
 		return VMBUS_E_AGAIN;
 	if (done)
@@ -252,9 +260,9 @@ int vmbus__wait_turn(struct vmbus_guest *guest, struct vmbus__wait *wait)
 	return 0;
 }
 
-void vmbus__wait_end(struct vmbus_guest *guest)
+void vmbus__wait_end(struct vmbus_guest *guest, const struct vmbus__wait *wait)
 {
-	if (vmbus_guest_timeout(guest) != UINT64_MAX)
+	if (wait->full || vmbus_guest_timeout(guest) != UINT64_MAX)
 		vmbus__guest_note(guest);
 }
 
@@ -277,6 +285,6 @@ int vmbus_guest_wait(struct vmbus_guest *guest, enum vmbus_guest_state state, ui
 			break;
 		err = vmbus__wait_turn(guest, &wait);
 	}
-	vmbus__wait_end(guest);
+	vmbus__wait_end(guest, &wait);
 	return guest->state == state ? 0 : err;
 }

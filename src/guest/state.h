@@ -297,12 +297,13 @@ bool vmbus__monitor_has(const struct vmbus_guest *guest, const uint8_t *page);
 /* guest.c: whether channels may be opened and pages shared; a wait with a deadline. */
 struct vmbus__wait {
 	uint64_t end; /* reference time */
+	bool full;    /* the last dispatch did as much as it may: more may be there */
 };
 bool vmbus__guest_usable(const struct vmbus_guest *guest);
 void vmbus__wait_begin(struct vmbus_guest *guest, struct vmbus__wait *wait, uint64_t timeout_ns);
 /* Dispatch, or sleep.  Errors: AGAIN (the deadline). */
 int vmbus__wait_turn(struct vmbus_guest *guest, struct vmbus__wait *wait);
 /* The user sleeps by itself from now on: a wake-up that the wait took is given again. */
-void vmbus__wait_end(struct vmbus_guest *guest);
+void vmbus__wait_end(struct vmbus_guest *guest, const struct vmbus__wait *wait);
 
 #endif

@@ -178,7 +178,7 @@ int vmbus_vsc_wait(struct vmbus_vsc *vsc, enum vmbus_vsc_state state, uint64_t t
 			break;
 		err = vmbus__wait_turn(guest, &wait);
 	}
-	vmbus__wait_end(guest);
+	vmbus__wait_end(guest, &wait);
 	if (!guest->waited) /* forgotten: it was rescinded */
 		return state == VMBUS_VSC_GONE ? 0 : VMBUS_E_PEER;
 	err = is_in(vsc, state) ? 0 : err;

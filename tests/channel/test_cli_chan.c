@@ -431,6 +431,37 @@ START_TEST(cli_tl_connect__offer_or_refusal)
 }
 END_TEST
 
+/* How a post ends that was answered meanwhile is not for the request that has its place now. */
+START_TEST(cli_tl_connect__answered_before_it_is_posted)
+{
+	static const uint32_t versions_at[] = { VMBUS_PROTO_4_0, VMBUS_PROTO_6_0 };
+	static const uint32_t statuses[] = { 0, 0x13, 0x05 }; /* posted, not now, refused */
+	const struct vmbus_cli_opts o = { .version_max = versions_at[_i % 2], .chans_max = 2 };
+	const struct vmbus_ctl_tl one = { .endpoint_id = { { 1 } }, .service_id = { { 9 } } };
+	const struct vmbus_ctl_tl two = { .endpoint_id = { { 2 } }, .service_id = { { 9 } } };
+	struct vmbus_ctl ctl = { .type = VMBUS_CTL_OFFER };
+	struct clibox b;
+
+	clibox_open(&b, &o);
+	clibox_connect_n(&b, 0);
+	must_eq(vmbus_cli_tl_connect(b.cli, &one), 0);
+	clibox_take(&b, VMBUS_CLI_POST);
+	ctl.u.offer.class_id = one.service_id;
+	ctl.u.offer.instance_id = one.endpoint_id;
+	ctl.u.offer.flags = VMBUS_OFFER_TLNPI;
+	ctl.u.offer.relid = 8;
+	must_eq(clibox_say(&b, &ctl), 0);
+	clibox_take(&b, VMBUS_CLI_OFFERED);
+	must_eq(vmbus_cli_tl_connect(b.cli, &two), 0);
+	must_eq(vmbus_cli_posted(b.cli, statuses[_i / 2]), 0);
+	clibox_post(&b, VMBUS_CTL_TL_CONNECT, 0);
+	must_eq(clibox_posted(&b).u.tl.endpoint_id.b[0], 2);
+	clibox_take(&b, 0);
+	cli_check(b.cli);
+	clibox_close(&b);
+}
+END_TEST
+
 START_TEST(cli_tl_connect__bounds_and_versions)
 {
 	const struct vmbus_cli_opts o = { .version_max = versions[_i], .chans_max = 2 };
@@ -549,6 +580,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, cli_modify__answer_after_close);
 	tcase_add_test(tc, cli_release__after_the_lists);
 	tcase_add_test(tc, cli_tl_connect__offer_or_refusal);
+	tcase_add_loop_test(tc, cli_tl_connect__answered_before_it_is_posted, 0, 6);
 	tcase_add_loop_test(tc, cli_tl_connect__bounds_and_versions, 0, VERSIONS);
 	tcase_add_test(tc, cli_info__and_names);
 	tcase_add_test(tc, cli__2047_channels);

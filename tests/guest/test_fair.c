@@ -275,6 +275,33 @@ START_TEST(guest_destroy__ends_the_channel_of_a_thread)
 }
 END_TEST
 
+/* Destroyed at every step of an open: a thread that is told of the opening now would never come. */
+START_TEST(guest_destroy__at_every_step_of_an_open_for_a_thread)
+{
+	struct pair s;
+	int steps, i;
+	bool open = false;
+
+	for (steps = 0; !open; steps++) {
+		must(steps < 200);
+		pair_init(&s);
+		if (_i & 1)
+			s.p->backend.leave_ns = PARENT_SECOND;
+		s.p->mailbox = (_i & 2) != 0;
+		s.c.opts.own_thread = true;
+		must_eq(client_begin(&s.c), 0);
+		for (i = 0; i < steps; i++)
+			if (vmbus_guest_dispatch(s.p->guest, 1) == 0)
+				(void)parent_turn(s.p);
+		open = s.c.opened != 0;
+		parent_free(s.p, PARENT_ANY);
+		must_eq(s.c.opened, open);
+		must_eq(s.c.closed, s.c.opened);
+		must_eq(s.c.failed, !open);
+	}
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "fair", 20);
@@ -289,5 +316,6 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vsc_dispatch__of_a_thread_of_its_own);
 	tcase_add_loop_test(tc, vsc_dispatch__not_from_a_callback, 0, 2);
 	tcase_add_test(tc, guest_destroy__ends_the_channel_of_a_thread);
+	tcase_add_loop_test(tc, guest_destroy__at_every_step_of_an_open_for_a_thread, 0, 4);
 }
 VMBUS_TEST_MAIN("guest.fair", tests)

@@ -338,6 +338,91 @@ START_TEST(guest_pause__by_a_parent_that_is_gone)
 }
 END_TEST
 
+/*
+ * The connection has ended amid leaving, and a thread has not left its channel yet: there is nothing to
+ * look at until it has, and then it goes on.
+ */
+START_TEST(guest_timeout__while_leaving_a_connection_that_has_ended)
+{
+	struct client other;
+	struct pair s;
+	int i;
+
+	pair_init(&s);
+	(void)parent_offer(s.p, 2);
+	parent_settle(s.p);
+	client_init(&other, s.p, vmbus_vsc_find(s.p->guest, &parent_class, 1));
+	s.c.opts.own_thread = true;
+	client_open(&s.c);
+	client_open(&other);
+	s.p->post_type = VMBUS_CTL_CLOSE;
+	s.p->post_status = 5;
+	s.p->post_status_times = 1;
+	must_eq(vmbus_guest_disconnect(s.p->guest), 0);
+	for (i = 0; i < 50; i++) {
+		(void)vmbus_guest_dispatch(s.p->guest, 64);
+		(void)parent_turn(s.p);
+	}
+	must_eq(vmbus_guest_state(s.p->guest), VMBUS_GUEST_LEAVING);
+	must_eq(vmbus_guest_timeout(s.p->guest), 1000000); /* for the thread */
+	must_eq(vmbus_vsc_dispatch(s.c.vsc, 1), VMBUS_E_STATE);
+	parent_settle(s.p);
+	must_eq(vmbus_guest_state(s.p->guest), VMBUS_GUEST_IDLE);
+	must_eq(s.p->gone, 2);
+	parent_free(s.p, PARENT_ANY); /* the rings are lost */
+}
+END_TEST
+
+static struct {
+	int tl, paused;
+} told;
+
+static void tl_told(void *ctx, const struct vmbus_ctl_tl *tl, uint32_t status)
+{
+	(void)ctx;
+	must_eq(tl->endpoint_id.b[0], 1);
+	must(status != 0);
+	told.tl++;
+}
+
+static void pause_told(void *ctx, int err)
+{
+	(void)ctx;
+	must_eq(err, VMBUS_E_PEER);
+	told.paused++;
+}
+
+/* Requests about the connection end as those of a channel do, also where there is no channel. */
+START_TEST(guest_destroy__answers_what_the_connection_was_asked)
+{
+	const struct vmbus_ctl_tl tl = { .endpoint_id = { { 1 } }, .service_id = { { 9 } } };
+	struct parent *p = parent_new(VMBUS_PROTO_6_0);
+	struct vmbus_guest_opts opts = parent_guest_opts(p);
+
+	vmbus_guest_destroy(p->guest);
+	opts.limits.struct_bytes = sizeof(opts.limits);
+	opts.limits.version_max = VMBUS_PROTO_6_0;
+	opts.limits.features = VMBUS_FEATURE_PAUSE;
+	opts.tl_refused = tl_told;
+	opts.paused = pause_told;
+	must_eq(vmbus_guest_create(&opts, &p->guest), 0);
+	if (_i & 1)
+		(void)parent_offer(p, 1);
+	if (_i & 2)
+		p->backend.leave_ns = PARENT_SECOND;
+	parent_connect(p);
+	p->mute = true;
+	memset(&told, 0, sizeof(told));
+	must_eq(vmbus_guest_tl_connect(p->guest, &tl), 0);
+	must_eq(vmbus_guest_pause(p->guest), 0);
+	while (vmbus_guest_dispatch(p->guest, 16) > 0)
+		;
+	parent_free(p, 0);
+	must_eq(told.tl, 1);
+	must_eq(told.paused, 1);
+}
+END_TEST
+
 /* What a step has left to ask of the parent waits for the end of the pause, and nothing is lost. */
 START_TEST(guest_pause__in_a_callback_of_a_channel_that_ends)
 {
@@ -407,5 +492,7 @@ static void tests(Suite *suite)
 	tc = vmbus_test_case(suite, "end", 20);
 	tcase_add_loop_test(tc, guest_parent_gone__at_every_step_of_an_open, 0, 24);
 	tcase_add_test(tc, guest_destroy__with_an_open_channel);
+	tcase_add_test(tc, guest_timeout__while_leaving_a_connection_that_has_ended);
+	tcase_add_loop_test(tc, guest_destroy__answers_what_the_connection_was_asked, 0, 4);
 }
 VMBUS_TEST_MAIN("guest.gone", tests)

@@ -462,6 +462,62 @@ START_TEST(vsc_open__within_offered)
 }
 END_TEST
 
+static unsigned long woken;
+
+static void count_woken(void *ctx)
+{
+	(void)ctx;
+	woken++;
+}
+
+/* Until the answer to the open, a flood of messages and so many packets of b wait for one dispatch. */
+static void wait_in_a_flood(struct pair *s, struct client *b, struct parent_chan *chan, int packets)
+{
+	static const uint8_t nothing[8];
+	const struct vmbus_msg msg = { .type = VMBUS_PKT_INBAND, .data = nothing, .len = 8 };
+	int i;
+
+	client_open(b);
+	parent_settle(s->p);
+	s->c.opts.own_thread = true;
+	must_eq(client_begin(&s->c), 0);
+	while (!s->chan->is_open) {
+		must(vmbus_guest_dispatch(s->p->guest, 64) >= 0);
+		(void)parent_turn(s->p);
+	}
+	for (i = 0; i < 300; i++)
+		parent_tell(s->p, nothing, sizeof(nothing));
+	for (i = 0; i < packets; i++)
+		must_eq(vmbus_ring_tx_put(&chan->tx, &msg, 1), 1);
+	woken = 0;
+	must_eq(vmbus_vsc_wait(s->c.vsc, VMBUS_VSC_OPEN, PARENT_SECOND), 0);
+}
+
+/* The wait took the wake-up for all that is there, and what it did not look at nobody else wakes for. */
+START_TEST(vsc_wait__wakes_who_sleeps_next_for_what_it_left)
+{
+	struct parent_chan *chan;
+	struct client b;
+	struct pair s;
+	int packets, unseen = 0;
+
+	for (packets = 0; packets < 64; packets++) {
+		pair_init(&s);
+		s.p->backend.wake = count_woken;
+		chan = parent_offer(s.p, 2);
+		parent_settle(s.p);
+		client_init(&b, s.p, vmbus_vsc_find(s.p->guest, &parent_class, 1));
+		wait_in_a_flood(&s, &b, chan, packets);
+		must(s.p->inbox_count > 0);
+		must_eq(woken, 1);
+		unseen += vmbus_guest_timeout(s.p->guest) == UINT64_MAX;
+		parent_settle(s.p);
+		parent_free(s.p, PARENT_ANY);
+	}
+	must(unseen > 0);
+}
+END_TEST
+
 START_TEST(vsc_wait__needs_a_backend_that_can_idle)
 {
 	struct pair s;
@@ -567,6 +623,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vsc_subchannel__is_found_by_its_index);
 	tc = vmbus_test_case(suite, "wait", 20);
 	tcase_add_test(tc, vsc_wait__needs_a_backend_that_can_idle);
+	tcase_add_test(tc, vsc_wait__wakes_who_sleeps_next_for_what_it_left);
 	tc = vmbus_test_case(suite, "vp", 20);
 	tcase_add_test(tc, vsc_set_vp__moves_interrupts);
 	tcase_add_test(tc, vsc_set_vp__needs_4_1);

@@ -2,6 +2,7 @@
 /* The guest's backend, call by call: backends/shm/guest_backend.c and pages.c. */
 #include "shm/liar.h"
 
+#include <sys/resource.h>
 #include <sys/time.h>
 
 #include "../../backends/shm/pages.h"
@@ -206,6 +207,56 @@ START_TEST(receive__what_the_socket_said_before_a_message_counts)
 }
 END_TEST
 
+/* Descriptors that the child has no room for; the last parent breaks the rules besides. */
+static void play_lost(int sock, int n)
+{
+	struct welcome w = right_welcome();
+	struct vmbus__shm_msg msg = { .type = n == 2 ? VMBUS_SHM_UNBIND : VMBUS_SHM_BIND };
+	volatile uint64_t *map = mmap(NULL, MEMORY, PROT_READ, MAP_SHARED, w.fds[0], 0);
+	static const uint8_t none[4], type = 55; /* PARENT: its header, and no more */
+	uint8_t bytes[VMBUS_SHM_MSG_MAX];
+	uint32_t len;
+
+	msg.u.bind.conn_id = 0x2005;
+	send_welcome(sock, &w);
+	len = vmbus__shm_encode(&msg, bytes);
+	if (n == 1) {
+		bytes[6] = type;
+		memcpy(bytes + 16, none, sizeof(none));
+	}
+	send_raw(sock, bytes, len, &w.fds[1], 1);
+	alarm(5);
+	while (n == 0 && !(map[512 + 2 * 32] & 1u << 5)) /* page 1, SINT 2 */
+		usleep(1000);
+	vmbus__shm_send_text(sock, VMBUS_SHM_BYE, VMBUS_SHM_CODE_NONE, "seen");
+	wait_for_end(sock);
+}
+
+START_TEST(take_messages__a_lack_of_descriptors_is_not_the_parents_end)
+{
+	struct liar liar;
+	struct vmbus_shm_attach *const attach = attach_to(&liar, play_lost, _i);
+	const uint64_t end = vmbus__shm_now_ns() + 2ull * SECOND_NS;
+	struct rlimit room, none;
+	int next;
+
+	must_eq(getrlimit(RLIMIT_NOFILE, &room), 0);
+	next = dup(liar.sock);
+	must(next >= 0);
+	close(next);
+	none = room;
+	none.rlim_cur = (rlim_t)next;
+	must_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	while (vmbus_shm_attach_wait(attach, 20000000) != VMBUS_E_PEER)
+		must(vmbus__shm_now_ns() < end);
+	must_eq(setrlimit(RLIMIT_NOFILE, &room), 0);
+	ck_assert_str_eq(vmbus_shm_attach_why(attach),
+			 _i < 2 ? "seen" : "it sent a message that a parent does not send");
+	vmbus_shm_detach(attach);
+	liar_end(&liar);
+}
+END_TEST
+
 START_TEST(shm_attach_fd__is_not_readable_while_idle)
 {
 	struct liar liar;
@@ -220,6 +271,27 @@ START_TEST(shm_attach_fd__is_not_readable_while_idle)
 	kill(liar.pid, SIGKILL);
 	must_eq(poll(&fd, 1, 5000), 1);
 	must_eq(vmbus_shm_attach_wait(attach, 1000000), VMBUS_E_PEER);
+	vmbus_shm_detach(attach);
+	liar_end(&liar);
+}
+END_TEST
+
+/* What a dispatch left undone wakes one who waits in the guest once, and not for ever. */
+START_TEST(idle__takes_what_a_dispatch_left_undone)
+{
+	struct liar liar;
+	struct vmbus_shm_attach *const attach = attach_to(&liar, play_right, 0);
+	struct pollfd fd = { .fd = vmbus_shm_attach_fd(attach), .events = POLLIN };
+	uint64_t since;
+	int i;
+
+	must_eq(vmbus_guest_connect(vmbus_shm_guest(attach)), 0);
+	must_eq(vmbus_shm_attach_dispatch(attach, 1), 1);
+	must_eq(poll(&fd, 1, 0), 1);
+	since = vmbus__shm_now_ns();
+	for (i = 0; i < 4; i++)
+		must_eq(BE->idle(attach, SECOND_NS / 20), 0);
+	must(vmbus__shm_now_ns() - since >= SECOND_NS / 20);
 	vmbus_shm_detach(attach);
 	liar_end(&liar);
 }
@@ -264,6 +336,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, mirror__pages_twice_or_not_at_all);
 	tcase_add_test(tc, post_signal_receive_flags__refuse_numbers);
 	tcase_add_test(tc, shm_attach_fd__is_not_readable_while_idle);
+	tcase_add_loop_test(tc, take_messages__a_lack_of_descriptors_is_not_the_parents_end, 0, 3);
+	tcase_add_test(tc, idle__takes_what_a_dispatch_left_undone);
 	tcase_add_test(tc, shm_attach_wait__without_end_ends_with_a_signal_handler);
 	tcase_add_test(tc, receive__what_the_socket_said_before_a_message_counts);
 }

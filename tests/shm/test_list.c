@@ -3,6 +3,9 @@
 #include "shm/liar.h"
 #include "shm/local.h"
 
+#include <vmbus/provider.h>
+#include <vmbus/shm_capture.h>
+
 #include "../../backends/shm/parent.h"
 
 #define MIB ((uint64_t)1 << 20)
@@ -345,7 +348,7 @@ static void no_record(void *ctx, const struct vmbus_shm_child_info *info, const 
 	(void)ctx, (void)info, (void)mem, (void)bytes;
 }
 
-static int ask_liar(int play, int which, uint64_t timeout_ns)
+static int ask_liar(int play, int which)
 {
 	const struct vmbus_shm_list_ops list = { .struct_bytes = sizeof(list) };
 	const struct vmbus_shm_diag_ops diag = { .struct_bytes = sizeof(diag) };
@@ -354,11 +357,11 @@ static int ask_liar(int play, int which, uint64_t timeout_ns)
 
 	liar_start(&liar, play_refusal, play);
 	if (which == 0)
-		got = vmbus_shm_list(liar.path, timeout_ns, &list, NULL);
+		got = vmbus_shm_list(liar.path, 0, &list, NULL);
 	else if (which == 1)
-		got = vmbus_shm_diag(liar.path, timeout_ns, &diag, NULL);
+		got = vmbus_shm_diag(liar.path, 0, &diag, NULL);
 	else
-		got = vmbus_shm_records(liar.path, timeout_ns, no_record, NULL);
+		got = vmbus_shm_records(liar.path, 0, no_record, NULL);
 	liar_end(&liar);
 	return got;
 }
@@ -382,19 +385,75 @@ START_TEST(list_diag_records__tell_refusals_apart)
 
 	for (n = 0; n < sizeof(rows) / sizeof(rows[0]); n++) {
 		vmbus_test_at("row %zu", n);
-		must_eq(ask_liar(rows[n].play, 0, 0), rows[n].list);
-		must_eq(ask_liar(rows[n].play, 1, 0), rows[n].diag);
-		must_eq(ask_liar(rows[n].play, 2, 0), rows[n].diag);
+		must_eq(ask_liar(rows[n].play, 0), rows[n].list);
+		must_eq(ask_liar(rows[n].play, 1), rows[n].diag);
+		must_eq(ask_liar(rows[n].play, 2), rows[n].diag);
 	}
 }
 END_TEST
 
-START_TEST(list_diag_records__wait_as_long_as_told)
+/* Reads the question, and ends before it is answered. */
+static void play_late_end(int sock, int n)
 {
-	int which;
+	(void)sock;
+	(void)n;
+	usleep(30000);
+}
 
-	for (which = 0; which < 3; which++)
-		must_eq(ask_liar(200 + VMBUS_SHM_CODE_FULL, which, UINT64_MAX), VMBUS_E_PERM);
+static int ask_without_end(const char *path, int what)
+{
+	const struct vmbus_shm_list_ops list = { .struct_bytes = sizeof(list) };
+	const struct vmbus_shm_diag_ops diag = { .struct_bytes = sizeof(diag) };
+	const struct vmbus_shm_capture_opts tap = { .struct_bytes = sizeof(tap),
+						    .path = path,
+						    .timeout_ns = UINT64_MAX };
+	const struct vmbus_provider_opts opts = { .struct_bytes = sizeof(opts),
+						  .path = path,
+						  .name = "x",
+						  .vsp = &echo_vsp,
+						  .timeout_ns = UINT64_MAX };
+	struct vmbus_shm_capture *capture;
+	struct vmbus_provider *provider;
+
+	switch (what) {
+	case 0:
+		return vmbus_shm_list(path, UINT64_MAX, &list, NULL);
+	case 1:
+		return vmbus_shm_diag(path, UINT64_MAX, &diag, NULL);
+	case 2:
+		return vmbus_shm_capture_begin(&tap, &capture);
+	default:
+		return vmbus_provider_attach(&opts, &provider);
+	}
+}
+
+START_TEST(timeouts__the_longest_is_not_over_at_once)
+{
+	struct liar liar;
+
+	liar_start(&liar, play_late_end, 0);
+	must_eq(ask_without_end(liar.path, _i), VMBUS_E_PEER);
+	liar_end(&liar);
+}
+END_TEST
+
+/* Nobody accepts, and there is no room for one more who waits. */
+START_TEST(timeouts__the_shortest_is_not_without_end)
+{
+	const struct vmbus_shm_list_ops ops = { .struct_bytes = sizeof(ops) };
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	const int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int one;
+
+	(void)snprintf(at.sun_path, sizeof(at.sun_path), "/tmp/vmbus-full-%d", (int)getpid());
+	must_eq(bind(sock, (struct sockaddr *)&at, sizeof(at)), 0);
+	must_eq(listen(sock, 0), 0);
+	one = raw_connect(at.sun_path);
+	must_eq(vmbus_shm_list(at.sun_path, 1, &ops, NULL), VMBUS_E_AGAIN);
+	must_eq(vmbus_shm_list(at.sun_path, 999, &ops, NULL), VMBUS_E_AGAIN);
+	close(one);
+	close(sock);
+	unlink(at.sun_path);
 }
 END_TEST
 
@@ -409,7 +468,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, shm_server_remove_bus__while_it_is_told);
 	tcase_add_test(tc, list__that_is_not_taken_in_time_is_refused_as_late);
 	tcase_add_test(tc, list_diag_records__tell_refusals_apart);
-	tcase_add_test(tc, list_diag_records__wait_as_long_as_told);
+	tcase_add_loop_test(tc, timeouts__the_longest_is_not_over_at_once, 0, 4);
+	tcase_add_test(tc, timeouts__the_shortest_is_not_without_end);
 }
 
 VMBUS_TEST_MAIN("shm.list", tests)

@@ -446,6 +446,7 @@ START_TEST(shm_restart__errors)
 	struct vmbus_shm_server *next;
 	struct host host;
 	int pair[2];
+	pid_t new;
 
 	host_open(&host);
 	pair_of(pair);
@@ -464,6 +465,18 @@ START_TEST(shm_restart__errors)
 	close(pair[1]);
 	must_eq(vmbus_shm_server_hand_over(host.server, pair[0], 10000000), VMBUS_E_PEER);
 	close(pair[0]);
+	pair_of(pair);
+	new = fork();
+	must(new >= 0);
+	if (new == 0) {
+		close(pair[1]);
+		usleep(30000);
+		_exit(0);
+	}
+	close(pair[0]); /* the longest time is not over at once */
+	must_eq(vmbus_shm_take_over(&host.opts, pair[1], UINT64_MAX, &next), VMBUS_E_PEER);
+	must_eq(guest_status(new), 0);
+	close(pair[1]);
 	pair_of(pair);
 	must_eq(vmbus_shm_take_over(&host.opts, pair[1], 10000000, &next), VMBUS_E_AGAIN);
 	must_eq(send(pair[0], "nonsense", 8, MSG_NOSIGNAL), -1); /* a failure ends both ways */
