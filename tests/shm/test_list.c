@@ -328,15 +328,13 @@ START_TEST(list__that_is_not_taken_in_time_is_refused_as_late)
 }
 END_TEST
 
-/* n: the code of a refusal, and from 100 on one behind a line; from 200 on it takes its time. */
+/* n: the code of a refusal, and from 100 on one behind a line. */
 static void play_refusal(int sock, int n)
 {
 	const struct vmbus__shm_msg child = { .type = VMBUS_SHM_CHILD,
 					      .u.child = { .name = "c", .vps = 1 } };
 
-	if (n >= 200)
-		usleep(50000);
-	else if (n >= 100)
+	if (n >= 100)
 		(void)vmbus__shm_send(sock, &child, NULL, 0);
 	vmbus__shm_send_text(sock, VMBUS_SHM_REFUSED, (uint32_t)n % 100u, "no");
 	wait_for_end(sock);
