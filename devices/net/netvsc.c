@@ -58,7 +58,8 @@ static void end_if_last(struct vmbus_netvsc *nv)
 			nv->opts_p.closed(nv->opts_p.ctx);
 		return;
 	}
-	if (!err)
+	/* STATE is also what a channel says that the parent has withdrawn, to who uses it further. */
+	if (!err || err == VMBUS_E_STATE)
 		err = nv->stop_p ? VMBUS_E_STATE : VMBUS_E_PEER;
 	if (nv->opts_p.ready)
 		nv->opts_p.ready(nv->opts_p.ctx, err);
@@ -104,7 +105,6 @@ static void close_all(struct vmbus_netvsc *nv)
 {
 	uint32_t i;
 
-	nv->stop_p = true;
 	for (i = 0; i <= nv->opts_p.subchannels; i++)
 		if (nv->opts_p.chan[i].vsc_p && !(i == 0 && nv->ended_p))
 			(void)vmbus_vsc_close(nv->opts_p.chan[i].vsc_p);
@@ -182,7 +182,7 @@ static void on_shared(struct vmbus_vsc *vsc, uint32_t gpadl, int err)
 	err = shared(nv, gpadl, err);
 	if (!err)
 		return;
-	if (!nv->err_p && !nv->stop_p)
+	if (!nv->err_p && !nv->stop_p && !nv->ended_p)
 		nv->err_p = err;
 	if (nv->ended_p) {
 		take_back(nv);
@@ -312,8 +312,8 @@ static int open_channel(struct vmbus_netvsc *nv, uint32_t index, struct vmbus_vs
 	struct vmbus_netvsc_chan *chan;
 	int err;
 
-	if (!vsc || index > nv->opts_p.subchannels || nv->stop_p || nv->opts_p.chan[index].vsc_p ||
-	    nv->opts_p.chan[index].netvsc_p)
+	if (!vsc || index > nv->opts_p.subchannels || nv->stop_p || nv->ended_p ||
+	    nv->opts_p.chan[index].vsc_p || nv->opts_p.chan[index].netvsc_p)
 		return VMBUS_E_STATE;
 	chan = &nv->opts_p.chan[index];
 	open.struct_bytes = sizeof(open);
@@ -425,10 +425,11 @@ int vmbus_netvsc_start(struct vmbus_netvsc *nv, struct vmbus_vsc *vsc,
 
 int vmbus_netvsc_stop(struct vmbus_netvsc *nv)
 {
-	if (nv->stop_p || !nv->pending_p)
+	if (nv->stop_p || nv->ended_p || !nv->pending_p)
 		return VMBUS_E_STATE;
 	if (!nv->opts_p.open.own_thread && vmbus__netvsc_state(nv) == VMBUS__NETVSC_READY)
 		vmbus__netvsc_halt(nv);
+	nv->stop_p = true;
 	close_all(nv);
 	return 0;
 }

@@ -212,10 +212,27 @@ static void ask_address_set(struct vmbus_netvsc *nv)
 
 /* ---- what was found ---- */
 
-/* How large a frame may be: in one section, or in several, as ranges. */
+/*
+ * How many channels there can be at most, so that each has the sections for a frame of the MTU, however
+ * few they are: a channel that cannot send such frames is worth less than none.  [NET-DATA]
+ */
+static uint32_t channels_max(const struct vmbus_netvsc *nv)
+{
+	const uint32_t whole = nv->mtu + HEAD_MTU + HEAD_ROOM;
+	const uint32_t bytes = whole < nv->room_p ? whole : nv->room_p; /* as limits() */
+	uint32_t n = bytes / nv->section_bytes + (bytes % nv->section_bytes != 0);
+
+	if (n > 1u + LARGE_RANGES) /* more sections would not make frames larger */
+		n = 1u + LARGE_RANGES;
+	return n < nv->sections_p ? nv->sections_p / n : 1u;
+}
+
+/* How large a frame may be: in one section, or in several, as ranges, of those that a channel has. */
 static void limits(struct vmbus_netvsc *nv)
 {
-	const uint64_t most = (uint64_t)nv->section_bytes * (1u + LARGE_RANGES);
+	const uint32_t each = nv->sections_p / (nv->subs_p + 1u);
+	const uint32_t n = each < 1u + LARGE_RANGES ? each : 1u + LARGE_RANGES;
+	const uint64_t most = (uint64_t)nv->section_bytes * n;
 	const uint32_t host = nv->room_p; /* until here, of INITIALIZE: bytes of a message */
 	const uint32_t room = most < host ? (uint32_t)most : host;
 	const uint32_t frame = room - HEAD_ROOM;
@@ -564,8 +581,8 @@ static void told_scale(struct vmbus_netvsc *nv, uint32_t got)
 		return;
 	if (caps.queues - 1u < subs)
 		subs = caps.queues - 1u;
-	if (nv->sections_p - 1u < subs)
-		subs = nv->sections_p - 1u;
+	if (channels_max(nv) - 1u < subs)
+		subs = channels_max(nv) - 1u;
 	nv->subs_p = subs;
 	nv->entries_p = VMBUS__RSS_ENTRIES_MAX;
 	if (caps.entries && caps.entries < VMBUS__RSS_ENTRIES_MAX)

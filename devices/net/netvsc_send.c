@@ -105,6 +105,17 @@ static int send(struct vmbus_netvsc_chan *chan, uint32_t section, uint32_t bytes
 	return err;
 }
 
+/* An open section without a frame is free again, and the place that was reserved in it is gone: nothing
+   that is under way would ever bring it back. */
+static void give_empty(struct vmbus_netvsc_chan *chan)
+{
+	if (chan->open_section_p == NONE || chan->open_frames_p)
+		return;
+	give(chan, chan->open_section_p);
+	chan->open_section_p = NONE;
+	chan->held_p = false;
+}
+
 /* Send the open section, if frames are in it, and with it goes the place that was reserved in it.
    Errors: FULL, and both stay; as vmbus_vsc_request(). */
 static int close_section(struct vmbus_netvsc_chan *chan)
@@ -146,7 +157,9 @@ static int is_full(struct vmbus_netvsc_chan *chan)
 }
 
 /*
- * Have the completions, if so many sections are not free.  Callbacks may send meanwhile.
+ * Have the completions, if so many sections are not free.  Callbacks may send meanwhile: what they
+ * reserve is given up, and what they commit goes out when this is FULL, so that then at least one
+ * section is under way, and its completion brings writable().
  *
  * Returns 0, FULL, or STATE: own_thread, and it has left the channel, which must not be touched.
  */
@@ -158,7 +171,12 @@ static int have_sections(struct vmbus_netvsc_chan *chan, uint32_t n)
 		return 0;
 	if (chan->pull_p && vmbus__netvsc_pull(chan) < 0 && own)
 		return VMBUS_E_STATE;
-	return chan->free_count_p >= n ? 0 : is_full(chan);
+	chan->held_p = false;
+	give_empty(chan);
+	if (chan->free_count_p >= n)
+		return 0;
+	(void)close_section(chan); /* its error is told by the next call */
+	return is_full(chan);
 }
 
 /* Whether a message of bytes has room in the open section. */
@@ -186,8 +204,9 @@ static int have_room(struct vmbus_netvsc_chan *chan, uint32_t bytes)
 	err = have_sections(chan, 1);
 	if (VMBUS_UNLIKELY(err))
 		return err;
-	if (VMBUS_UNLIKELY(chan->open_section_p != NONE)) /* a callback's, which waits for room */
-		return is_full(chan);
+	err = close_section(chan); /* a callback's, with frames */
+	if (VMBUS_UNLIKELY(err))
+		return err == VMBUS_E_FULL ? is_full(chan) : err;
 	chan->open_section_p = take(chan);
 	chan->open_bytes_p = 0;
 	chan->open_frames_p = 0;
@@ -453,7 +472,6 @@ __attribute__((noinline)) static int put_large(struct vmbus_netvsc_chan *chan,
 	err = have_sections(chan, n);
 	if (err)
 		return err;
-	chan->held_p = false; /* by a callback, and frames may follow */
 	section = take_chain(chan, n);
 	err = finish_large(chan, frame, info, section);
 	if (err) {

@@ -114,8 +114,10 @@ struct vmbus_netvsc_opts {
 	size_t struct_bytes; /* sizeof(struct vmbus_netvsc_opts) */
 	/* 1 + subchannels of them; kept until the end.  Need not be zeroed. */
 	struct vmbus_netvsc_chan *chan;
-	uint32_t subchannels; /* wanted, up to 63; the host may give fewer */
-	uint32_t flags;	      /* VMBUS_NETVSC_* */
+	/* Wanted, up to 63.  The host may give fewer; and no more are asked for than leave each channel
+	   so much of send_bytes that a frame of mtu has room. */
+	uint32_t subchannels;
+	uint32_t flags; /* VMBUS_NETVSC_* */
 	/* [1500] asked for, 68 and up; the host may give less.  Frames that come may have 1500 even so. */
 	uint32_t mtu;
 	uint32_t filter;	/* [0x0D: directed, all multicast, broadcast] */
@@ -182,8 +184,9 @@ struct vmbus_netvsc {
 	uint32_t version; /* of NVSP: 0x00060001 for 6.1, down to 2 for 1 */
 	uint32_t offered; /* channels that the host has promised, the primary included */
 	uint32_t mtu;
-	uint32_t frame_max;	/* to send: bytes of a frame without TSO, VLAN tag not counted */
-	uint32_t tso_max;	/* of one with TSO; 0: none */
+	/* To send: bytes of a frame without TSO, VLAN tag not counted, and of one with TSO, 0: none; no
+	   more than each channel's part of the send buffer has room for. */
+	uint32_t frame_max, tso_max;
 	uint32_t frames_max;	/* in one packet */
 	uint32_t section_bytes; /* of the send buffer */
 	uint32_t tx;		/* VMBUS_FRAME_*: flags that frames may have; CSUM always */
@@ -295,7 +298,8 @@ VMBUS_API int vmbus_netvsc_send(struct vmbus_netvsc *nv, uint32_t channel,
  * whenever a packet is full that happens by itself, and vmbus_netvsc_send() does it as well.
  *
  * bytes, flags  of the frame, at most; its flags.
- * data	  set; until commit, or the next call on that channel; a dispatch of it counts as one.
+ * data	  set; until commit, or the next call on that channel; a dispatch of it counts as one, and what
+ *	  a call goes on to do behind a callback that came in it.
  * frame  bytes, up to those of reserve, flags as told, and the fields that go with them; no pieces.
  *
  * Errors: as vmbus_netvsc_send(); reserve: RANGE also for more than a section has room for;

@@ -330,7 +330,7 @@ static inline void host_start(struct host *h)
 	h->next_id = 1;
 	memcpy(h->mac, mac, 6);
 	h->l = loop_new(NULL, NULL);
-	must_eq(vmbus_bus_offer(h->l->bus, &host_vsp, h, NULL, NULL), 0);
+	must_eq(vmbus_bus_offer(h->l->bus, &host_vsp, h, NULL, &h->offered), 0);
 	loop_connect(h->l);
 }
 

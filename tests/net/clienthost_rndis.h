@@ -77,7 +77,7 @@ struct host {
 	uint32_t kept_count;
 	uint32_t returned, returned_bad; /* completions of what was delivered */
 	uint64_t returned_ids[512];
-	struct vmbus_chan *channel[HOST_CHANNELS];
+	struct vmbus_chan *offered, *channel[HOST_CHANNELS];
 	uint32_t opens, closes;
 	struct vmbus_sgl receive, send;
 	struct vmbus_piece receive_pieces[HOST_PIECES], send_pieces[HOST_PIECES];

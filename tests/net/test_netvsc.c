@@ -2,6 +2,8 @@
 /* The network device's client: how it begins, agrees, gets its channels, and ends. */
 #include "clienthost.h"
 
+#define STEPS 160 /* of dispatches, behind which all is agreed on, with opts_of_few() */
+
 START_TEST(netvsc_start__agrees)
 {
 	static const uint32_t versions[] = { 0x00060001, 0x00060000, 0x00050000,
@@ -346,6 +348,16 @@ START_TEST(netvsc_stop__at_any_time)
 }
 END_TEST
 
+/* Few pages, so that few messages go before what both say to agree. */
+static struct vmbus_netvsc_opts opts_of_few(struct host *h)
+{
+	struct vmbus_netvsc_opts opts = host_opts(h);
+
+	opts.receive_bytes = opts.send_bytes = 64u << 10;
+	opts.open.send_bytes = opts.open.recv_bytes = 4096;
+	return opts;
+}
+
 /* The parent withdraws the NIC, at rest and under way. */
 START_TEST(netvsc_start__survives_rescind)
 {
@@ -354,21 +366,138 @@ START_TEST(netvsc_start__survives_rescind)
 	uint32_t i;
 
 	host_start(&h);
-	opts = host_opts(&h);
+	opts = opts_of_few(&h);
 	opts.subchannels = 2;
 	must_eq(vmbus_netvsc_start(&h.nv, host_vsc(&h), &opts), 0);
 	for (i = 0; i < (uint32_t)_i; i++) {
 		(void)vmbus_guest_dispatch(h.l->guest, 1);
 		(void)vmbus_bus_dispatch(h.l->bus, 1);
 	}
+	if (_i == STEPS - 1)
+		must_eq(h.ready, 1);
 	vmbus_bus_reset(h.l->bus);
+	(void)loop_bus_turn(h.l); /* it reads no page of the guest's any more */
 	vmbus_guest_parent_gone(h.l->guest);
 	loop_settle(h.l);
 	must_eq(h.ready + h.closed, h.ready_err == 0 && h.ready ? 2 : 1);
+	/* FAULT: what the parent was being given when it left is lost. */
+	must(h.closed ? h.ready_err == 0
+		      : h.ready_err == VMBUS_E_PEER || h.ready_err == VMBUS_E_FAULT);
 	must(h.nv.buffer_p[0].pages == NULL);
 	loop_end_guest(h.l);
 	loop_new_guest(h.l, NULL);
 	loop_connect(h.l);
+	host_free(&h);
+}
+END_TEST
+
+/* The parent withdraws the channel, which ends in order, while both agree: PEER. */
+START_TEST(netvsc_start__tells_of_a_withdrawal)
+{
+	struct vmbus_netvsc_opts opts;
+	struct host h;
+	uint32_t i;
+
+	host_start(&h);
+	opts = opts_of_few(&h);
+	opts.subchannels = 2;
+	h.silent_oid = 0x0001010E; /* the last one that is asked */
+	must_eq(vmbus_netvsc_start(&h.nv, host_vsc(&h), &opts), 0);
+	for (i = 0; i < (uint32_t)_i; i++) {
+		(void)vmbus_guest_dispatch(h.l->guest, 1);
+		(void)vmbus_bus_dispatch(h.l->bus, 1);
+	}
+	if (_i == STEPS - 1)
+		must_eq(h.filter, 0x0D);
+	must_eq(vmbus_bus_revoke(h.offered), 0);
+	loop_settle(h.l);
+	must_eq(h.ready, 1);
+	must_eq(h.ready_err, VMBUS_E_PEER);
+	must_eq(vmbus_netvsc_stop(&h.nv), VMBUS_E_STATE);
+	host_free(&h);
+	must_eq(h.closed, 0);
+}
+END_TEST
+
+/* The parent breaks the channel while both agree, or the user stops it first: ready() tells which. */
+START_TEST(netvsc_start__tells_who_ended_it)
+{
+	const bool stop = _i >= STEPS;
+	struct vmbus_netvsc_opts opts;
+	struct host h;
+	uint32_t i;
+
+	host_start(&h);
+	opts = opts_of_few(&h);
+	h.silent_oid = 0x0001010E;
+	must_eq(vmbus_netvsc_start(&h.nv, host_vsc(&h), &opts), 0);
+	for (i = 0; i < (uint32_t)_i % STEPS || !h.channel[0]; i++) {
+		(void)vmbus_guest_dispatch(h.l->guest, 1);
+		(void)vmbus_bus_dispatch(h.l->bus, 1);
+	}
+	if (stop)
+		must_eq(vmbus_netvsc_stop(&h.nv), 0);
+	vmbus_chan_fail(h.channel[0], "for a test");
+	loop_settle(h.l);
+	must_eq(h.ready, 1);
+	must_eq(h.ready_err, stop ? VMBUS_E_STATE : VMBUS_E_PEER);
+	must_eq(vmbus_netvsc_stop(&h.nv), VMBUS_E_STATE);
+	host_free(&h);
+	must_eq(h.closed, 0);
+}
+END_TEST
+
+/* Frames of the MTU have room on every channel, if need be on fewer ones; frame_max and tso_max are never
+   more than a channel's part of the sections holds. */
+START_TEST(netvsc_start__limits_hold_on_each_channel)
+{
+	static const struct {
+		uint32_t section, mtu, subchannels, offered, frame_max, tso_max;
+	} cases[] = {
+		{ 6144, 1500, 3, 4, 1514, 2 * 6144 - 124 },
+		{ 6144, 9000, 3, 4, 9014, 2 * 6144 - 124 },
+		{ 6144, 20000, 3, 2, 20014, 5 * 6144 - 124 },
+		{ 6144, 30582, 3, 2, 30596, 5 * 6144 - 124 },
+		{ 6144, 30583, 3, 1, 30597, 10 * 6144 - 124 },
+		{ 6144, 65521, 3, 1, 10 * 6144 - 124, 10 * 6144 - 124 },
+		{ 65536, 9000, 3, 1, 9014, 62780 },
+		{ 256, 1500, 3, 4, 1514, 33 * 256 - 124 },
+	};
+	static uint8_t p[66000];
+	struct vmbus_iov piece = { p, 0 };
+	struct vmbus_frame frame = { .piece = &piece, .pieces = 1, .mss = 1400 };
+	struct vmbus_netvsc_opts opts;
+	struct host h;
+	uint32_t i;
+
+	host_start(&h);
+	h.send_section = cases[_i].section;
+	h.frame_size = 65521;
+	opts = host_opts(&h);
+	opts.send_bytes = 64u << 10;
+	opts.mtu = cases[_i].mtu;
+	opts.subchannels = cases[_i].subchannels;
+	must_eq(host_client(&h, &opts), 0);
+	must_eq(h.nv.offered, cases[_i].offered);
+	must_eq(h.opened, cases[_i].offered);
+	must_eq(h.nv.frame_max, cases[_i].frame_max);
+	must_eq(h.nv.tso_max, cases[_i].tso_max);
+	memcpy(p, "12345612345\x6\x8\0\x45", 15);
+	p[14 + 9] = 6;
+	p[14 + 20 + 12] = 0x50;
+	for (i = 0; i < h.nv.offered; i++) {
+		frame.flags = 0;
+		piece.len = frame.bytes = h.nv.frame_max + 4;
+		must_eq(vmbus_netvsc_send(&h.nv, i, &frame, 1), 1);
+		loop_settle(h.l);
+		frame.flags = VMBUS_FRAME_TSO4 | VMBUS_FRAME_CSUM | VMBUS_FRAME_VLAN;
+		piece.len = frame.bytes = h.nv.tso_max;
+		must_eq(vmbus_netvsc_send(&h.nv, i, &frame, 1), 1);
+		loop_settle(h.l);
+		must_eq(h.frames, 2 * i + 2);
+		must_eq(h.frame[2 * i].channel, i);
+		must_eq(h.frame[2 * i + 1].bytes, h.nv.tso_max);
+	}
 	host_free(&h);
 }
 END_TEST
@@ -383,12 +512,15 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, netvsc_start__does_without, 0, 8);
 	tcase_add_loop_test(tc, netvsc_start__sets, 0, 2);
 	tcase_add_loop_test(tc, netvsc_start__takes_channels, 0, 8);
+	tcase_add_loop_test(tc, netvsc_start__limits_hold_on_each_channel, 0, 8);
 	tcase_add_test(tc, netvsc_start__refuses);
 	tcase_add_test(tc, netvsc_start__no_memory);
 	tc = vmbus_test_case(suite, "end", 20);
 	tcase_add_test(tc, netvsc_stop__halts);
 	tcase_add_loop_test(tc, netvsc_stop__at_any_time, 0, 9);
-	tcase_add_loop_test(tc, netvsc_start__survives_rescind, 0, 60);
+	tcase_add_loop_test(tc, netvsc_start__survives_rescind, 0, STEPS);
+	tcase_add_loop_test(tc, netvsc_start__tells_of_a_withdrawal, 0, STEPS);
+	tcase_add_loop_test(tc, netvsc_start__tells_who_ended_it, 0, 2 * STEPS);
 }
 
 VMBUS_TEST_MAIN("net.netvsc", tests)

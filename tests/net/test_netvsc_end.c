@@ -12,6 +12,7 @@
 
 struct nic {
 	struct parent *p;
+	struct parent_chan *offer;
 	struct vmbus_netvsc nv;
 	struct vmbus_netvsc_chan chan;
 	size_t before; /* pages shared, without the NIC */
@@ -52,7 +53,8 @@ static void nic_start(struct nic *nic)
 
 	memset(nic, 0, sizeof(*nic));
 	nic->p = p;
-	parent_offer(p, 1)->on_packet = parent_ignore;
+	nic->offer = parent_offer(p, 1);
+	nic->offer->on_packet = parent_ignore;
 	parent_connect(p);
 	parent_settle(p);
 	nic->before = p->mem.shared_pages;
@@ -78,11 +80,11 @@ static void nic_stop(struct nic *nic)
 	must_eq(nic->ready, 0);
 }
 
-/* ready() has come, once, and so many pages are lost, which the parent still has. */
-static void nic_free(struct nic *nic, uint32_t lost)
+/* ready() has come, once, with err, and so many pages are lost, which the parent still has. */
+static void nic_free(struct nic *nic, int err, uint32_t lost)
 {
 	must_eq(nic->ready, 1);
-	must_eq(nic->err, VMBUS_E_STATE);
+	must_eq(nic->err, err);
 	must_eq(nic->nv.pending_p, 0);
 	parent_free(nic->p, lost);
 }
@@ -110,11 +112,11 @@ START_TEST(netvsc_stop__while_sharing)
 		(void)vmbus_srv_gpadl_gone(nic.p->srv, first);
 		parent_settle(nic.p);
 		must_eq(nic.p->mem.shared_pages, nic.before);
-		nic_free(&nic, 0);
+		nic_free(&nic, VMBUS_E_STATE, 0);
 		return;
 	}
 	parent_leaves(nic.p);
-	nic_free(&nic, RECEIVE_PAGES);
+	nic_free(&nic, VMBUS_E_STATE, RECEIVE_PAGES);
 }
 END_TEST
 
@@ -131,7 +133,27 @@ START_TEST(netvsc_stop__while_sharing_fails)
 		answer_gone(nic.p);
 	must_eq(nic.ready, 0);
 	parent_leaves(nic.p);
-	nic_free(&nic, _i == 0 ? RECEIVE_PAGES : SEND_PAGES);
+	nic_free(&nic, VMBUS_E_STATE, _i == 0 ? RECEIVE_PAGES : SEND_PAGES);
+}
+END_TEST
+
+/* The parent withdraws the channel, takes or refuses the second buffer late, and gives all back: nobody
+   has stopped it, and nobody can any more. */
+START_TEST(netvsc_start__withdrawn_while_sharing)
+{
+	struct nic nic;
+
+	nic_start(&nic);
+	must_eq(vmbus_srv_revoke(nic.p->srv, nic.offer->ref), 0);
+	parent_settle(nic.p);
+	must_eq(vmbus_netvsc_stop(&nic.nv), VMBUS_E_STATE);
+	nic.p->hold_gone = false;
+	while (nic.p->held_gone_count)
+		(void)vmbus_srv_gpadl_gone(nic.p->srv, nic.p->held_gone[--nic.p->held_gone_count]);
+	must_eq(nic.ready, 0);
+	answer_ready(nic.p, (uint32_t)_i);
+	must_eq(nic.p->mem.shared_pages, 0);
+	nic_free(&nic, VMBUS_E_PEER, 0);
 }
 END_TEST
 
@@ -141,6 +163,7 @@ static void tests(Suite *suite)
 
 	tcase_add_loop_test(tc, netvsc_stop__while_sharing, 0, 2);
 	tcase_add_loop_test(tc, netvsc_stop__while_sharing_fails, 0, 2);
+	tcase_add_loop_test(tc, netvsc_start__withdrawn_while_sharing, 0, 2);
 }
 
 VMBUS_TEST_MAIN("net.netvsc_end", tests)

@@ -534,6 +534,158 @@ START_TEST(netvsc_commit__after_large)
 }
 END_TEST
 
+/* The NIC, up to ready(), with a send buffer of 64 KiB. */
+static void small_client(struct host *h, uint32_t send_section, bool poll,
+			 void (*writable)(void *ctx, uint32_t channel))
+{
+	struct vmbus_netvsc_opts opts;
+	uint32_t i;
+
+	h->send_section = send_section;
+	opts = host_opts(h);
+	opts.send_bytes = 64u << 10;
+	opts.open.poll = poll;
+	if (writable)
+		opts.writable = writable;
+	must_eq(vmbus_netvsc_start(&h->nv, host_vsc(h), &opts), 0);
+	for (i = 0; i < 1000 && h->ready == 0; i++)
+		host_turn(h);
+	must_eq(h->ready, 1);
+	must_eq(h->ready_err, 0);
+}
+
+static int send_tso(struct host *h, uint32_t payload)
+{
+	static uint8_t p[66000];
+	struct vmbus_iov piece = { p, ip_frame(p, 4, 6, payload) };
+	const struct vmbus_frame frame = { .piece = &piece,
+					   .pieces = 1,
+					   .bytes = (uint32_t)piece.len,
+					   .flags = VMBUS_FRAME_TSO4 | VMBUS_FRAME_CSUM,
+					   .mss = 1400,
+					   .csum_start = 34,
+					   .csum_offset = 16,
+					   .header_bytes = 54 };
+
+	return vmbus_netvsc_send(&h->nv, 0, &frame, 1);
+}
+
+/* A large frame needs every section of the channel, of which one is open, without a frame: a place was
+   reserved and is given up, or a frame was refused behind the reservation.  Nothing is under way. */
+START_TEST(netvsc_send__large_after_empty)
+{
+	struct vmbus_iov piece = { data[0], 100 };
+	struct vmbus_frame odd = { .piece = &piece,
+				   .pieces = 1,
+				   .bytes = 100,
+				   .flags = VMBUS_FRAME_CSUM,
+				   .csum_start = 99,
+				   .csum_offset = 16 };
+	struct vmbus_netvsc_stats stats;
+	const bool poll = _i >= 3;
+	uint32_t i;
+	struct host h;
+	void *to;
+
+	host_start(&h);
+	small_client(&h, 32768, poll, NULL);
+	if (_i % 3 == 0)
+		must_eq(vmbus_netvsc_reserve(&h.nv, 0, 60, 0, &to), 0);
+	if (_i % 3 == 1)
+		must_eq(vmbus_netvsc_send(&h.nv, 0, &odd, 1), VMBUS_E_RANGE);
+	if (_i % 3 == 2) {
+		must_eq(vmbus_netvsc_reserve(&h.nv, 0, 100, VMBUS_FRAME_CSUM, &to), 0);
+		memset(to, 0, 100);
+		must_eq(vmbus_netvsc_commit(&h.nv, 0, &odd), VMBUS_E_RANGE);
+	}
+	must_eq(vmbus_netvsc_stats(&h.nv, 0, &stats), 0);
+	must_eq(stats.sections, 2);
+	must_eq(stats.sections_free, 1);
+	must_eq(send_tso(&h, 40000), 1);
+	odd.flags = 0;
+	must_eq(vmbus_netvsc_commit(&h.nv, 0, &odd), VMBUS_E_STATE);
+	for (i = 0; i < 10; i++)
+		host_turn(&h);
+	must_eq(h.frames, 1);
+	must_eq(h.frame[0].bytes, 40054);
+	must_eq(vmbus_netvsc_stats(&h.nv, 0, &stats), 0);
+	must_eq(stats.sections_free, 2);
+	must_eq(stats.full, 0);
+	host_free(&h);
+}
+END_TEST
+
+/* A callback reserves a place within a call that needs its section: that call gets it. */
+START_TEST(netvsc_send__takes_what_a_callback_reserved)
+{
+	const struct vmbus_frame own = { .bytes = 60 };
+	const uint32_t sections = _i ? 2 : 1;
+	uint32_t i;
+	struct host h;
+
+	host_start(&h);
+	small_client(&h, 65536 / sections, true, on_writable_reserve);
+	h.keep = true;
+	for (i = 0; i < sections; i++)
+		must_eq(host_send_one(&h, 0, data[0], 60), 1);
+	must_eq(host_send_one(&h, 0, data[0], 60), VMBUS_E_FULL);
+	loop_settle(h.l);
+	host_let_go(&h);
+	must_eq(_i ? send_tso(&h, 40000) : host_send_one(&h, 0, data[0], 60), 1);
+	must_eq(h.writable, 1);
+	must_eq(vmbus_netvsc_commit(&h.nv, 0, &own), VMBUS_E_STATE);
+	host_turn(&h);
+	must_eq(h.frames, sections + 1);
+	host_free(&h);
+}
+END_TEST
+
+static void on_writable_commit(void *ctx, uint32_t channel)
+{
+	const struct vmbus_frame frame = { .bytes = 150 };
+	struct host *const h = ctx;
+	void *to;
+
+	if (h->writable++)
+		return;
+	must_eq(vmbus_netvsc_reserve(&h->nv, channel, 150, 0, &to), 0);
+	host_pattern(to, 150, 7);
+	must_eq(vmbus_netvsc_commit(&h->nv, channel, &frame), 0);
+}
+
+/* A callback commits a frame, and does not flush it, within a call that needs a section: there is another,
+   or it is FULL; and the frame goes out, so that its section comes back, and with it writable(). */
+START_TEST(netvsc_reserve__sends_what_a_callback_committed)
+{
+	const uint32_t sections = _i ? 2 : 1;
+	struct vmbus_netvsc_stats stats;
+	struct host h;
+	uint32_t i;
+	void *to;
+
+	host_start(&h);
+	small_client(&h, 65536 / sections, true, on_writable_commit);
+	h.keep = true;
+	for (i = 0; i < sections; i++)
+		must_eq(host_send_one(&h, 0, data[0], 60), 1);
+	must_eq(vmbus_netvsc_reserve(&h.nv, 0, 60, 0, &to), VMBUS_E_FULL);
+	loop_settle(h.l);
+	h.keep = false;
+	host_let_go(&h);
+	must_eq(vmbus_netvsc_reserve(&h.nv, 0, 60, 0, &to), _i ? 0 : VMBUS_E_FULL);
+	must_eq(h.writable, 1);
+	for (i = 0; i < 10; i++)
+		host_turn(&h);
+	must_eq(h.frames, sections + 1);
+	must_eq(h.frame[sections].bytes, 150);
+	must_eq(h.writable, _i ? 1 : 2);
+	must_eq(vmbus_netvsc_reserve(&h.nv, 0, 60, 0, &to), 0);
+	must_eq(vmbus_netvsc_stats(&h.nv, 0, &stats), 0);
+	must_eq(stats.sections_free, sections - 1);
+	host_free(&h);
+}
+END_TEST
+
 /* The host says that a packet was bad, or answers it with something else. */
 START_TEST(netvsc_send__counts_refused)
 {
@@ -575,6 +727,9 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, netvsc_send__ring_full);
 	tcase_add_loop_test(tc, netvsc_commit__after_dispatch, 0, 4);
 	tcase_add_loop_test(tc, netvsc_commit__after_large, 56, 64);
+	tcase_add_loop_test(tc, netvsc_send__large_after_empty, 0, 6);
+	tcase_add_loop_test(tc, netvsc_send__takes_what_a_callback_reserved, 0, 2);
+	tcase_add_loop_test(tc, netvsc_reserve__sends_what_a_callback_committed, 0, 2);
 	tcase_add_test(tc, netvsc_send__counts_refused);
 }
 
