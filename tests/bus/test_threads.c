@@ -292,6 +292,8 @@ static void *storm_thread(void *arg)
 		}
 		if (n % 64 == 0)
 			vmbus_bus_slot_free(s->f.bus, n % 4, 2);
+		if (n % 4096 == 0)
+			must(!vmbus_bus_in_callback(s->f.bus));
 		if (n % 16 == 0) {
 			uint64_t word;
 
