@@ -4,8 +4,8 @@
  * were taken to a pcapng file.
  *
  * A burst is put into memory with the lock of the capture, and what is there is written at once.  What a
- * pipe or socket does not take waits; when there is no room for it, frames are left out of the file and
- * counted: the network never waits for it.
+ * pipe or socket does not take waits for the next call, with frames or without; when there is no room for
+ * it, frames are left out of the file and counted: the network never waits for it.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -51,6 +51,7 @@ struct cap {
 struct seat {
 	struct vmbus_port_queue below;
 	struct vmbus_port_queue *above;
+	bool delivered; /* since the last ready() began */
 	uint32_t again; /* frames in the file already that were not taken, and come again */
 	/* The begin of the first of them: when another one comes, they were given up.  No bytes: it is
 	   not known. */
@@ -60,12 +61,12 @@ struct seat {
 
 /* ---- the file ---- */
 
-/* From the writer, for each block. */
+/* From the writer, for each block.  What waits is moved once it is the smaller half: not for each frame. */
 static int on_write(void *ctx, const void *bytes, size_t n)
 {
 	struct cap *const cap = ctx;
 
-	if (n > cap->room - cap->tail && cap->head) {
+	if (n > cap->room - cap->tail && cap->head >= cap->room / 2) {
 		memmove(cap->buffer, cap->buffer + cap->head, cap->tail - cap->head);
 		cap->tail -= cap->head;
 		cap->head = 0;
@@ -121,6 +122,16 @@ static bool flush(struct cap *cap)
 	return !cap->counts.error;
 }
 
+/* What a pipe did not take before. */
+static void flush_rest(struct cap *cap)
+{
+	if (!cap->pipe)
+		return;
+	(void)pthread_mutex_lock(&cap->lock);
+	(void)flush(cap);
+	(void)pthread_mutex_unlock(&cap->lock);
+}
+
 static uint64_t now_ns(void)
 {
 	struct timespec ts;
@@ -149,8 +160,10 @@ static void put_frames(struct cap *cap, const struct vmbus_frame *frame, uint32_
 	const uint64_t now = now_ns();
 	uint32_t i;
 
-	if (n == 0)
+	if (n == 0) {
+		flush_rest(cap);
 		return;
+	}
 	(void)pthread_mutex_lock(&cap->lock);
 	for (i = 0; i < n; i++) {
 		struct vmbus__capture_ether ether = {
@@ -176,8 +189,10 @@ static void put_rooms(struct cap *cap, const struct vmbus_port_room *room, uint3
 	struct vmbus_iov piece[ROOM_SPANS];
 	uint32_t i, k;
 
-	if (n == 0)
+	if (n == 0) {
+		flush_rest(cap);
 		return;
+	}
 	(void)pthread_mutex_lock(&cap->lock);
 	for (i = 0; i < n; i++) {
 		struct vmbus__capture_ether ether = {
@@ -212,6 +227,7 @@ static uint32_t cap_deliver(struct vmbus_port_queue *queue, const struct vmbus_f
 	struct seat *const seat = queue->up_p;
 	const uint32_t taken = vmbus_port_deliver(seat->above, frame, n);
 
+	seat->delivered = true;
 	put_frames(seat->above->ctx, frame, taken, false);
 	return taken;
 }
@@ -245,11 +261,12 @@ static int cap_open(struct vmbus_port_queue *queue)
 
 static void cap_close(struct vmbus_port_queue *queue)
 {
-	const struct cap *const cap = queue->ctx;
+	struct cap *const cap = queue->ctx;
 	struct seat *const seat = queue->priv;
 
 	if (cap->below.ops->close)
 		cap->below.ops->close(&seat->below);
+	flush_rest(cap);
 	free(seat);
 	queue->priv = NULL;
 }
@@ -307,10 +324,13 @@ static uint32_t cap_receive(struct vmbus_port_queue *queue, struct vmbus_port_ro
 
 static void cap_ready(struct vmbus_port_queue *queue)
 {
-	const struct cap *const cap = queue->ctx;
+	struct cap *const cap = queue->ctx;
 	struct seat *const seat = queue->priv;
 
+	seat->delivered = false;
 	cap->below.ops->ready(&seat->below);
+	if (!seat->delivered)
+		flush_rest(cap);
 }
 
 static void cap_configure(void *ctx, const struct vmbus_port_config *config)
@@ -328,16 +348,26 @@ static void cap_dropped(void *ctx, uint64_t *sent, uint64_t *received)
 }
 
 /* The last bytes are waited for, a little. */
+static bool flush_all(struct cap *cap)
+{
+	struct pollfd pollfd = { .fd = cap->fd, .events = POLLOUT };
+
+	while (!flush(cap))
+		if (cap->counts.error || poll(&pollfd, 1, LAST_WAIT_MS) <= 0)
+			return false;
+	return true;
+}
+
+/* What waits first: it may leave no room. */
 static void end_file(struct cap *cap)
 {
 	const struct vmbus_tap_counts counts = { .records = cap->counts.frames,
 						 .dropped = cap->counts.dropped };
-	struct pollfd pollfd = { .fd = cap->fd, .events = POLLOUT };
 
+	if (!flush_all(cap))
+		return;
 	(void)vmbus_capture_writer_counts(cap->writer, 0, &counts);
-	while (!flush(cap) && !cap->counts.error)
-		if (poll(&pollfd, 1, LAST_WAIT_MS) <= 0)
-			break;
+	(void)flush_all(cap);
 }
 
 static void free_cap(struct cap *cap)
@@ -440,11 +470,13 @@ static void set_ops(struct cap *cap)
 int vmbus_port_capture(const struct vmbus_port_capture_opts *opts, const struct vmbus_port *below,
 		       struct vmbus_port *port)
 {
+	const char *name;
 	struct cap *cap;
 	int err = check(opts, below);
 
 	if (err)
 		return err;
+	name = opts->name ? opts->name : below->ops->name;
 	cap = calloc(1, sizeof(*cap));
 	if (!cap)
 		return VMBUS_E_NOMEM;
@@ -456,7 +488,7 @@ int vmbus_port_capture(const struct vmbus_port_capture_opts *opts, const struct 
 	cap->fd = -1;
 	err = cap->buffer ? take_fd(cap, opts->fd) : VMBUS_E_NOMEM;
 	if (!err)
-		err = begin_file(cap, opts->name ? opts->name : below->ops->name);
+		err = begin_file(cap, name ? name : "?");
 	if (err) {
 		const int error = errno;
 
@@ -478,6 +510,8 @@ int vmbus_port_capture_counts(const struct vmbus_port *port,
 		return VMBUS_E_INVAL;
 	cap = port->ctx;
 	(void)pthread_mutex_lock(&cap->lock);
+	if (cap->pipe)
+		(void)flush(cap);
 	*counts = cap->counts;
 	(void)pthread_mutex_unlock(&cap->lock);
 	return 0;

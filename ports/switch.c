@@ -304,6 +304,11 @@ static const struct vmbus_port_ops nic_ops = {
 	.dropped = nic_dropped,
 };
 
+bool vmbus__switch_is_own(const struct vmbus_switch *sw, const struct vmbus_port *port)
+{
+	return port->ops == &nic_ops && ((const struct vmbus__switch_port *)port->ctx)->sw == sw;
+}
+
 int vmbus_switch_port(struct vmbus_switch *sw, const char *name, struct vmbus_port *port)
 {
 	struct vmbus__switch_port *slot;

@@ -36,7 +36,8 @@ struct vmbus__switch_port {
 	/* With the switch's lock. */
 	bool used, open;
 	char name[VMBUS_SWITCH_NAME_BYTES];
-	struct vmbus__switch_plug *plug; /* NULL: of vmbus_switch_port() */
+	/* Set with the turn and the lock, read with either.  NULL: of vmbus_switch_port(). */
+	struct vmbus__switch_plug *plug;
 	/* Set before the slot is first open, and then there for ever. */
 	struct vmbus__inbox *inbox;
 	uint32_t generation; /* shared: 0 to VMBUS__SWITCH_GENERATIONS - 1 */
@@ -66,6 +67,8 @@ struct vmbus_switch {
 	struct vmbus__switch_table table;
 	struct vmbus__switch_port *port;	    /* opts.ports of them */
 	uint64_t open[VMBUS_SWITCH_PORTS_MAX / 64]; /* shared: bit of each open port */
+	/* Held while nothing of a port is called but dropped(): its open() and close() may be those of
+	   another switch, which take that one's. */
 	pthread_mutex_t lock;
 	pthread_mutex_t turn; /* of dispatch, plug and unplug; taken before lock */
 	bool passing;	      /* with the turn: frames go on to other plugs; see switch_plug.c */
@@ -108,6 +111,9 @@ int vmbus__switch_slot(struct vmbus_switch *sw, const char *name, struct vmbus__
 /* A port begins and ends to take part; with the lock. */
 void vmbus__switch_begin(struct vmbus__switch_port *port);
 void vmbus__switch_end(struct vmbus__switch_port *port);
+
+/* Whether it is a port that vmbus_switch_port() made of this switch. */
+bool vmbus__switch_is_own(const struct vmbus_switch *sw, const struct vmbus_port *port);
 
 /* switch_plug.c.  What a port itself has dropped since it was plugged in; with the lock. */
 void vmbus__switch_plug_dropped(const struct vmbus__switch_plug *plug, uint64_t *sent,

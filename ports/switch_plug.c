@@ -21,6 +21,7 @@
 #define EVENTS 64
 #define PASS_FRAMES 64u
 #define PASS_BYTES (64u << 10)
+#define AROUND 18u	   /* bytes of a frame beside its IP packet, with a tag */
 #define SEGMENTS_MAX 1024u /* of a large frame */
 #define OFFLOADS (VMBUS_FRAME_CSUM | VMBUS_FRAME_TSO4 | VMBUS_FRAME_TSO6 | VMBUS_FRAME_VLAN)
 #define TSO (VMBUS_FRAME_TSO4 | VMBUS_FRAME_TSO6)
@@ -319,21 +320,28 @@ static void free_plug(struct vmbus__switch_plug *plug)
 	free(plug);
 }
 
-/* With the turn and the lock. */
+/*
+ * With the turn.  The port's functions are called without the lock: it may be one of another switch, that
+ * has a port of this one plugged in.
+ */
 static void pull(struct vmbus__switch_plug *plug)
 {
 	struct vmbus__switch_port *const slot = plug->slot;
 	struct vmbus_port_config config = { .running = false };
 
+	(void)pthread_mutex_lock(&slot->sw->lock);
 	vmbus__switch_end(slot);
+	(void)pthread_mutex_unlock(&slot->sw->lock);
 	unwatch(slot->sw, plug->queue.fd);
 	unwatch(slot->sw, vmbus__inbox_fd(slot->inbox));
 	if (plug->port.ops->configure)
 		plug->port.ops->configure(plug->port.ctx, &config);
 	if (plug->port.ops->close)
 		plug->port.ops->close(&plug->queue);
+	(void)pthread_mutex_lock(&slot->sw->lock);
 	slot->plug = NULL;
 	slot->used = false;
+	(void)pthread_mutex_unlock(&slot->sw->lock);
 	free_plug(plug);
 }
 
@@ -364,9 +372,11 @@ static int open_port(struct vmbus__switch_plug *plug)
 	plug->can = info.can & OFFLOADS;
 	if (info.can & VMBUS_FRAME_TSO4)
 		plug->can |= VMBUS_FRAME_IP_CSUM;
-	plug->bytes_max = info.mtu_max ? info.mtu_max + 18u : VMBUS_FRAME_BYTES_MAX;
+	plug->bytes_max = VMBUS_FRAME_BYTES_MAX;
+	if (info.mtu_max && info.mtu_max < VMBUS_FRAME_BYTES_MAX - AROUND)
+		plug->bytes_max = info.mtu_max + AROUND;
 	plug->tso_max = info.tso_max ? info.tso_max : UINT32_MAX;
-	config.mtu = info.mtu_max ? info.mtu_max : 65535u;
+	config.mtu = plug->bytes_max - AROUND;
 	plug->queue = (struct vmbus_port_queue){
 		.ctx = plug->port.ctx,
 		.fd = -1,
@@ -381,7 +391,7 @@ static int open_port(struct vmbus__switch_plug *plug)
 	return err;
 }
 
-/* With the turn and the lock.  On error nothing was kept. */
+/* With the turn.  On error nothing was kept. */
 static int put_in(struct vmbus__switch_plug *plug)
 {
 	struct vmbus__switch_port *const slot = plug->slot;
@@ -400,12 +410,14 @@ static int put_in(struct vmbus__switch_plug *plug)
 			plug->port.ops->close(&plug->queue);
 		return err;
 	}
+	(void)pthread_mutex_lock(&slot->sw->lock);
 	slot->plug = plug;
 	vmbus__switch_begin(slot);
+	(void)pthread_mutex_unlock(&slot->sw->lock);
 	return 0;
 }
 
-/* With the lock.  A port without a context has no state that two plugs could share. */
+/* With the turn.  A port without a context has no state that two plugs could share. */
 static bool is_plugged(const struct vmbus_switch *sw, const struct vmbus_port *port)
 {
 	uint32_t i;
@@ -419,6 +431,25 @@ static bool is_plugged(const struct vmbus_switch *sw, const struct vmbus_port *p
 	return false;
 }
 
+/* With the turn: a slot, and the port in it. */
+static int take_in(struct vmbus_switch *sw, const char *name, struct vmbus__switch_plug *plug)
+{
+	int err;
+
+	(void)pthread_mutex_lock(&sw->lock);
+	err = vmbus__switch_slot(sw, name, &plug->slot);
+	(void)pthread_mutex_unlock(&sw->lock);
+	if (err)
+		return err;
+	err = is_plugged(sw, &plug->port) ? VMBUS_E_STATE : put_in(plug);
+	if (!err)
+		return 0;
+	(void)pthread_mutex_lock(&sw->lock);
+	plug->slot->used = false;
+	(void)pthread_mutex_unlock(&sw->lock);
+	return err;
+}
+
 int vmbus_switch_plug(struct vmbus_switch *sw, const char *name, const struct vmbus_port *port,
 		      uint32_t *number)
 {
@@ -426,7 +457,7 @@ int vmbus_switch_plug(struct vmbus_switch *sw, const char *name, const struct vm
 	int err;
 
 	if (!port->ops || port->ops->struct_bytes < sizeof(*port->ops) || !port->ops->info ||
-	    !port->ops->send)
+	    !port->ops->send || vmbus__switch_is_own(sw, port))
 		return VMBUS_E_INVAL;
 	plug = calloc(1, sizeof(*plug));
 	if (plug)
@@ -437,15 +468,9 @@ int vmbus_switch_plug(struct vmbus_switch *sw, const char *name, const struct vm
 	}
 	plug->port = *port;
 	(void)pthread_mutex_lock(&sw->turn);
-	(void)pthread_mutex_lock(&sw->lock);
-	err = vmbus__switch_slot(sw, name, &plug->slot);
-	if (!err) {
-		err = is_plugged(sw, port) ? VMBUS_E_STATE : put_in(plug);
-		plug->slot->used = !err;
-	}
+	err = take_in(sw, name, plug);
 	if (!err && number)
 		*number = plug->slot->number;
-	(void)pthread_mutex_unlock(&sw->lock);
 	(void)pthread_mutex_unlock(&sw->turn);
 	if (err)
 		free_plug(plug);
@@ -457,12 +482,10 @@ int vmbus_switch_unplug(struct vmbus_switch *sw, uint32_t number)
 	int err = VMBUS_E_RANGE;
 
 	(void)pthread_mutex_lock(&sw->turn);
-	(void)pthread_mutex_lock(&sw->lock);
 	if (number < sw->opts.ports && sw->port[number].plug) {
 		pull(sw->port[number].plug);
 		err = 0;
 	}
-	(void)pthread_mutex_unlock(&sw->lock);
 	(void)pthread_mutex_unlock(&sw->turn);
 	return err;
 }
@@ -483,6 +506,10 @@ int vmbus_switch_dispatch(struct vmbus_switch *sw, uint32_t budget)
 		err = VMBUS_E_SYSTEM;
 	for (i = 0; i < n; i++) {
 		plug = sw->port[event[i].data.u32 / 2].plug;
+		/* A port may have put another file at its descriptor's number: an epoll set knows the
+		   old one still, if it is open elsewhere, and tells of it when the port is pulled. */
+		if (VMBUS_UNLIKELY(!plug))
+			continue;
 		if (!(event[i].data.u32 & 1u))
 			moved += from_port(plug, budget);
 		/* Its descriptor may also mean that there is room. */

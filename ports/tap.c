@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -37,7 +38,10 @@ struct tap {
 	bool multi;	 /* queues can be attached and detached */
 	bool no_offload; /* asked for */
 	uint32_t queues;
-	int fd[];
+	struct {
+		int fd;
+		int epoll_fd; /* has fd in it, until the interface is gone: what a NIC watches */
+	} queue[];
 };
 
 /* ---- frames ---- */
@@ -50,7 +54,7 @@ static uint32_t tap_send(struct vmbus_port_queue *queue, const struct vmbus_fram
 			 uint32_t n)
 {
 	struct tap *const tap = queue->ctx;
-	const int fd = tap->fd[queue->number];
+	const int fd = tap->queue[queue->number].fd;
 	struct vmbus__vnet_out out;
 	uint64_t lost = 0;
 	uint32_t i;
@@ -131,13 +135,17 @@ static void throw_away(struct tap *tap, int fd, uint32_t most)
 }
 
 /*
- * The interface is gone: its descriptor would be readable for ever.  One that is never readable, a timer
- * that is not set, takes the place of the number that the NIC watches; nothing can be written to it.
+ * The interface is gone: its descriptor would be readable for ever.  It leaves the set that the NIC watches
+ * while it has its number: an epoll set knows an open file by that, and the file stays if somebody else has
+ * it open.  Then one to which nothing can be written, a timer that is not set, takes its place.
  */
-static void be_silent(int fd)
+static void be_silent(const struct tap *tap, uint32_t queue)
 {
-	const int silent = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	const int fd = tap->queue[queue].fd;
+	int silent;
 
+	(void)epoll_ctl(tap->queue[queue].epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	silent = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (silent < 0)
 		return;
 	(void)dup3(silent, fd, O_CLOEXEC);
@@ -148,7 +156,7 @@ static uint32_t tap_receive(struct vmbus_port_queue *queue, struct vmbus_port_ro
 			    uint32_t n)
 {
 	struct tap *const tap = queue->ctx;
-	const int fd = tap->fd[queue->number];
+	const int fd = tap->queue[queue->number].fd;
 	struct virtio_net_hdr hdr;
 	uint32_t takes, filled = 0, lost = 0;
 	ssize_t bytes;
@@ -168,7 +176,7 @@ static uint32_t tap_receive(struct vmbus_port_queue *queue, struct vmbus_port_ro
 			lost++;
 	}
 	if (errno == EBADFD)
-		be_silent(fd);
+		be_silent(tap, queue->number);
 	if (lost)
 		vmbus__vnet_drop_received(&tap->words, lost);
 	return filled;
@@ -187,7 +195,7 @@ static int tap_info(void *ctx, struct vmbus_port_info *info)
 	if (tap->header && !tap->no_offload)
 		info->can |= VMBUS__VNET_OFFLOADS;
 	info->queues = tap->queues;
-	info->up = ioctl(tap->fd[0], TUNGETIFF, &ifr) == 0; /* the interface is there */
+	info->up = ioctl(tap->queue[0].fd, TUNGETIFF, &ifr) == 0; /* the interface is there */
 	return 0;
 }
 
@@ -206,11 +214,11 @@ static int tap_open(struct vmbus_port_queue *queue)
 
 	if (queue->number >= tap->queues)
 		return VMBUS_E_RANGE;
-	if (queue->number && attach(tap->fd[queue->number], true))
+	if (queue->number && attach(tap->queue[queue->number].fd, true))
 		return VMBUS_E_SYSTEM;
-	queue->fd = tap->fd[queue->number];
+	queue->fd = tap->queue[queue->number].epoll_fd;
 	if (!queue->number) /* frames came while nobody looked */
-		throw_away(tap, queue->fd, OLD_READS);
+		throw_away(tap, tap->queue[0].fd, OLD_READS);
 	return 0;
 }
 
@@ -219,7 +227,7 @@ static void tap_close(struct vmbus_port_queue *queue)
 	const struct tap *const tap = queue->ctx;
 
 	if (queue->number)
-		(void)attach(tap->fd[queue->number], false);
+		(void)attach(tap->queue[queue->number].fd, false);
 }
 
 static void set_offload(const struct tap *tap, uint32_t takes)
@@ -235,7 +243,7 @@ static void set_offload(const struct tap *tap, uint32_t takes)
 		if (takes & VMBUS_FRAME_TSO6)
 			offload |= TUN_F_TSO6;
 	}
-	(void)ioctl(tap->fd[0], TUNSETOFFLOAD, offload);
+	(void)ioctl(tap->queue[0].fd, TUNSETOFFLOAD, offload);
 }
 
 /* A guest begins to take frames.  A NIC whose guest takes none need not look at what comes meanwhile. */
@@ -244,7 +252,7 @@ static void throw_old_away(struct tap *tap)
 	uint32_t i;
 
 	for (i = 0; i < tap->queues; i++) /* a queue that is not attached gives an error */
-		throw_away(tap, tap->fd[i], OLD_READS);
+		throw_away(tap, tap->queue[i].fd, OLD_READS);
 }
 
 /* The kernel first: what it gives meanwhile and the guest does not take is dropped. */
@@ -270,9 +278,12 @@ static void tap_destroy(void *ctx)
 	struct tap *const tap = ctx;
 	uint32_t i;
 
-	for (i = 0; i < tap->queues; i++)
-		if (tap->fd[i] >= 0)
-			(void)close(tap->fd[i]);
+	for (i = 0; i < tap->queues; i++) {
+		if (tap->queue[i].fd >= 0)
+			(void)close(tap->queue[i].fd);
+		if (tap->queue[i].epoll_fd >= 0)
+			(void)close(tap->queue[i].epoll_fd);
+	}
 	free(tap);
 }
 
@@ -322,13 +333,13 @@ static int set_interface(struct tap *tap, int fd, bool multi)
 /* An interface that was made for one queue, or for several, is only to be had as that. */
 static int open_first(struct tap *tap)
 {
-	tap->fd[0] = open_device();
-	if (tap->fd[0] < 0)
+	tap->queue[0].fd = open_device();
+	if (tap->queue[0].fd < 0)
 		return -1;
-	if (set_interface(tap, tap->fd[0], tap->queues > 1) == 0)
+	if (set_interface(tap, tap->queue[0].fd, tap->queues > 1) == 0)
 		return 0;
 	if (errno == EINVAL && tap->queues == 1)
-		return set_interface(tap, tap->fd[0], true);
+		return set_interface(tap, tap->queue[0].fd, true);
 	if (errno == EINVAL)
 		errno = EBUSY;
 	return -1;
@@ -340,18 +351,18 @@ static int open_named(const struct vmbus_port_tap_opts *opts, struct tap *tap)
 
 	(void)snprintf(tap->name, sizeof(tap->name), "%s", opts->name);
 	if (open_first(tap))
-		return fail(opts, tap->fd[0] < 0 ? DEVICE : opts->name,
+		return fail(opts, tap->queue[0].fd < 0 ? DEVICE : opts->name,
 			    "no TAP interface could be opened or made");
 	for (i = 1; i < tap->queues; i++) {
-		tap->fd[i] = open_device();
-		if (tap->fd[i] < 0 || set_interface(tap, tap->fd[i], true) ||
-		    attach(tap->fd[i], false))
+		tap->queue[i].fd = open_device();
+		if (tap->queue[i].fd < 0 || set_interface(tap, tap->queue[i].fd, true) ||
+		    attach(tap->queue[i].fd, false))
 			return fail(opts, tap->name, "a further queue could not be opened");
 	}
 	if (opts->flags & VMBUS_PORT_TAP_OWNER &&
-	    ioctl(tap->fd[0], TUNSETOWNER, (unsigned long)opts->owner))
+	    ioctl(tap->queue[0].fd, TUNSETOWNER, (unsigned long)opts->owner))
 		return fail(opts, tap->name, "its owner could not be set");
-	if (opts->flags & VMBUS_PORT_TAP_PERSIST && ioctl(tap->fd[0], TUNSETPERSIST, 1))
+	if (opts->flags & VMBUS_PORT_TAP_PERSIST && ioctl(tap->queue[0].fd, TUNSETPERSIST, 1))
 		return fail(opts, tap->name, "it could not be made to stay");
 	return 0;
 }
@@ -363,8 +374,8 @@ static int set_header(struct tap *tap)
 	int bytes = VMBUS__VNET_BYTES, no_end = INT_MAX;
 
 	tap->header = true;
-	return ioctl(tap->fd[0], TUNSETVNETHDRSZ, &bytes) ||
-			       ioctl(tap->fd[0], TUNSETSNDBUF, &no_end)
+	return ioctl(tap->queue[0].fd, TUNSETVNETHDRSZ, &bytes) ||
+			       ioctl(tap->queue[0].fd, TUNSETSNDBUF, &no_end)
 		       ? -1
 		       : 0;
 }
@@ -384,11 +395,11 @@ static int take_one(struct tap *tap, uint32_t i, int from)
 	memcpy(tap->name, ifr.ifr_name, sizeof(tap->name));
 	tap->header = (ifr.ifr_flags & IFF_VNET_HDR) != 0;
 	tap->multi = (ifr.ifr_flags & IFF_MULTI_QUEUE) != 0;
-	tap->fd[i] = fcntl(from, F_DUPFD_CLOEXEC, 0);
-	flags = tap->fd[i] < 0 ? -1 : fcntl(tap->fd[i], F_GETFL);
-	if (flags < 0 || fcntl(tap->fd[i], F_SETFL, flags | O_NONBLOCK))
+	tap->queue[i].fd = fcntl(from, F_DUPFD_CLOEXEC, 0);
+	flags = tap->queue[i].fd < 0 ? -1 : fcntl(tap->queue[i].fd, F_GETFL);
+	if (flags < 0 || fcntl(tap->queue[i].fd, F_SETFL, flags | O_NONBLOCK))
 		return VMBUS_E_SYSTEM;
-	return i && attach(tap->fd[i], false) ? VMBUS_E_SYSTEM : 0;
+	return i && attach(tap->queue[i].fd, false) ? VMBUS_E_SYSTEM : 0;
 }
 
 static int take_given(const struct vmbus_port_tap_opts *opts, struct tap *tap)
@@ -408,6 +419,20 @@ static int take_given(const struct vmbus_port_tap_opts *opts, struct tap *tap)
 			return fail(opts, "descriptor of a TAP interface", "it could not be taken");
 		if (err)
 			return err;
+	}
+	return 0;
+}
+
+static int make_sets(const struct vmbus_port_tap_opts *opts, struct tap *tap)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	uint32_t i;
+
+	for (i = 0; i < tap->queues; i++) {
+		tap->queue[i].epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+		if (tap->queue[i].epoll_fd < 0 ||
+		    epoll_ctl(tap->queue[i].epoll_fd, EPOLL_CTL_ADD, tap->queue[i].fd, &event))
+			return fail(opts, tap->name, "a queue could not be waited for");
 	}
 	return 0;
 }
@@ -448,16 +473,18 @@ int vmbus_port_tap(const struct vmbus_port_tap_opts *opts, struct vmbus_port *po
 
 	if (err)
 		return err;
-	tap = calloc(1, sizeof(*tap) + queues * sizeof(tap->fd[0]));
+	tap = calloc(1, sizeof(*tap) + queues * sizeof(tap->queue[0]));
 	if (!tap)
 		return VMBUS_E_NOMEM;
 	tap->queues = queues;
 	tap->no_offload = (opts->flags & VMBUS_PORT_TAP_NO_OFFLOAD) != 0;
 	for (i = 0; i < queues; i++)
-		tap->fd[i] = -1;
+		tap->queue[i].fd = tap->queue[i].epoll_fd = -1;
 	err = opts->fd ? take_given(opts, tap) : open_named(opts, tap);
 	if (!err && (opts->name || tap->header) && set_header(tap))
 		err = fail(opts, tap->name, "the kernel's header could not be set");
+	if (!err)
+		err = make_sets(opts, tap);
 	if (err) {
 		const int error = errno;
 

@@ -24,6 +24,7 @@
 
 #define BURST VMBUS_NETVSC_BURST
 #define BUDGET 256u
+#define OLD_TURNS 64u /* of what came before somebody opens: more than a ring holds */
 #define BUFFER_BYTES (4u << 20)
 #define BUFFER_MIN (256u << 10)
 #define BUFFER_MAX (15u << 20)
@@ -154,22 +155,38 @@ static int uplink_info(void *ctx, struct vmbus_port_info *info)
 	return lost ? VMBUS_E_PEER : 0;
 }
 
-/* What came while there was nobody to take it is old. */
+static int dispatch(struct uplink *u);
+static void bring(struct uplink *u, struct vmbus_port_queue *queue);
+static void tell_changed(struct uplink *u);
+
+static bool throw_away(struct uplink *u)
+{
+	bool any = false;
+	int n;
+
+	while (!u->is_gone && (n = vmbus_netvsc_receive(&u->netvsc, 0, &u->burst, BURST)) > 0) {
+		any = true;
+		count(u, &u->received_dropped, (uint32_t)n);
+		(void)vmbus_netvsc_release(&u->netvsc, 0, &u->burst);
+	}
+	return any;
+}
+
+/* What came while there was nobody to take it is old: it waits in the client's queue, and in the ring. */
 static int uplink_open(struct vmbus_port_queue *queue)
 {
 	struct uplink *const u = queue->ctx;
-	int n = 1;
+	uint32_t turn;
+	bool any = true;
 
-	while (!u->is_gone && n > 0) {
-		n = vmbus_netvsc_receive(&u->netvsc, 0, &u->burst, BURST);
-		if (n > 0) {
-			count(u, &u->received_dropped, (uint32_t)n);
-			(void)vmbus_netvsc_release(&u->netvsc, 0, &u->burst);
-		}
+	for (turn = 0; turn < OLD_TURNS && any; turn++) {
+		any = throw_away(u);
+		any |= dispatch(u) > 0;
 	}
 	u->kept_at = u->burst.frames = 0;
 	u->tx_waits = false;
 	queue->fd = u->fd;
+	tell_changed(u);
 	return 0;
 }
 
@@ -184,10 +201,6 @@ static void uplink_close(struct vmbus_port_queue *queue)
 	}
 	u->kept_at = u->burst.frames = 0;
 }
-
-static void dispatch(struct uplink *u);
-static void bring(struct uplink *u, struct vmbus_port_queue *queue);
-static void tell_changed(struct uplink *u);
 
 static uint32_t uplink_send(struct vmbus_port_queue *queue, const struct vmbus_frame *frame,
 			    uint32_t n)
@@ -204,7 +217,7 @@ static uint32_t uplink_send(struct vmbus_port_queue *queue, const struct vmbus_f
 			/* ready() is not called while the guest has no room to receive.  What comes with
 			   that is handed on: the descriptor is not readable for it any more. */
 			looked = true;
-			dispatch(u);
+			(void)dispatch(u);
 			bring(u, queue);
 			tell_changed(u);
 			continue;
@@ -293,6 +306,9 @@ static void forget(struct uplink *u)
 	(void)vmbus_netvsc_stats(&u->netvsc, 0, &stats);
 	count(u, &u->received_dropped, u->burst.frames - u->kept_at + stats.waiting);
 	u->kept_at = u->burst.frames = 0; /* its memory goes */
+	/* A parent that is there, and has taken its NIC, would be waited for to let the guest go: this is a
+	   thread that has other NICs. */
+	vmbus_guest_parent_gone(vmbus_shm_guest(u->attach));
 	vmbus_shm_detach(u->attach);
 	u->attach = NULL;
 	if (silent >= 0) {
@@ -313,14 +329,18 @@ static void count_dropped(struct uplink *u)
 	u->client_dropped = stats.dropped;
 }
 
-static void dispatch(struct uplink *u)
+/* How much there was, 0 for nothing. */
+static int dispatch(struct uplink *u)
 {
+	int done;
+
 	if (!u->attach)
-		return;
-	(void)vmbus_shm_attach_dispatch(u->attach, BUDGET);
+		return 0;
+	done = vmbus_shm_attach_dispatch(u->attach, BUDGET);
 	count_dropped(u);
 	if (u->is_gone || vmbus_guest_state(vmbus_shm_guest(u->attach)) == VMBUS_GUEST_GONE)
 		forget(u);
+	return done > 0 ? done : 0;
 }
 
 static void tell_changed(struct uplink *u)
@@ -349,7 +369,7 @@ static void uplink_ready(struct vmbus_port_queue *queue)
 	struct uplink *const u = queue->ctx;
 
 	if (!u->tx_waits)
-		dispatch(u);
+		(void)dispatch(u);
 	u->tx_waits = false;
 	bring(u, queue);
 	tell_changed(u);
@@ -450,13 +470,13 @@ static int start(struct uplink *u, uint32_t buffer_bytes)
 
 static int wait_ready(struct uplink *u)
 {
-	const uint64_t end = now_ns() + u->opts.timeout_ns;
+	const uint64_t begin = now_ns();
 	int err = 0;
 
 	while (!err && !u->is_ready) {
 		err = vmbus_shm_attach_wait(u->attach, TURN_NS);
 		err = err == VMBUS_E_AGAIN || err > 0 ? 0 : err;
-		if (!err && !u->is_ready && now_ns() >= end)
+		if (!err && !u->is_ready && now_ns() - begin >= u->opts.timeout_ns)
 			err = VMBUS_E_AGAIN;
 	}
 	if (!err)

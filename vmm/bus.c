@@ -100,12 +100,12 @@ void vmm_bus_end(struct vmm *vmm, enum vmm_end end)
 	vmm->end = vmm->crashed ? VMM_CRASH : end;
 }
 
-void vmm_bus_reset(struct vmm *vmm)
+int vmm_bus_reset(struct vmm *vmm)
 {
 	/* A machine that was restored has no kernel to begin with, unless one was named. */
 	if (vmm->crashed || vmm->opts.no_reboot || !vmm->opts.kernel) {
 		vmm_bus_end(vmm, VMM_RESET);
-		return;
+		return 0;
 	}
 	vmm_vcpus_stop(vmm);
 	/* What others asked for on their way to the stop was of the old machine. */
@@ -117,10 +117,12 @@ void vmm_bus_reset(struct vmm *vmm)
 	if (vmm->resets <= 8 || (vmm->resets & (vmm->resets - 1)) == 0)
 		vmm_say("the guest resets itself, number %u", vmm->resets);
 	vmm->sent_shutdown = false; /* a second signal still ends us */
-	if (vmm_partition_reset(vmm))
+	if (vmm_partition_reset(vmm)) {
 		vmm_bus_end(vmm, VMM_ERROR);
-	else
-		vmm_vcpus_go(vmm);
+		return -1;
+	}
+	vmm_vcpus_go(vmm);
+	return 0;
 }
 
 /* The shutdown component may not be ready yet; then this is tried again. */
@@ -191,7 +193,7 @@ void vmm_bus_asks(struct vmm *vmm)
 	else if (asks & VMM_ASK_OFF)
 		vmm_bus_end(vmm, VMM_POWEROFF);
 	else if (asks & VMM_ASK_RESET)
-		vmm_bus_reset(vmm);
+		(void)vmm_bus_reset(vmm);
 }
 
 static void set(struct pollfd *p, int fd, bool wanted, int16_t events)

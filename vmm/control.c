@@ -286,6 +286,15 @@ static void shutdown_guest(struct vmm *vmm, struct vmm_client *client)
 		answer(client, "ok asked");
 }
 
+/* What it waits for may take longer than other commands: send.c knows. */
+static void reset(struct vmm *vmm, struct vmm_client *client)
+{
+	if (vmm_bus_reset(vmm))
+		answer(client, "error it could not be reset and ends; vmbus-vmm has said why");
+	else
+		answer(client, "ok");
+}
+
 /* The client has opened both files: there is no file system here. */
 static void save(struct vmm *vmm, struct vmm_client *client)
 {
@@ -319,8 +328,7 @@ static void command(struct vmm *vmm, struct vmm_client *client, const char *line
 	} else if (strcmp(line, "shutdown") == 0) {
 		shutdown_guest(vmm, client);
 	} else if (strcmp(line, "reset") == 0) {
-		answer(client, "ok");
-		vmm_bus_reset(vmm);
+		reset(vmm, client);
 	} else if (strcmp(line, "save") == 0) {
 		save(vmm, client);
 	} else if (strcmp(line, "quit") == 0) {

@@ -295,9 +295,8 @@ int vmm_partition_reset(struct vmm *vmm)
 	/* Devices close while their rings are still there; a few rounds are enough. */
 	for (i = 0; i < 1000 && vmbus_kvm_dispatch(vmm->kvm, 256) > 0; i++)
 		;
-	if (vmm_disks_let_go(vmm) || vmm_nets_let_go(vmm))
+	if (vmm_disks_let_go(vmm) || vmm_nets_let_go(vmm) || vmm_providers_let_go(vmm))
 		return -1;
-	vmm_providers_let_go(vmm);
 	if (vmm_pristine_restore(vmm) || vmm_memory_zero(&vmm->memory) ||
 	    vmm_boot_load(&vmm->image, &vmm->memory, vmm->opts.cpus, false))
 		return -1;

@@ -7,6 +7,7 @@
 #include "vmm.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 
 #define BUDGET 256u
@@ -63,36 +64,66 @@ void vmm_provider_dispatch(struct vmm *vmm, uint32_t i)
 	vmbus_provider_host_dispatch(vmm->providers[i].host, BUDGET);
 }
 
-static void count_open(void *ctx, const struct vmbus_provider_info *info)
+/* Who has not let go, one of them for a message. */
+struct holders {
+	uint32_t channels;
+	int32_t pid;
+	char name[64];
+};
+
+static void count_held(void *ctx, const struct vmbus_provider_info *info)
 {
-	*(uint32_t *)ctx += info->channels;
+	struct holders *const h = ctx;
+
+	h->channels += info->held;
+	if (!info->held)
+		return;
+	h->pid = info->pid;
+	(void)snprintf(h->name, sizeof(h->name), "%s", info->name);
 }
 
-static uint32_t open_channels(struct vmm *vmm)
+static bool any_held(struct vmm *vmm, struct holders *h)
 {
-	uint32_t i, n = 0;
-
-	for (i = 0; i < vmm->opts.provider_count; i++)
-		vmbus_provider_host_list(vmm->providers[i].host, count_open, &n);
-	return n;
+	*h = (struct holders){ 0 };
+	vmm_providers_list(vmm, count_held, h);
+	return h->channels > 0;
 }
 
-/* Until no provider has a ring of the guest's open: one that does not let go is thrown out. */
-void vmm_providers_let_go(struct vmm *vmm)
+static void wait_and_dispatch(struct vmm *vmm, int ms)
 {
-	const uint64_t until = vmm_now_ns() + LET_GO_NS;
 	struct pollfd p[VMM_PROVIDERS_MAX + 1];
 	uint32_t i;
 
-	while (open_channels(vmm) && vmm_now_ns() < until) {
-		for (i = 0; i < vmm->opts.provider_count; i++)
-			p[i] = (struct pollfd){ .fd = vmm_provider_fd(vmm, i), .events = POLLIN };
-		p[i] = (struct pollfd){ .fd = vmbus_kvm_fd(vmm->kvm), .events = POLLIN };
-		poll(p, i + 1, 100);
-		for (i = 0; i < vmm->opts.provider_count; i++)
+	for (i = 0; i < VMM_PROVIDERS_MAX; i++)
+		p[i] = (struct pollfd){ .fd = vmm_provider_fd(vmm, i), .events = POLLIN };
+	p[i] = (struct pollfd){ .fd = vmbus_kvm_fd(vmm->kvm), .events = POLLIN };
+	poll(p, VMM_PROVIDERS_MAX + 1, ms);
+	for (i = 0; i < VMM_PROVIDERS_MAX; i++)
+		if (vmm->providers[i].host)
 			vmm_provider_dispatch(vmm, i);
-		vmbus_kvm_dispatch(vmm->kvm, BUDGET);
+	vmbus_kvm_dispatch(vmm->kvm, BUDGET);
+}
+
+/*
+ * Until no provider has a ring of the guest's, after a reset of the bus: before memory is emptied.  What
+ * the bus has closed a provider hears of here only, and it may be at work on the ring until it says that
+ * it is not; one that says nothing is killed.  -1: it lives, and would work in the memory of the next boot.
+ */
+int vmm_providers_let_go(struct vmm *vmm)
+{
+	const uint64_t until = vmm_now_ns() + LET_GO_NS;
+	struct holders h;
+
+	while (any_held(vmm, &h)) {
+		if (vmm_now_ns() >= until)
+			return vmm_error(
+				"--device provider=: %s, process %d, has not let go of the "
+				"guest's rings in %u s: the machine cannot be reset; end "
+				"that process",
+				h.name, h.pid, (unsigned)(LET_GO_NS / 1000000000u));
+		wait_and_dispatch(vmm, 100);
 	}
+	return 0;
 }
 
 void vmm_providers_list(struct vmm *vmm,

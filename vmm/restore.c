@@ -10,10 +10,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define LEAF_HINTS 0x40000004u /* of Hyper-V's CPUID */
+#define HINT_APIC (1u << 3)
 
 /* A section of exactly so many bytes, or an error. */
 static const void *need(const struct vmm *vmm, uint32_t type, uint32_t index, size_t bytes)
@@ -160,6 +164,17 @@ int vmm_restore_rate(struct vmm *vmm)
 	return 0;
 }
 
+/* Whether the guest was advised to use the APIC's registers of Hyper-V, which user space has not. */
+static bool wants_apic(const struct kvm_cpuid_entry2 *entries, uint32_t count)
+{
+	uint32_t i;
+
+	for (i = 0; i < count; i++)
+		if (entries[i].function == LEAF_HINTS)
+			return (entries[i].eax & HINT_APIC) != 0;
+	return false;
+}
+
 int vmm_restore_cpuid(struct vmm_vcpu *vcpu)
 {
 	struct {
@@ -176,6 +191,13 @@ int vmm_restore_cpuid(struct vmm_vcpu *vcpu)
 	if (mine.count > VMM_CPUID_MAX)
 		return vmm_error("--restore %s: %u CPUID leaves", vcpu->vmm->opts.restore,
 				 mine.count);
+	if (vmbus_kvm_way(vcpu->vmm->kvm) == VMBUS_KVM_USER && wants_apic(mine.entries, mine.count))
+		return vmm_error("--restore %s: its guest uses the APIC by registers that only "
+				 "the kernel's SynIC has: %s",
+				 vcpu->vmm->opts.restore,
+				 vcpu->vmm->opts.way == VMBUS_KVM_USER
+					 ? "leave out --synic user"
+					 : "it needs a KVM with Hyper-V emulation");
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, &mine))
 		return vmm_errno("--restore %s: CPUID of vCPU %u: this processor is another one",
 				 vcpu->vmm->opts.restore, vcpu->index);
@@ -268,12 +290,77 @@ static int put_bus(struct vmm *vmm)
 	return 0;
 }
 
+/* The page in which a vCPU stands, and what was saved of it. */
+struct place {
+	const uint8_t *page; /* NULL: none of memory, or at its first byte */
+	uint8_t was[PAGE];
+};
+
+static const uint8_t *page_at(const struct vmm_memory *mem, uint64_t gpa)
+{
+	uint32_t i;
+
+	for (i = 0; i < mem->count; i++)
+		if (gpa - mem->regions[i].gpa < mem->regions[i].bytes)
+			return (const uint8_t *)mem->regions[i].host +
+			       (gpa - mem->regions[i].gpa) / PAGE * PAGE;
+	return NULL;
+}
+
+/* Its registers are in place. */
+static void look_at_place(const struct vmm_vcpu *vcpu, struct place *place)
+{
+	size_t bytes;
+	const struct vmm_vcpu_state *const state =
+		vmm_saved_find(&vcpu->vmm->saved, VMM_SAVED_VCPU, vcpu->index, &bytes);
+	struct kvm_translation at = { .linear_address = state->sregs.cs.base + state->regs.rip };
+
+	if (at.linear_address % PAGE == 0 || ioctl(vcpu->fd, KVM_TRANSLATE, &at) || !at.valid)
+		return;
+	place->page = page_at(&vcpu->vmm->memory, at.physical_address);
+	if (place->page)
+		memcpy(place->was, place->page, PAGE);
+}
+
+/*
+ * The partition has written the page of hypercalls anew, and another SynIC has other code there.  A
+ * vCPU that had come to its middle would go on in the middle of something else.
+ */
+static int check_places(const struct vmm *vmm, const struct place *places)
+{
+	uint32_t i;
+
+	for (i = 0; i < vmm->vcpu_count; i++)
+		if (places[i].page && memcmp(places[i].page, places[i].was, PAGE) != 0)
+			return vmm_error(
+				"--restore %s: vCPU %u is in the midst of a hypercall, whose code "
+				"is another here: restore it with the --synic that it was saved "
+				"under; there it may be saved anew",
+				vmm->opts.restore, i);
+	return 0;
+}
+
+static int put_bus_around(struct vmm *vmm)
+{
+	struct place *const places = calloc(vmm->vcpu_count, sizeof(*places));
+	uint32_t i;
+	int err;
+
+	if (!places)
+		return vmm_error("--restore %s: no memory", vmm->opts.restore);
+	for (i = 0; i < vmm->vcpu_count; i++)
+		look_at_place(&vmm->vcpus[i], &places[i]);
+	err = put_bus(vmm) || check_places(vmm, places) ? -1 : 0;
+	free(places);
+	return err;
+}
+
 /* The state, in the order in which KVM wants it: the bus's interrupts go to a local APIC that is there. */
 int vmm_restore(struct vmm *vmm)
 {
 	const struct vmm_saved_machine *const m = need(vmm, VMM_SAVED_MACHINE, 0, sizeof(*m));
 
-	if (!m || put_clock(vmm, m) || put_chips(vmm) || put_vcpus(vmm) || put_bus(vmm))
+	if (!m || put_clock(vmm, m) || put_chips(vmm) || put_vcpus(vmm) || put_bus_around(vmm))
 		return -1;
 	vmm_platform_restore(&vmm->platform, &m->platform);
 	vmm_saved_free(&vmm->saved);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define WAIT_SECONDS 10
+#define WAIT_RESET_SECONDS 60 /* for disks, NICs and providers, one after the other, 6 s each */
 
 /* Copies to standard output; *ok: the last line with something in it begins with "ok". */
 static void copy(const char *bytes, size_t count, char first[2], uint32_t *column, bool *ok)
@@ -211,7 +212,7 @@ int vmm_send(const char *path, const char *line)
 	else if (send_line(fd, text, NULL, 0) || shutdown(fd, SHUT_WR))
 		vmm_errno("--send %s: no vmbus-vmm --control listens there", path);
 	else
-		n = answer(fd, WAIT_SECONDS);
+		n = answer(fd, strcmp(line, "reset") == 0 ? WAIT_RESET_SECONDS : WAIT_SECONDS);
 	close(fd);
 	return n;
 }

@@ -249,7 +249,8 @@ void vmm_serial_restore(struct vmm_serial *serial, const struct vmm_saved_platfo
 	serial->dll = from->dll;
 	serial->dlm = from->dlm;
 	serial->fifo = from->fifo & 1u;
-	serial->thr_irq = from->thr_irq & 1u;
+	/* What was to go out went without it: a guest that found no room may wait for the interrupt. */
+	serial->thr_irq = true;
 	serial->in_head = 0;
 	serial->in_count = from->in_count < VMM_SERIAL_IN ? from->in_count : VMM_SERIAL_IN;
 	memcpy(serial->in, from->in, VMM_SERIAL_IN);

@@ -237,6 +237,17 @@ static void *thread(void *arg)
 	return NULL;
 }
 
+/* Whether one could not be filtered, and has said why. */
+static bool has_stuck(struct vmm *vmm)
+{
+	bool yes;
+
+	pthread_mutex_lock(&vmm->lock);
+	yes = (vmm->asks & VMM_ASK_STUCK) != 0;
+	pthread_mutex_unlock(&vmm->lock);
+	return yes;
+}
+
 int vmm_vcpus_start(struct vmm *vmm)
 {
 	const struct sigaction on_kick = { .sa_handler = kicked };
@@ -258,7 +269,7 @@ int vmm_vcpus_start(struct vmm *vmm)
 				 i - 1);
 	}
 	vmm_vcpus_stop(vmm); /* until all have come to may_run(), filtered */
-	return 0;
+	return has_stuck(vmm) ? -1 : 0;
 }
 
 void vmm_vcpus_go(struct vmm *vmm)

@@ -528,7 +528,7 @@ void vmm_nets_destroy(struct vmm *vmm);
 int vmm_providers_open(struct vmm *vmm);
 int vmm_provider_fd(const struct vmm *vmm, uint32_t i); /* -1: none */
 void vmm_provider_dispatch(struct vmm *vmm, uint32_t i);
-void vmm_providers_let_go(struct vmm *vmm); /* of the guest's rings: before memory is emptied */
+int vmm_providers_let_go(struct vmm *vmm); /* of the guest's rings: before memory is emptied */
 void vmm_providers_list(struct vmm *vmm,
 			void (*tell)(void *ctx, const struct vmbus_provider_info *info), void *ctx);
 void vmm_providers_close(struct vmm *vmm);
@@ -546,7 +546,7 @@ int vmm_bus_open(struct vmm *vmm);
 enum vmm_end vmm_bus_run(struct vmm *vmm);
 void vmm_bus_close(struct vmm *vmm);
 void vmm_bus_end(struct vmm *vmm, enum vmm_end end);
-void vmm_bus_reset(struct vmm *vmm);
+int vmm_bus_reset(struct vmm *vmm);   /* -1: it could not be, and ends */
 void vmm_bus_please(struct vmm *vmm); /* shut down: first asks, then ends */
 void vmm_bus_asks(struct vmm *vmm);   /* do what vCPUs ask for */
 

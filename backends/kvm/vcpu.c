@@ -20,7 +20,7 @@
 #define OURS 0xDu	       /* leaves 0x40000000 to 0x4000000C */
 #define LEAF_STACK 0x40000080u /* Linux asks for three there whatever the limit says */
 #define STACK_LEAVES 3u
-#define APIC_ID_MAX 255u
+#define APIC_ID_MAX 254u /* 255 in a message is every one */
 #define ANY_VECTOR 0x10u
 
 int vmbus_kvm_cpuid(const struct vmbus_kvm *kvm, struct kvm_cpuid_entry2 *entries, uint32_t count,

@@ -62,8 +62,7 @@ static int send_hello(struct vmbus_shm_attach *attach, const struct vmbus_shm_at
 static int get_answer(struct vmbus_shm_attach *attach, const struct vmbus_shm_attach_opts *opts,
 		      uint64_t timeout_ns, struct vmbus__shm_record *record)
 {
-	const int err =
-		vmbus__shm_recv_until(attach->sock, vmbus__shm_now_ns() + timeout_ns, record);
+	const int err = vmbus__shm_recv_until(attach->sock, vmbus__shm_in_ns(timeout_ns), record);
 
 	if (err == VMBUS_E_PEER)
 		say(opts, "the parent closed the connection without an answer");

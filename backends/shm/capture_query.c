@@ -100,7 +100,7 @@ static int take_answer(struct vmbus_shm_capture *c, const struct vmbus_shm_captu
 static int ask(struct vmbus_shm_capture *c, const struct vmbus_shm_capture_opts *opts,
 	       uint64_t wait_ns)
 {
-	const uint64_t end = vmbus__shm_now_ns() + wait_ns;
+	const uint64_t end = vmbus__shm_in_ns(wait_ns);
 	struct vmbus__cp_msg msg = { .type = VMBUS_CP_CAPTURE };
 	struct vmbus__shm_record record;
 	uint8_t bytes[VMBUS_SHM_MSG_MAX];

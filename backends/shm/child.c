@@ -16,6 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <vmbus/shm.h>
@@ -640,11 +641,24 @@ static int adopt(struct vmbus_shm_child *child, const struct vmbus__rs_state *st
 	return err ? err : make_bus(child);
 }
 
+/* What the child may have asked for: memory of huge pages is more, by less than one of them. */
+static uint64_t memory_asked(const struct vmbus_shm_server *server, int memfd, uint64_t bytes)
+{
+	const uint64_t most = server->opts.memory_bytes_max;
+	bool huge = false;
+	struct stat st;
+
+	if (bytes <= most || !server->opts.huge_pages ||
+	    vmbus__shm_check_memory(memfd, bytes, &huge) || !huge || fstat(memfd, &st))
+		return bytes;
+	return bytes - most < (uint64_t)st.st_blksize ? most : bytes;
+}
+
 int vmbus__shm_child_adopt(struct vmbus_shm_server *server, const struct vmbus__rs_state *state,
 			   int *fds, struct vmbus_shm_child **made)
 {
 	const struct vmbus_shm_server_opts *const opts = &server->opts;
-	struct vmbus__shm_hello hello = { .memory = state->memory,
+	struct vmbus__shm_hello hello = { .memory = memory_asked(server, fds[1], state->memory),
 					  .vps = state->vps,
 					  .flags = VMBUS_SHM_HELLO_HUGE };
 	struct vmbus__shm_text refused;
@@ -685,19 +699,30 @@ static void unbind_open(void *ctx, const struct vmbus_chan_info *info)
 		child->unbind[relid / 64] |= (uint64_t)1 << relid % 64;
 }
 
-void vmbus__shm_child_begin(struct vmbus_shm_child *child)
+int vmbus__shm_child_tell_parent(struct vmbus_shm_child *child)
 {
 	const struct vmbus__rs_msg msg = { .type = VMBUS_RS_PARENT };
 	uint8_t bytes[VMBUS_SHM_MSG_MAX];
+	const uint32_t len = vmbus__rs_encode(&msg, bytes);
 	int self = vmbus__shm_pidfd((int32_t)getpid());
+	int err = vmbus__shm_send_bytes(child->sock, bytes, len, &self, self >= 0);
+
+	/* Perhaps too many descriptors are on their way; the socket tells of our end as well. */
+	if (err == VMBUS_E_AGAIN && self >= 0)
+		err = vmbus__shm_send_bytes(child->sock, bytes, len, NULL, 0);
+	vmbus__shm_close(&self);
+	child->parent_due = err == VMBUS_E_AGAIN;
+	return err;
+}
+
+void vmbus__shm_child_begin(struct vmbus_shm_child *child)
+{
 	int err;
 
 	child->mute = false;
 	child->rung = child->box_due = child->bus_due = true;
-	err = vmbus__shm_send_bytes(child->sock, bytes, vmbus__rs_encode(&msg, bytes), &self,
-				    self >= 0);
-	vmbus__shm_close(&self);
-	if (!err)
+	err = vmbus__shm_child_tell_parent(child);
+	if (!err || err == VMBUS_E_AGAIN)
 		err = watch(child);
 	vmbus_bus_list(child->bus, unbind_open, child);
 	child->unbind_due = true;

@@ -165,7 +165,7 @@ static int take_line(struct asker *a, const struct vmbus__shm_record *record)
 static int ask(const char *path, uint64_t timeout_ns, uint32_t query, struct asker *a)
 {
 	const uint64_t wait_ns = timeout_ns ? timeout_ns : TIMEOUT_DEFAULT_NS;
-	const uint64_t end = vmbus__shm_now_ns() + wait_ns;
+	const uint64_t end = vmbus__shm_in_ns(wait_ns);
 	const struct vmbus__dg_msg msg = { .type = query };
 	uint8_t bytes[VMBUS_SHM_MSG_MAX];
 	struct vmbus__shm_record record;

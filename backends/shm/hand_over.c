@@ -244,7 +244,7 @@ static int hand_over(struct vmbus_shm_server *server, int sock, uint64_t end)
 int vmbus_shm_server_hand_over(struct vmbus_shm_server *server, int sock, uint64_t timeout_ns)
 {
 	const uint64_t end =
-		vmbus__shm_now_ns() + (timeout_ns ? timeout_ns : (uint64_t)TIMEOUT_DEFAULT_NS);
+		vmbus__shm_in_ns(timeout_ns ? timeout_ns : (uint64_t)TIMEOUT_DEFAULT_NS);
 	int err;
 
 	if (server->listen_fd < 0 || vmbus__shm_within_callback(server))

@@ -108,9 +108,10 @@ struct vmbus_shm_child {
 	bool bus_due;
 	bool kicked;
 	bool unbind_due;
-	bool mute;	/* of another parent still: nothing is sent to it */
-	bool told;	/* detached() was called, or must not be */
-	uint32_t tried; /* the round in which its bus could not be ended yet */
+	bool parent_due; /* PARENT found no room in the socket */
+	bool mute;	 /* of another parent still: nothing is sent to it */
+	bool told;	 /* detached() was called, or must not be */
+	uint32_t tried;	 /* the round in which its bus could not be ended yet */
 	char name[VMBUS_SHM_NAME_BYTES];
 	char kick_why[VMBUS_SHM_TEXT_BYTES];
 	void *record; /* the flight record, of opts.record_bytes; NULL: none */
@@ -187,6 +188,8 @@ int vmbus__shm_child_unbind(struct vmbus_shm_child *child, uint32_t relid);
 struct vmbus__rs_state;
 int vmbus__shm_child_adopt(struct vmbus_shm_server *server, const struct vmbus__rs_state *state,
 			   int *fds, struct vmbus_shm_child **child);
+/* Tell it whose it is; AGAIN: when there is room, which is noted. */
+int vmbus__shm_child_tell_parent(struct vmbus_shm_child *child);
 /* It is ours: tell it, and watch it. */
 void vmbus__shm_child_begin(struct vmbus_shm_child *child);
 /* It is another process's: nothing of it is written, and it is told nothing; it goes. */

@@ -116,6 +116,9 @@ void vmbus__pvc_chan_raise(struct vmbus__pvc_chan *c)
 		c->signal_due = true;
 		c->part->advance = true;
 		c->part->due = true;
+		/* Between two dispatches: nothing else would bring the next one. */
+		if (!c->part->provider->calling)
+			vmbus__pvc_tell_signals(c->part);
 	}
 }
 

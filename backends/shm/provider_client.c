@@ -98,6 +98,7 @@ void vmbus__pvc_send(struct vmbus_provider *provider, const struct vmbus__pv_msg
 	*provider->out_last = out;
 	provider->out_last = &out->next;
 	provider->out_count++;
+	watch(provider);
 }
 
 static void drop_out(struct vmbus_provider *provider)
@@ -531,7 +532,7 @@ int vmbus_provider_attach(const struct vmbus_provider_opts *opts, struct vmbus_p
 		    errno == ENOENT || errno == ECONNREFUSED ? "; no parent listens there" : "");
 	if (sock < 0)
 		return sock;
-	err = shake_hands(sock, opts, vmbus__shm_now_ns() + timeout);
+	err = shake_hands(sock, opts, vmbus__shm_in_ns(timeout));
 	if (!err)
 		return vmbus__pvc_start(opts, sock, provider);
 	saved = errno;

@@ -73,6 +73,7 @@ struct vmbus__pvc_chan {
 	bool want_open;
 	bool want_close;
 	bool signal_due;
+	bool rescinded; /* our bus has withdrawn it, and its device may hold pages still */
 	uint32_t serial;
 	uint32_t gpadl;
 	uint32_t down_page;

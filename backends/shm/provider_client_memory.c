@@ -72,7 +72,7 @@ static int result(uint32_t code)
 /* Ask, and wait for the answer. */
 static int ask(struct vmbus_provider *provider, const char *name, uint64_t bytes)
 {
-	const uint64_t end = vmbus__shm_now_ns() + provider->timeout_ns;
+	const uint64_t end = vmbus__shm_in_ns(provider->timeout_ns);
 	struct vmbus__pvc_memory *const m = &provider->memory;
 	struct vmbus__pv_msg msg = { .type = VMBUS_PV_MEMORY, .open = m->serial + 1u };
 	int err = 0;

@@ -120,7 +120,7 @@ static void on_opened(struct vmbus__pvc_chan *c, uint32_t status)
 	const bool resumed =
 		(c->flags & VMBUS_PV_RESUME) != 0 || (c->chan && vmbus_chan_resumed(c->chan));
 
-	if (c->state != VMBUS_PVC_OPENING)
+	if (c->state != VMBUS_PVC_OPENING || c->rescinded)
 		return;
 	c->want_open = false;
 	vmbus__pvc_tell(c, VMBUS_PV_OPENED, status == VMBUS_STATUS_OK ? 0 : VMBUS_E_PEER);
@@ -135,26 +135,61 @@ static void on_opened(struct vmbus__pvc_chan *c, uint32_t status)
 	closed(c);
 }
 
+/* Our bus tells nobody that a channel is closed; its state does. */
+static bool is_closed(const struct vmbus__pvc_chan *c)
+{
+	struct vmbus_chan_info info;
+
+	if (!c->chan)
+		return true;
+	vmbus_chan_info(c->chan, &info);
+	return strcmp(info.state, vmbus_srv_state_name(VMBUS_SRV_CLOSED)) == 0;
+}
+
+static void release(struct vmbus__pvc_part *part, uint32_t relid)
+{
+	if (relid <= VMBUS_RELID_MAX)
+		part->release[relid / 64u] |= (uint64_t)1 << relid % 64u;
+}
+
+/* It was withdrawn, and its device holds nothing of the child's any more. */
+static void advance_rescind(struct vmbus__pvc_chan *c)
+{
+	struct vmbus__pvc_list *list;
+
+	if (!is_closed(c))
+		return;
+	for (list = c->lists; list; list = list->next)
+		list->state = VMBUS_PVC_DEAD;
+	release(c->part, c->relid);
+	c->relid = 0;
+	c->rescinded = false;
+	if (c->state == VMBUS_PVC_CLOSED)
+		return;
+	if (c->state == VMBUS_PVC_OPENING)
+		vmbus__pvc_tell(c, VMBUS_PV_OPENED, VMBUS_E_PEER);
+	if (c->want_close)
+		vmbus__pvc_tell(c, VMBUS_PV_CLOSED, 0);
+	closed(c);
+}
+
+/*
+ * Our bus says so at once, and its device may use the child's pages for long after that.  Until it has
+ * let go the parent hears of nothing by which the child would have them back: of a fault, but of no
+ * CLOSED, of no opening that failed, and of no list that is gone.
+ */
 static void on_rescind(struct vmbus__pvc_part *part, uint32_t relid)
 {
 	struct vmbus__pvc_chan *const c = by_relid(part, relid);
-	struct vmbus__pvc_list *list;
 
-	if (c) {
-		if (c->want_close)
-			vmbus__pvc_tell(c, VMBUS_PV_CLOSED, 0);
-		else if (c->state == VMBUS_PVC_OPENING)
-			vmbus__pvc_tell(c, VMBUS_PV_OPENED, VMBUS_E_PEER);
-		else if (c->state != VMBUS_PVC_CLOSED)
-			vmbus__pvc_tell_fault(c);
-		for (list = c->lists; list; list = list->next)
-			list->state = VMBUS_PVC_DEAD;
-		if (c->state != VMBUS_PVC_CLOSED)
-			closed(c);
-		c->relid = 0;
+	if (!c) {
+		release(part, relid);
+		return;
 	}
-	if (relid <= VMBUS_RELID_MAX)
-		part->release[relid / 64u] |= (uint64_t)1 << relid % 64u;
+	if (c->state == VMBUS_PVC_OPEN && !c->want_close)
+		vmbus__pvc_tell_fault(c);
+	c->rescinded = true;
+	advance_rescind(c);
 }
 
 /* False: the bus has no room, go on later. */
@@ -318,6 +353,8 @@ static bool advance_lists(struct vmbus__pvc_chan *c)
 			list_done(c, list);
 			continue;
 		}
+		if (c->rescinded) /* our bus hears no more of it under this number */
+			continue;
 		if (list->state == VMBUS_PVC_NEW && c->relid && !post_list(c, list))
 			return false;
 		/* The rings' list goes when they are closed, as a child would do it. */
@@ -413,17 +450,6 @@ static bool advance_open(struct vmbus__pvc_chan *c)
 	return true;
 }
 
-/* Our bus tells nobody that a channel is closed; its state does. */
-static bool is_closed(const struct vmbus__pvc_chan *c)
-{
-	struct vmbus_chan_info info;
-
-	if (!c->chan)
-		return true;
-	vmbus_chan_info(c->chan, &info);
-	return strcmp(info.state, vmbus_srv_state_name(VMBUS_SRV_CLOSED)) == 0;
-}
-
 static bool advance_close(struct vmbus__pvc_chan *c)
 {
 	struct vmbus_ctl ctl = { .type = VMBUS_CTL_CLOSE };
@@ -472,10 +498,10 @@ void vmbus__pvc_tell_signals(struct vmbus__pvc_part *part)
 static bool advance_chan(struct vmbus__pvc_chan *c)
 {
 	tell_signal(c);
-	if (c->want_close) {
-		if (!advance_close(c))
-			return false;
-	}
+	if (c->rescinded)
+		advance_rescind(c);
+	if (c->want_close && !c->rescinded && !advance_close(c))
+		return false;
 	if (!advance_lists(c))
 		return false;
 	if (c->want_open && !c->want_close && c->state == VMBUS_PVC_CLOSED)
@@ -491,11 +517,11 @@ void vmbus__pvc_advance(struct vmbus__pvc_part *part)
 	part->advance = false;
 	if (part->state != VMBUS_PVC_SERVING)
 		return;
-	again = !advance_releases(part);
 	for (c = part->chans; c && !again; c = c->next)
 		again = !advance_chan(c);
+	again = again || !advance_releases(part);
 	/* A device may close later than its bus has work. */
 	for (c = part->chans; c && !again; c = c->next)
-		again = c->state == VMBUS_PVC_CLOSING;
+		again = c->state == VMBUS_PVC_CLOSING || c->rescinded;
 	part->advance = again;
 }

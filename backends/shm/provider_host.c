@@ -24,6 +24,7 @@
 #define ACCEPTS_PER_CALL 8
 #define HELLO_NS 2000000000u
 #define DEAF_NS 200000000u
+#define NEVER_NS (UINT64_MAX / 2) /* added to a time it is still one */
 #define SHARE 64u	/* messages of one provider, each way, before the next has its turn */
 #define LATE_WORDS 512u /* messages of one that seems to be late */
 #define TAG_PIDFD 0x10000u
@@ -166,7 +167,7 @@ static uint64_t next_time(const struct vmbus_provider_host *host)
 			sooner(&at, s->blocked_at + answer);
 		if (s->yielding)
 			sooner(&at, s->yield_at + answer);
-		if (s->takes_over && !s->device->session->dead)
+		if (s->takes_over && !s->device->session->yielding && !s->device->session->dead)
 			sooner(&at, s->ready_by);
 	}
 	for (device = host->devices; device; device = device->next)
@@ -501,7 +502,9 @@ static void take_opts(struct vmbus_provider_host *host, const struct vmbus_provi
 	own->mode = own->mode ? own->mode : 0600u;
 	own->providers_max = own->providers_max ? own->providers_max : 16u;
 	own->wait_ns = own->wait_ns ? own->wait_ns : 10000000000u;
+	own->wait_ns = own->wait_ns < NEVER_NS ? own->wait_ns : NEVER_NS;
 	own->answer_ns = own->answer_ns ? own->answer_ns : 5000000000u;
+	own->answer_ns = own->answer_ns < NEVER_NS ? own->answer_ns : NEVER_NS;
 	own->journal_bytes_max = own->journal_bytes_max ? own->journal_bytes_max : 64u << 20;
 	own->memory_bytes_max = own->memory_bytes_max ? own->memory_bytes_max : (uint64_t)1 << 30;
 	host->log.fn = opts->log;

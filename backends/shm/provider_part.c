@@ -141,10 +141,15 @@ static int make_bus(struct vmbus__pvc_part *part)
 				       .events_ctx = part };
 	struct vmbus_offer_opts offer = { .struct_bytes = sizeof(offer),
 					  .instance_id = provider->instance_id };
+	/* What the child may describe is the parent's to say, which has counted it. */
+	const struct vmbus_srv_opts limits = { .struct_bytes = sizeof(limits),
+					       .gpadls_max = VMBUS_PVC_LISTS_MAX,
+					       .gpadl_bytes_max = UINT64_MAX };
 	struct vmbus__pvc_chan *const primary = vmbus__pvc_chan_get(part, 0);
 	uint32_t i;
 	int err;
 
+	opts.limits = limits;
 	for (i = 0; i < part->region_count; i++)
 		regions[i] = &part->regions[i];
 	err = primary ? vmbus_bus_create(&opts, &part->bus) : VMBUS_E_NOMEM;
@@ -261,7 +266,7 @@ void vmbus__pvc_part_let_go(struct vmbus__pvc_part *part)
 			c->chan && c->journal ? vmbus_chan_set_journal(c->chan, NULL, 0) : 0;
 
 		c->signal_due = false; /* who goes on signals */
-		if (err == VMBUS_E_FAULT && c->state == VMBUS_PVC_OPEN)
+		if (err == VMBUS_E_FAULT && c->state == VMBUS_PVC_OPEN && !c->rescinded)
 			vmbus__pvc_tell_fault(c);
 	}
 	vmbus_bus_close(part->bus);

@@ -425,7 +425,8 @@ static void on_removed(struct vmbus_chan *chan)
 	if (seat->primary == chan)
 		seat->primary = NULL;
 	seat->offers--;
-	if (seat->offers == 0 && seat->bus) {
+	/* Another device's as well: its instance id may be the one that was in use until now. */
+	if (seat->offers == 0 && !seat->device->host->ended) {
 		seat->device->host->offer_due = true;
 		vmbus__pvh_kick(seat->device->host);
 	}

@@ -147,8 +147,10 @@ void vmbus__pvh_info(const struct vmbus__pvh_device *device, struct vmbus_provid
 					      .last_pause_ns = device->pause_ns };
 	for (seat = device->seats; seat; seat = seat->next) {
 		info->buses += seat->primary != NULL;
-		for (c = seat->chans; c; c = c->next)
+		for (c = seat->chans; c; c = c->next) {
 			info->channels += c->state == VMBUS_PVH_OPEN;
+			info->held += c->state != VMBUS_PVH_IDLE;
+		}
 	}
 }
 
@@ -337,6 +339,18 @@ static void reset_views(struct vmbus__pvh_device *device, uint32_t which)
 		seat->view[which] = (struct vmbus__pvh_view){ 0 };
 }
 
+static bool any_open(const struct vmbus__pvh_device *device)
+{
+	const struct vmbus__pvh_seat *seat;
+	const struct vmbus__pvh_chan *c;
+
+	for (seat = device->seats; seat; seat = seat->next)
+		for (c = seat->chans; c; c = c->next)
+			if (c->state == VMBUS_PVH_OPEN)
+				return true;
+	return false;
+}
+
 /* It is the device's provider from now on. */
 static void adopt(struct vmbus__pvh_session *session)
 {
@@ -346,6 +360,8 @@ static void adopt(struct vmbus__pvh_session *session)
 	device->session = session;
 	device->pid = session->pid;
 	device->gone_at = 0;
+	if (!any_open(device)) /* what was, is closed by now */
+		device->pause_from = 0;
 	session->takes_over = false;
 	for (seat = device->seats; seat; seat = next) {
 		next = seat->next;
@@ -517,18 +533,6 @@ static void orphan_all(struct vmbus__pvh_device *device, bool keep)
 	}
 }
 
-static bool any_open(const struct vmbus__pvh_device *device)
-{
-	const struct vmbus__pvh_seat *seat;
-	const struct vmbus__pvh_chan *c;
-
-	for (seat = device->seats; seat; seat = seat->next)
-		for (c = seat->chans; c; c = c->next)
-			if (c->state == VMBUS_PVH_OPEN)
-				return true;
-	return false;
-}
-
 /* The old one has let go, or is dead: the new one has its place. */
 static void succeed(struct vmbus__pvh_device *device, bool keep)
 {
@@ -536,8 +540,6 @@ static void succeed(struct vmbus__pvh_device *device, bool keep)
 
 	device->heir = NULL;
 	orphan_all(device, keep);
-	if (device->pause_from && !any_open(device))
-		device->pause_from = 0;
 	adopt(heir);
 }
 

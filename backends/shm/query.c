@@ -144,7 +144,7 @@ int vmbus_shm_list(const char *path, uint64_t timeout_ns, const struct vmbus_shm
 		   void *ctx)
 {
 	const uint64_t wait_ns = timeout_ns ? timeout_ns : TIMEOUT_DEFAULT_NS;
-	const uint64_t end = vmbus__shm_now_ns() + wait_ns;
+	const uint64_t end = vmbus__shm_in_ns(wait_ns);
 	const struct vmbus__shm_msg query = { .type = VMBUS_SHM_LIST };
 	struct vmbus__shm_record record;
 	uint32_t channels = 0;

@@ -69,6 +69,13 @@ uint64_t vmbus__shm_now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+uint64_t vmbus__shm_in_ns(uint64_t ns)
+{
+	const uint64_t now = vmbus__shm_now_ns();
+
+	return ns < UINT64_MAX - now ? now + ns : UINT64_MAX;
+}
+
 int vmbus__shm_size_allowed(uint64_t bytes)
 {
 	struct rlimit limit;

@@ -18,6 +18,9 @@ void vmbus__shm_close(int *fd);
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t vmbus__shm_now_ns(void);
 
+/* So many from now on; UINT64_MAX, which never comes, if that is too many. */
+uint64_t vmbus__shm_in_ns(uint64_t ns);
+
 /*
  * Whether a file may have this many bytes; a system call that asks for more gets a signal that ends
  * the process.  Errors: SYSTEM (errno EFBIG).

@@ -216,7 +216,7 @@ int vmbus_shm_take_over(const struct vmbus_shm_server_opts *opts, int sock, uint
 	*server = NULL;
 	if (opts->struct_bytes < sizeof(*opts))
 		return VMBUS_E_INVAL;
-	t.end = vmbus__shm_now_ns() + (timeout_ns ? timeout_ns : (uint64_t)TIMEOUT_DEFAULT_NS);
+	t.end = vmbus__shm_in_ns(timeout_ns ? timeout_ns : (uint64_t)TIMEOUT_DEFAULT_NS);
 	err = take(&t, opts);
 	if (err) {
 		log.fn = opts->log;

@@ -50,11 +50,13 @@ static void throw_out(struct vmbus_shm_child *child, uint32_t code, const char *
 	end_child(child, VMBUS_SHM_BROKE, reason);
 }
 
-static void flush_unbinds(struct vmbus_shm_child *child)
+static void flush_words(struct vmbus_shm_child *child)
 {
 	uint32_t relid;
 
 	if (!child->unbind_due)
+		return;
+	if (child->parent_due && vmbus__shm_child_tell_parent(child) == VMBUS_E_AGAIN)
 		return;
 	for (relid = 1; relid < VMBUS_SHM_RELIDS; relid++) {
 		if (!(child->unbind[relid / 64] >> relid % 64 & 1u))
@@ -98,7 +100,7 @@ void vmbus__shm_child_socket(struct vmbus_shm_child *child, bool dead)
 	if (got < 0 || dead)
 		end_child(child, VMBUS_SHM_DIED, NULL);
 	else
-		flush_unbinds(child);
+		flush_words(child);
 }
 
 void vmbus_shm_child_kick(struct vmbus_shm_child *child, const char *why)

@@ -106,21 +106,41 @@ void vmbus__nexus_tell(struct vmbus__port *port)
 	vmbus__state_note_told(port, false);
 }
 
-/* The guest is told that a disk is gone, by an answer of this callback, though another one is there: when
-   it has the answer, it is to look. */
-void vmbus__nexus_tell_after(struct vmbus__port *port)
+/* The guest is told that a disk is gone, by an answer of this callback: when it has the answer, it is to
+   look, if another one is there. */
+void vmbus__nexus_tell_after(struct vmbus__port *port, uint8_t target, uint8_t lun)
 {
+	port->said[target][lun / 64u] |= (uint64_t)1 << lun % 64u;
 	port->tell_after = true;
 	vmbus__port_wake(port);
 }
 
-/* A later callback of that port. */
+/* The answers of this port that disks are gone have left.  Returns whether another disk is at one of the
+   addresses. */
+static bool was_told(struct vmbus__port *port)
+{
+	bool another = false;
+	uint32_t t, l;
+
+	for (t = 0; t < VMBUS__TARGETS; t++)
+		for (l = 0; l < VMBUS__LUNS; l++)
+			if (port->said[t][l / 64u] >> l % 64u & 1u &&
+			    vmbus__scsi_turn(&port->nexus->ua[t][l], VMBUS__UA_SAID,
+					     VMBUS__UA_TOLD))
+				another = another || port->views[t][l];
+	__builtin_memset(port->said, 0, sizeof(port->said));
+	return another;
+}
+
+/* A later callback of that port: only what comes from now on can follow those answers. */
 void vmbus__nexus_tell_now(struct vmbus__port *port)
 {
 	struct vmbus_block *const block = port->block;
 	struct vmbus__port *other;
 
 	port->tell_after = false;
+	if (!was_told(port))
+		return;
 	vmbus__st32_relaxed(&port->nexus->tell, 1); /* BLOCKLIST.tell */
 	pthread_mutex_lock(&block->lock);
 	for (other = port->primary ? NULL : block->ports; other; other = other->next)

@@ -20,17 +20,22 @@
 
 #define PIECE_BYTES (sizeof(struct vmbus_piece) + sizeof(struct iovec))
 
-/* A task more for each packet of a callback: one that is refused has an answer too. */
-static uint32_t tasks_of(const struct vmbus_block *block)
+static int make_tasks(struct vmbus__port *port, uint32_t count)
 {
-	return block->opts.requests + VMBUS__BATCH_MAX;
+	port->tasks = vmbus__lazy_get(count * sizeof(*port->tasks));
+	port->task_count = port->fresh = port->tasks ? count : 0;
+	return port->tasks ? 0 : VMBUS_E_NOMEM;
 }
 
-static int make_tasks(struct vmbus__port *port)
+/* Answers of a saved state: of a controller that had more requests perhaps.  No task was taken yet. */
+int vmbus__port_answers(struct vmbus__port *port, uint64_t count)
 {
-	port->fresh = tasks_of(port->block);
-	port->tasks = vmbus__lazy_get(port->fresh * sizeof(*port->tasks));
-	return port->tasks ? 0 : VMBUS_E_NOMEM;
+	if (count > VMBUS__REQUESTS_MAX + VMBUS__BATCH_MAX)
+		return VMBUS_E_INVAL;
+	if (count <= port->fresh)
+		return 0;
+	vmbus__lazy_put(port->tasks, port->task_count * sizeof(*port->tasks));
+	return make_tasks(port, (uint32_t)count);
 }
 
 /* The memory of large lists is used from one end, so that what is never needed costs nothing. */
@@ -90,7 +95,8 @@ int vmbus__port_make(struct vmbus_block *block, struct vmbus_chan *chan, struct 
 		port->transfer_bytes = VMBUS__KEPT_TRANSFER;
 	port->replies.last = &port->replies.first;
 	port->held.last = &port->held.first;
-	err = make_tasks(port);
+	/* One more for each packet of a callback: one that is refused has an answer too. */
+	err = make_tasks(port, block->opts.requests + VMBUS__BATCH_MAX);
 	if (!err)
 		err = make_wides(port);
 	if (!err)
@@ -113,7 +119,7 @@ void vmbus__port_free(struct vmbus__port *port)
 		(void)close(port->timer_fd);
 	vmbus__lazy_put(port->wide_memory, port->wide_bytes);
 	free(port->wides);
-	vmbus__lazy_put(port->tasks, tasks_of(port->block) * sizeof(*port->tasks));
+	vmbus__lazy_put(port->tasks, port->task_count * sizeof(*port->tasks));
 	free(port);
 }
 

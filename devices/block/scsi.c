@@ -144,28 +144,35 @@ static void absent(struct vmbus__scsi_task *task)
 	}
 }
 
+bool vmbus__scsi_turn(uint64_t *ua, uint64_t from, uint64_t to)
+{
+	vmbus__a64 *const word = vmbus__as_a64(ua);
+	uint64_t was;
+
+	do {
+		was = vmbus__ld64_relaxed(word); /* UNITATT.take */
+		if (!(was & from))
+			return false;
+	} while (!vmbus__cas64_acq_rel(word, was, (was & ~from) | to)); /* UNITATT.take */
+	return true;
+}
+
 /*
  * Whether the guest means a disk that is gone, whatever is at its address now.  It does until it was told
- * so, and has asked then what is there: what it had sent before it knew is not for another disk.
+ * so, and has asked then what is there: what it had sent before it knew is not for another disk.  An
+ * INQUIRY that comes with what is told so was sent before that, and asks nothing.
  */
-static VMBUS_NOINLINE bool means_another(struct vmbus__scsi_task *task, uint64_t word)
+static VMBUS_NOINLINE bool means_another(struct vmbus__scsi_task *task)
 {
-	vmbus__a64 *const ua = vmbus__as_a64(task->ua);
-
 	switch (task->cdb[0]) {
 	case 0x12:
-		if (word & VMBUS__UA_TOLD)
-			(void)vmbus__cas64_acq_rel(
-				ua, word, word & ~(uint64_t)VMBUS__UA_TOLD); /* UNITATT.take */
+		(void)vmbus__scsi_turn(task->ua, VMBUS__UA_TOLD, 0);
 		return false;
 	case 0x03:
 	case 0xA0:
 		return false;
 	default:
-		task->told = (word & VMBUS__UA_LEFT) &&
-			     vmbus__cas64_acq_rel(ua, word,
-						  (word & ~(uint64_t)VMBUS__UA_LEFT) |
-							  VMBUS__UA_TOLD); /* UNITATT.take */
+		task->told = vmbus__scsi_turn(task->ua, VMBUS__UA_LEFT, VMBUS__UA_SAID);
 		return true;
 	}
 }
@@ -184,7 +191,7 @@ void vmbus__scsi_start(struct vmbus__scsi_task *task)
 	task->told = false;
 	task->work = 0;
 	task->looked_at = 0;
-	if (VMBUS_UNLIKELY(word & (VMBUS__UA_LEFT | VMBUS__UA_TOLD)) && means_another(task, word)) {
+	if (VMBUS_UNLIKELY(word & VMBUS__UA_GONE) && means_another(task)) {
 		vmbus__scsi_no_lun(task);
 		return;
 	}

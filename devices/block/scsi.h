@@ -35,10 +35,13 @@ struct vmbus__disk {
 #define VMBUS__UA_CAPACITY 1u /* 6/2A/09 */
 #define VMBUS__UA_LIMITS 2u   /* 6/3F/01: what the store tells of itself has changed */
 /* No unit attentions: a disk that the guest knew at this address is gone, whatever is there now.  LEFT:
-   it was not told.  TOLD: it was, by the answer to a command, and has not asked what is there. */
+   it was not told.  SAID: it is, by the answer to a command, which it cannot have yet.  TOLD: it was, and
+   has not asked what is there. */
 #define VMBUS__UA_LEFT 4u
 #define VMBUS__UA_TOLD 8u
-#define VMBUS__UA_ALL 15u
+#define VMBUS__UA_SAID 16u
+#define VMBUS__UA_GONE (VMBUS__UA_LEFT | VMBUS__UA_TOLD | VMBUS__UA_SAID)
+#define VMBUS__UA_ALL 31u
 
 /* What counts in which counter of struct vmbus_block_stats. */
 enum vmbus__scsi_kind {
@@ -75,7 +78,8 @@ struct vmbus__scsi_task {
 	uint8_t srb_status; /* B7, autosense flag included */
 	uint8_t sense_len;
 	uint8_t kind; /* enum vmbus__scsi_kind */
-	bool told;    /* the first that says that the disk before this one is gone */
+	bool told;    /* the first that says that the disk before this one is gone: SAID is due to
+			 become TOLD once the guest can have the answer */
 	uint8_t sense[VMBUS__SENSE_BYTES];
 	uint64_t covered; /* bytes of the disk that were discarded, with VMBUS__SCSI_DISCARD */
 	uint32_t moved;	  /* bytes of the buffer */
@@ -102,6 +106,9 @@ struct vmbus__scsi_task {
  * tells.  0: it has none; an opcode that is not known: 0.
  */
 enum vmbus_access vmbus__scsi_access(const uint8_t *cdb);
+
+/* Make a bit of a word of VMBUS__UA_* another one, or with 0 none.  Returns whether it was there. */
+bool vmbus__scsi_turn(uint64_t *ua, uint64_t from, uint64_t to);
 
 /* Begin a command.  The store's commit() is the caller's to call, once for a batch. */
 void vmbus__scsi_start(struct vmbus__scsi_task *task);

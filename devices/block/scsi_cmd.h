@@ -27,10 +27,11 @@
 #define VMBUS__SENSE_SPACE 0x72707u
 #define VMBUS__SENSE_MISCOMPARE 0xE1D00u
 
-#define VMBUS__SCSI_PIECE_BYTES 65536u	   /* of what is done piece by piece */
-#define VMBUS__SCSI_SAME_SECTORS 65535u	   /* what a WRITE SAME of 10 bytes can tell */
-#define VMBUS__SCSI_SCRATCHES 16u	   /* of one channel, two pieces each at most */
-#define VMBUS__SCSI_UNMAP_DESCRIPTORS 256u /* of one UNMAP */
+#define VMBUS__SCSI_PIECE_BYTES 65536u	     /* of what is done piece by piece */
+#define VMBUS__SCSI_SAME_SECTORS 65535u	     /* what a WRITE SAME of 10 bytes can tell */
+#define VMBUS__SCSI_SCRATCHES 16u	     /* of one channel, two pieces each at most */
+#define VMBUS__SCSI_UNMAP_DESCRIPTORS 256u   /* of one UNMAP */
+#define VMBUS__SCSI_UNMAP_BYTES (512u << 20) /* of all its descriptors */
 #define VMBUS__SCSI_UNMAP_HEAD 8u
 #define VMBUS__SCSI_UNMAP_DESCRIPTOR 16u
 

@@ -86,7 +86,7 @@ static uint32_t limits_page(const struct vmbus__disk *disk, uint8_t *body)
 	if (disk->transfer_bytes > LARGE_TRANSFER)
 		vmbus__scsi_put(body + 8, 4, disk->transfer_bytes >> shift);
 	if (vmbus__disk_discards(disk)) {
-		vmbus__scsi_put(body + 16, 4, UINT32_MAX);
+		vmbus__scsi_put(body + 16, 4, VMBUS__SCSI_UNMAP_BYTES >> shift);
 		vmbus__scsi_put(body + 20, 4, VMBUS__SCSI_UNMAP_DESCRIPTORS);
 		vmbus__scsi_put(body + 24, 4, discard ? discard : 1u);
 		vmbus__scsi_put(body + 28, 4, 0x80000000u); /* aligned at sector 0 */

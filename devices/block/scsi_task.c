@@ -322,6 +322,7 @@ static void without_buffer(struct vmbus__scsi_task *task, uint8_t doing, uint32_
 bool vmbus__scsi_discard(struct vmbus__scsi_task *task)
 {
 	without_buffer(task, VMBUS__SCSI_DISCARD, 0);
+	task->work += task->io.bytes; /* memory gives its pages back one by one */
 	begins(task);
 	task->disk->store.ops->discard(&task->io);
 	return true;

@@ -3,7 +3,7 @@
  * The SCSI commands that give sectors back, and that write one sector many times.
  *
  * A list of the guest's is copied once, and the copy checked before anything is done.  What one
- * command can make us do is bounded: by descriptors, and by the bytes of a WRITE SAME.
+ * command can make us do is bounded: by descriptors, and by the bytes of all of them or of a WRITE SAME.
  */
 #include "block/scsi_cmd.h"
 
@@ -92,6 +92,10 @@ static bool take_list(struct vmbus__scsi_task *task, const uint8_t *from, uint32
 			task->list[task->list_count++] =
 				(struct vmbus__unmap){ .at = lba << shift,
 						       .bytes = sectors << shift };
+	}
+	if (task->covers > VMBUS__SCSI_UNMAP_BYTES) {
+		vmbus__scsi_check(task, VMBUS__SENSE_LIST);
+		return false;
 	}
 	return true;
 }

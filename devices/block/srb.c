@@ -140,12 +140,12 @@ static void done(struct vmbus__scsi_task *scsi)
 
 	port->under_way--;
 	/* By ourselves, in this callback; of what began earlier, what a store does is its own affair. */
-	port->work += task->at != VMBUS__NOWHERE ? scsi->work : scsi->looked_at;
+	port->work += task->at != VMBUS__NOWHERE || port->goes_on ? scsi->work : scsi->looked_at;
+	if (VMBUS_UNLIKELY(scsi->told))
+		vmbus__nexus_tell_after(port, scsi->target, scsi->lun);
 	if (view) {
 		vmbus__view_flight(view, view->in_flight - 1u);
 		count(view, scsi);
-		if (VMBUS_UNLIKELY(scsi->told))
-			vmbus__nexus_tell_after(port);
 		if (view->in_flight == 0 && port->views[scsi->target][scsi->lun] != view)
 			port->reap = true;
 	}
@@ -189,7 +189,8 @@ static void start(struct vmbus__task *task)
 	}
 	task->view = view;
 	if (view) {
-		if (VMBUS_UNLIKELY(view->in_flight >= port->block->opts.depth)) {
+		if (VMBUS_UNLIKELY(view->in_flight >= port->block->opts.depth ||
+				   port->work >= VMBUS__WORK_MAX)) {
 			refuse(task, view, true);
 			return;
 		}
@@ -326,8 +327,10 @@ void vmbus__srb_go_on(struct vmbus__port *port)
 	struct vmbus__task *task;
 
 	port->ready = true;
+	port->goes_on = true;
 	while ((task = vmbus__queue_take(&port->held)))
 		start(task);
+	port->goes_on = false;
 }
 
 /* The channel is closed: what no store has is forgotten. */

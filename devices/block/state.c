@@ -73,6 +73,9 @@ void vmbus__state_note_told(struct vmbus__port *port, bool told)
 	if (!told)
 		return;
 	vmbus__block_known(port->block, &known);
+	/* Looked at after the list: who has changed what we have read has set it before. */
+	if (vmbus__ld32_relaxed(&port->nexus->tell)) /* BLOCKLIST.look */
+		return;
 	for (i = 0; i < VMBUS__WHO; i++)
 		vmbus__st32_release(vmbus__as_a32(&own->who[i]), known.who[i]); /* BLOCKOWN.note */
 	vmbus__st64_release(vmbus__as_a64(&own->told), known.number);		/* BLOCKOWN.note */
@@ -225,18 +228,19 @@ int vmbus__state_save(struct vmbus_chan *chan, void *buf, size_t bytes)
 	const uint32_t marks = port->primary ? attentions(nexus, NULL, 0) : 0;
 	const size_t need =
 		HEAD_BYTES + (size_t)marks * ATTENTION_BYTES + (size_t)replies * REPLY_BYTES;
-	const bool told = !vmbus__ld32_relaxed(&nexus->tell); /* BLOCKLIST.look */
 	struct vmbus__known known = { 0 };
 	uint8_t *to = buf;
 
-	if (port->under_way > held || port->tell_after) /* ready() follows */
+	/* Then ready() follows, but not while answers wait for room: SAID goes along with these. */
+	if (port->under_way > held || (port->tell_after && !port->replies.first))
 		return VMBUS_E_AGAIN;
 	if (need > bytes)
 		return VMBUS_E_RANGE;
 	to = put(to, 8, port->primary ? vmbus__state_word(nexus) : 0);
-	if (port->primary && told)
+	if (port->primary)
 		vmbus__block_known(port->block, &known);
-	to = put(to, 8, known.number);
+	/* After the list, as above. */
+	to = put(to, 8, vmbus__ld32_relaxed(&nexus->tell) ? 0 : known.number); /* BLOCKLIST.look */
 	to = put(put(to, 4, marks), 4, replies);
 	/* Another thread may add to them meanwhile; that guest is told to look. */
 	if (marks && attentions(nexus, to, marks) < marks)
@@ -246,14 +250,16 @@ int vmbus__state_save(struct vmbus_chan *chan, void *buf, size_t bytes)
 	return (int)(to - (uint8_t *)buf);
 }
 
-static bool take_attentions(struct vmbus__nexus *nexus, const uint8_t *from, uint32_t n)
+static bool take_attentions(struct vmbus__port *port, const uint8_t *from, uint32_t n)
 {
 	for (; n; n--, from += ATTENTION_BYTES) {
 		if (from[0] >= VMBUS__TARGETS || from[3] || from[2] == 0 ||
 		    from[2] & ~VMBUS__UA_ALL)
 			return false;
-		(void)vmbus__or64_release(vmbus__as_a64(&nexus->ua[from[0]][from[1]]),
+		(void)vmbus__or64_release(vmbus__as_a64(&port->nexus->ua[from[0]][from[1]]),
 					  from[2]); /* UNITATT.set */
+		if (from[2] & VMBUS__UA_SAID)
+			vmbus__nexus_tell_after(port, from[0], from[1]);
 	}
 	return true;
 }
@@ -280,6 +286,7 @@ int vmbus__state_restore(struct vmbus__port *port, const void *buf, size_t bytes
 	const uint8_t *const from = buf;
 	uint64_t word, marks, replies;
 	size_t left;
+	int err;
 
 	if (bytes < HEAD_BYTES)
 		return VMBUS_E_INVAL;
@@ -294,8 +301,11 @@ int vmbus__state_restore(struct vmbus__port *port, const void *buf, size_t bytes
 		return VMBUS_E_INVAL;
 	if (!port->primary && (word || marks || vmbus__stor_get(from + 8, 8)))
 		return VMBUS_E_INVAL;
+	err = vmbus__port_answers(port, replies);
+	if (err)
+		return err;
 	if (!vmbus__state_set(port->nexus, word) ||
-	    !take_attentions(port->nexus, from + HEAD_BYTES, (uint32_t)marks) ||
+	    !take_attentions(port, from + HEAD_BYTES, (uint32_t)marks) ||
 	    !take_replies(port, from + HEAD_BYTES + (size_t)marks * ATTENTION_BYTES,
 			  (uint32_t)replies))
 		return VMBUS_E_INVAL;

@@ -299,6 +299,8 @@ static int block_close(struct vmbus_chan *chan)
 	struct vmbus__port *const port = vmbus_chan_priv(chan);
 
 	port->closing = true;
+	if (VMBUS_UNLIKELY(port->tell_after))
+		vmbus__nexus_tell_now(port); /* other channels of the guest go on */
 	vmbus__srb_drop(port);
 	if (port->primary)
 		vmbus__nexus_forget(port->block, port->nexus);

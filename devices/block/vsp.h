@@ -31,8 +31,9 @@
 #define VMBUS__WIDE_MAX 256u	     /* tasks of a channel that have more at the same time */
 #define VMBUS__WIDE_BYTES (4u << 20) /* of their pieces */
 #define VMBUS__WORK_FREE                                                                           \
-	(512u << 10)	     /* bytes of work in a callback that cost no more than packets */
-#define VMBUS__NOWHERE 0xFFu /* a task that is not of the present callback */
+	(512u << 10) /* bytes of work in a callback that cost no more than packets */
+#define VMBUS__WORK_MAX (UINT64_C(1) << 30) /* of work in a callback, after which none is begun */
+#define VMBUS__NOWHERE 0xFFu		    /* a task that is not of the present callback */
 #define VMBUS__REQUESTS_MAX 4096u
 #define VMBUS__SUBS_MAX 64u
 
@@ -157,8 +158,10 @@ struct vmbus__port {
 	bool primary, journal, closing;
 	bool ready;	 /* requests are served, as the thread of the channel knows */
 	bool reap;	 /* a view that is gone has nothing under way any more */
-	bool tell_after; /* the guest is to look, once it has what this callback answers */
-	uint32_t fds;	 /* views in epoll_fd */
+	bool goes_on;	 /* what was held is begun */
+	bool tell_after; /* once the guest has what this callback answers, it was told of said */
+	uint64_t said[VMBUS__TARGETS][VMBUS__LUNS / 64u]; /* addresses whose disk is gone */
+	uint32_t fds;					  /* views in epoll_fd */
 	struct vmbus__view *with_fd;
 	uint32_t under_way; /* tasks that are held, or in a store */
 	uint32_t scratches; /* of the SCSI layer's commands */
@@ -166,8 +169,9 @@ struct vmbus__port {
 	struct vmbus__view *views[VMBUS__TARGETS][VMBUS__LUNS];
 	struct vmbus__view *gone, *touched;
 	struct vmbus__task *free, *tasks;
-	uint32_t turn;	/* number of this callback */
-	uint64_t work;	/* of stores in this callback, in bytes */
+	uint32_t turn; /* number of this callback */
+	uint64_t work; /* of stores in this callback, in bytes */
+	uint32_t task_count;
 	uint32_t fresh; /* tasks that were never used */
 	struct vmbus__wide *wide, *wides;
 	void *wide_memory;
@@ -218,6 +222,7 @@ uint64_t vmbus__block_mix(uint64_t h, uint64_t v, uint32_t bytes);
 /* port.c: tasks and rooms of a channel. */
 int vmbus__port_make(struct vmbus_block *block, struct vmbus_chan *chan, struct vmbus__port **port);
 void vmbus__port_free(struct vmbus__port *port);
+int vmbus__port_answers(struct vmbus__port *port, uint64_t count);
 void vmbus__port_set_timer(struct vmbus__port *port);
 bool vmbus__port_is_time(struct vmbus__port *port);
 struct vmbus__task *vmbus__task_take(struct vmbus__port *port);
@@ -264,7 +269,7 @@ void vmbus__nexus_put(struct vmbus_block *block, struct vmbus__nexus *nexus);
 void vmbus__nexus_forget(struct vmbus_block *block, struct vmbus__nexus *nexus);
 void vmbus__nexus_ready(struct vmbus__port *port);
 void vmbus__nexus_tell(struct vmbus__port *port);
-void vmbus__nexus_tell_after(struct vmbus__port *port);
+void vmbus__nexus_tell_after(struct vmbus__port *port, uint8_t target, uint8_t lun);
 void vmbus__nexus_tell_now(struct vmbus__port *port);
 void vmbus__nexus_settle(struct vmbus__port *port);
 /* Whether it is a version of the protocol that we speak. */

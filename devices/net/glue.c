@@ -100,21 +100,28 @@ void vmbus__net_queue_close(struct vmbus__net_chan *ch)
 
 /* ---- descriptors ---- */
 
+/* One that wakes the channel, or -1: without the epoll nobody would ever hear it. */
+static int make_timer(const struct vmbus__net_chan *ch)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	const int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+
+	if (fd < 0 || epoll_ctl(ch->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0)
+		return fd;
+	(void)close(fd);
+	return -1;
+}
+
 static void set_retry(struct vmbus__net_chan *ch, bool on)
 {
 	const struct itimerspec times = { .it_value = { .tv_nsec = on ? RETRY_NS : 0 },
 					  .it_interval = { .tv_nsec = on ? RETRY_NS : 0 } };
-	struct epoll_event event = { .events = EPOLLIN };
 
 	if (on == ch->retry_set)
 		return;
-	if (ch->retry_fd < 0) {
-		ch->retry_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-		if (ch->retry_fd < 0 ||
-		    epoll_ctl(ch->epoll_fd, EPOLL_CTL_ADD, ch->retry_fd, &event))
-			return;
-	}
-	if (timerfd_settime(ch->retry_fd, 0, &times, NULL) == 0)
+	if (ch->retry_fd < 0)
+		ch->retry_fd = make_timer(ch);
+	if (ch->retry_fd >= 0 && timerfd_settime(ch->retry_fd, 0, &times, NULL) == 0)
 		ch->retry_set = on;
 }
 
@@ -152,17 +159,14 @@ void vmbus__net_timer(struct vmbus__net_chan *ch, uint32_t ms)
 {
 	const struct itimerspec times = { .it_value = { .tv_sec = ms / 1000u,
 							.tv_nsec = ms % 1000u * 1000000u } };
-	struct epoll_event event = { .events = EPOLLIN };
 
 	if (ms == 0 && !ch->timer_set)
 		return;
+	if (ch->timer_fd < 0)
+		ch->timer_fd = make_timer(ch);
 	if (ch->timer_fd < 0) {
-		ch->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-		if (ch->timer_fd < 0 ||
-		    epoll_ctl(ch->epoll_fd, EPOLL_CTL_ADD, ch->timer_fd, &event)) {
-			vmbus__net_log(ch->net, "no timer: the link is told late");
-			return;
-		}
+		vmbus__net_log(ch->net, "no timer: the link is told late");
+		return;
 	}
 	ch->timer_set = timerfd_settime(ch->timer_fd, 0, &times, NULL) == 0 && ms;
 }

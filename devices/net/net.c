@@ -218,6 +218,7 @@ int vmbus_net_create(const struct vmbus_net_opts *opts, struct vmbus_net **made)
 	else
 		make_mac(net->mac, &net->opts.id);
 	net->plug = !(net->opts.flags & VMBUS_NET_LINK_DOWN);
+	net->subs_max = net->opts.subchannels;
 	*made = net;
 	return 0;
 }
@@ -241,21 +242,35 @@ void vmbus_net_link(struct vmbus_net *net, bool up)
 	pthread_mutex_unlock(&net->lock);
 }
 
-int vmbus_net_port_changed(struct vmbus_net *net)
+/* Lock. */
+static void take_info(struct vmbus_net *net, const struct vmbus_port_info *info, int err)
 {
-	struct vmbus_port_info info;
-	const int err = ask_port(net, &info);
-
-	if (err == VMBUS_E_RANGE)
-		return err;
-	pthread_mutex_lock(&net->lock);
 	if (err) /* it is of no use any more: no link */
 		net->info.up = false;
 	else
-		net->info = info;
+		net->info = *info;
 	net->asked = true;
 	if (net->session)
 		vmbus__net_poke(net->session);
+}
+
+int vmbus_net_port_changed(struct vmbus_net *net)
+{
+	struct vmbus_port_info info;
+	uint64_t number;
+	int err;
+
+	pthread_mutex_lock(&net->lock);
+	number = ++net->asks;
+	pthread_mutex_unlock(&net->lock);
+	err = ask_port(net, &info);
+	if (err == VMBUS_E_RANGE)
+		return err;
+	pthread_mutex_lock(&net->lock);
+	if (number > net->newest) { /* else a thread that has asked later knows better */
+		net->newest = number;
+		take_info(net, &info, err);
+	}
 	pthread_mutex_unlock(&net->lock);
 	return err;
 }

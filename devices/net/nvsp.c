@@ -266,31 +266,53 @@ static void revoke(struct vmbus__net_chan *ch, const struct vmbus__net_asked *as
 
 /* ---- sub-channels ---- */
 
+/* Not so many found room.  The guest waits for them for ever, so it begins anew: and would be promised as
+   many again, if it were not remembered. */
+static void fail_offer(struct vmbus__net_chan *ch, int err)
+{
+	struct vmbus_net *const net = ch->net;
+	struct vmbus_chan_info info;
+
+	if (err == VMBUS_E_FULL || err == VMBUS_E_NOMEM) { /* the bus's own thread, then */
+		vmbus_chan_info(ch->chan, &info);
+		pthread_mutex_lock(&net->lock);
+		if (net->subs_max > info.subchannels)
+			net->subs_max = info.subchannels;
+		pthread_mutex_unlock(&net->lock);
+	}
+	vmbus_chan_fail(ch->chan, "not as many sub-channels as the guest was promised");
+}
+
 /* The guest counts them when it has the answer, so the offers come behind it, [NET-SUB]. */
 static void offer(struct vmbus__net_chan *ch)
 {
 	struct vmbus__net_control *const control = ch->session->control;
 	const uint32_t count = control->offer_due;
+	int err;
 
 	if (count == 0 || ch->answers)
 		return;
 	control->offer_due = 0;
 	(void)vmbus_chan_flush(ch->chan);
-	if (vmbus_chan_offer_subchannels(ch->chan, count)) /* it waits for them for ever */
-		vmbus_chan_fail(ch->chan, "not as many sub-channels as the guest was promised");
+	err = vmbus_chan_offer_subchannels(ch->chan, count);
+	if (err)
+		fail_offer(ch, err);
 }
 
 static uint32_t grant(struct vmbus__net_chan *ch, const struct vmbus__net_asked *asked)
 {
 	struct vmbus__net_control *const control = ch->session->control;
-	uint32_t count = get32(asked->msg + VMBUS__NVSP_AT_SUB_COUNT);
+	uint32_t count = get32(asked->msg + VMBUS__NVSP_AT_SUB_COUNT), most;
 
 	if (asked->bytes < 12u || control->state != VMBUS__NET_READY || control->asked ||
 	    vmbus__net_version(ch) < VMBUS__NET_RSS_VERSION || count == 0 ||
 	    get32(asked->msg + VMBUS__NVSP_AT_SUB_OP) != VMBUS__NVSP_SUB_ALLOCATE)
 		return 0;
-	if (count > ch->net->opts.subchannels)
-		count = ch->net->opts.subchannels;
+	pthread_mutex_lock(&ch->net->lock);
+	most = ch->net->subs_max;
+	pthread_mutex_unlock(&ch->net->lock);
+	if (count > most)
+		count = most;
 	return count ? vmbus__net_grant(ch, count) : 0;
 }
 

@@ -69,6 +69,7 @@ static void reset(struct vmbus__net_rx *rx)
 	rx->ranges = rx->used = rx->frames = 0;
 	rx->bytes = 0;
 	rx->starves = rx->stuck = rx->control_due = rx->control_waits = rx->again = false;
+	rx->poll_due = false;
 }
 
 int vmbus__net_rx_make(struct vmbus__net_chan *ch)
@@ -425,6 +426,7 @@ void vmbus__net_rx_poll(struct vmbus__net_chan *ch)
 {
 	const struct vmbus_port_ops *const ops = ch->net->opts.port.ops;
 
+	ch->rx->poll_due = false; /* what ends that it cannot be asked has it asked again */
 	if (!ch->has_queue || ch->rx->stuck || ch->rx->starves || !vmbus__net_rx_is_open(ch))
 		return;
 	if (ops->receive)
@@ -483,17 +485,19 @@ static void inbox_again(struct vmbus__net_chan *ch)
 	struct vmbus__net_session *const session = ch->session;
 
 	vmbus__net_rx_inbox(ch);
-	if (vmbus__ld64_relaxed(vmbus__as_a64(&session->number)) != ch->seen || /* NETSHAPE.look */
+	if (ch->rx->poll_due ||
+	    vmbus__ld64_relaxed(vmbus__as_a64(&session->number)) != ch->seen || /* NETSHAPE.look */
 	    (vmbus__net_is_primary(ch) && vmbus__ld32_relaxed(&session->poke))) /* NETPOKE.look */
 		vmbus__inbox_ring(ch->seat->inbox);
 }
 
-/* What waits for the port, which was just asked for frames: it may have read what told of its room. */
+/* What waits for the port, which was just asked for frames: it may have read what told of its room.  And
+   what an earlier callback has left, whose ring may have been read. */
 void vmbus__net_rx_asked(struct vmbus__net_chan *ch)
 {
 	if (VMBUS_UNLIKELY(ch->rx->inbox_waits))
 		inbox_again(ch);
-	if (VMBUS_UNLIKELY(vmbus__net_tx_waits(ch)))
+	if (VMBUS_UNLIKELY(vmbus__net_tx_is_due(ch)))
 		vmbus__net_tx_run(ch);
 }
 
@@ -504,7 +508,8 @@ void vmbus__net_rx_end(struct vmbus__net_chan *ch)
 
 	if (VMBUS_UNLIKELY(rx->stuck)) {
 		vmbus__rx_send(ch);
-		rx->again |= !rx->stuck; /* a port may have kept what it was not asked for again */
+		if (!rx->stuck) /* a port may have kept what it was not asked for again */
+			rx->again = rx->starves = true;
 	}
 	if (VMBUS_UNLIKELY(rx->again && rx->starves && !rx->stuck)) {
 		rx->starves = false;

@@ -41,6 +41,7 @@ struct vmbus__net_rx {
 	bool control_waits;  /* one does, for a packet that comes back */
 	bool again;	     /* sections came back: ask the port */
 	bool inbox_waits;    /* frames of other channels wait for the port */
+	bool poll_due;	     /* the port was not asked to the end: another callback is rung for */
 	/* The packet that is being made. */
 	struct vmbus__rx_chain chain;
 	uint32_t ranges;

@@ -356,5 +356,6 @@ void vmbus__rx_receive(struct vmbus__net_chan *ch)
 	for (i = 0; i < TURNS; i++)
 		if (!(can_steer(ch) ? receive_to_steer(ch) : receive_in_place(ch)))
 			return;
+	ch->rx->poll_due = true;
 	vmbus__inbox_ring(ch->seat->inbox);
 }

@@ -3,7 +3,8 @@
  * From the guest to the port: packets with frames, in order.  What a frame is, is in tx_frame.c.
  *
  * When the port has no room the packets wait here; when as many wait as may, no more are read, so the
- * guest's ring fills and its own queue stops.
+ * guest's ring fills and its own queue stops.  When one callback has done as much for the port as it may,
+ * they wait too, and the channel rings its own inbox for another one.
  */
 #include "net/tx.h"
 
@@ -15,6 +16,11 @@
 #include "lazy/lazy.h"
 
 #define AHEAD_BYTES 4096u /* of a packet that are asked for before it is looked at */
+
+/* What one callback does for the port, in bytes, and what a segment counts: a guest may have millions of
+   them wait, all in the same pages. */
+#define WORK_MAX (4u << 20)
+#define WORK_SEGMENT VMBUS_UNIT_BYTES
 
 /* ---- life ---- */
 
@@ -136,6 +142,7 @@ static void sent(struct vmbus__net_chan *ch, uint32_t from, uint32_t n)
 	vmbus__net_count(ch, VMBUS__NET_SENT_FRAMES, n - from);
 	vmbus__net_count(ch, VMBUS__NET_SENT_BYTES, bytes);
 	ch->work += bytes;
+	ch->tx_work += bytes + (n - from) * VMBUS__TX_WORK_FRAME;
 }
 
 /* Packets of which nothing is left are answered, in order. */
@@ -189,9 +196,17 @@ static void drop_last(struct vmbus__net_chan *ch)
 
 	tx->made[--tx->n].packet->out--;
 	vmbus__net_count(ch, VMBUS__NET_SENT_BAD, 1);
+	ch->tx_work += VMBUS__TX_WORK_FRAME;
 }
 
-/* The last frame of the burst in segments.  Returns whether it is done. */
+/* Whether this callback has done as much as it may. */
+static bool is_enough(const struct vmbus__net_chan *ch)
+{
+	return VMBUS_UNLIKELY(ch->tx_work >= WORK_MAX);
+}
+
+/* The last frame of the burst in segments.  Returns whether it is done: if not, the next one waits for
+   room, or for another callback. */
 static bool cut(struct vmbus__net_chan *ch)
 {
 	struct vmbus__net_tx *const tx = ch->tx;
@@ -213,7 +228,10 @@ static bool cut(struct vmbus__net_chan *ch)
 		if (tx->segment_waits)
 			return false;
 		vmbus__net_count(ch, VMBUS__NET_CUT, 1);
-		ch->work += VMBUS_UNIT_BYTES;
+		ch->work += WORK_SEGMENT;
+		ch->tx_work += WORK_SEGMENT;
+		if (is_enough(ch))
+			return false;
 	}
 	tx->cutting = false;
 	return true;
@@ -294,12 +312,23 @@ static void fill(struct vmbus__net_chan *ch)
 	}
 }
 
-void vmbus__net_tx_run(struct vmbus__net_chan *ch)
+/* The rest in another callback, as if somebody had rung. */
+static void leave_rest(struct vmbus__net_chan *ch)
+{
+	ch->tx->more = true;
+	vmbus__inbox_ring(ch->seat->inbox);
+}
+
+static void send_bursts(struct vmbus__net_chan *ch)
 {
 	struct vmbus__net_tx *const tx = ch->tx;
 
-	tx->waits = false;
+	tx->waits = tx->more = false;
 	for (;;) {
+		if (is_enough(ch) && (tx->n || tx->next < tx->count)) {
+			leave_rest(ch);
+			break;
+		}
 		if (!tx->cutting)
 			fill(ch);
 		if (tx->n == 0) {
@@ -308,12 +337,21 @@ void vmbus__net_tx_run(struct vmbus__net_chan *ch)
 				continue; /* copies of frames that are not sent took all room */
 			break;
 		}
-		if (VMBUS_UNLIKELY(!send_burst(ch))) {
-			vmbus__net_count(ch, VMBUS__NET_SENT_WAITS, 1);
-			tx->waits = true;
-			break;
-		}
+		if (VMBUS_LIKELY(send_burst(ch)))
+			continue;
+		if (tx->cutting && !tx->segment_waits)
+			continue;
+		vmbus__net_count(ch, VMBUS__NET_SENT_WAITS, 1);
+		tx->waits = true;
+		break;
 	}
+}
+
+void vmbus__net_tx_run(struct vmbus__net_chan *ch)
+{
+	struct vmbus__net_tx *const tx = ch->tx;
+
+	send_bursts(ch);
 	answer(ch);
 	if (VMBUS_UNLIKELY(ch->paused) && tx->count <= ch->net->opts.packets_max / 2u) {
 		ch->paused = false;
@@ -327,6 +365,11 @@ void vmbus__net_tx_run(struct vmbus__net_chan *ch)
 bool vmbus__net_tx_waits(const struct vmbus__net_chan *ch)
 {
 	return ch->tx->waits;
+}
+
+bool vmbus__net_tx_is_due(const struct vmbus__net_chan *ch)
+{
+	return ch->tx->waits || ch->tx->more;
 }
 
 /* The send buffer is gone: what lay in it cannot be read any more, and is not sent. */
@@ -451,7 +494,8 @@ static bool control(struct vmbus__net_chan *ch, const struct vmbus__tx_packet *p
 }
 
 /* A packet with number 107: frames, or a control message.  All that came before it is sent before a
-   control message is looked at, but what the port has no room for: a HALT then drops it as stopped. */
+   control message is looked at, but what the port has no room for, or what is left for another callback:
+   a HALT then drops it as stopped. */
 void vmbus__net_tx_packet(struct vmbus__net_chan *ch, const struct vmbus_packet *pkt)
 {
 	const bool data = vmbus__net_get32(pkt->payload + VMBUS__NVSP_AT_RNDIS_CHANNEL) ==

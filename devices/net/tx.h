@@ -13,6 +13,7 @@
 #define VMBUS__TX_PIECES 1024u	      /* of frames in a burst */
 #define VMBUS__TX_LIST 40u  /* pieces of pages of a packet, after those that follow each other */
 #define VMBUS__TX_SLACK 16u /* before a frame's head, for a VLAN tag */
+#define VMBUS__TX_WORK_FRAME 512u /* that a frame counts besides its bytes, see tx.c */
 
 /* Memory for the pages of a packet that is not all in one piece. */
 struct vmbus__tx_room {
@@ -63,6 +64,7 @@ struct vmbus__net_tx {
 	size_t room_bytes, rooms_bytes;
 	uint32_t fresh, iovs_max;
 	bool waits;   /* the port has no room */
+	bool more;    /* the rest is another callback's: this one has done enough */
 	bool cutting; /* the last frame of the burst is cut, and not done */
 	bool segment_waits;
 	/* The burst. */

@@ -312,8 +312,11 @@ enum vmbus__tx_got vmbus__tx_next(struct vmbus__net_chan *ch, struct vmbus__tx_p
 							     .before = p->at,
 							     .messages = p->messages };
 		p->out++;
-	} else if (p->at.offset >= p->dropped) {
-		p->dropped = p->at.offset + 1u;
+	} else {
+		if (p->at.offset >= p->dropped)
+			p->dropped = p->at.offset + 1u;
+		/* Its sum may have been made. */
+		ch->tx_work += VMBUS__TX_WORK_FRAME + m.data_bytes;
 	}
 	p->messages++;
 	vmbus__tx_skip(p, &p->at, m.bytes);

@@ -103,7 +103,7 @@ static void end_callback(struct vmbus__net_chan *ch)
 	vmbus__net_queue_hear(ch);
 	if (VMBUS_UNLIKELY(ch->work > WORK_FREE))
 		vmbus_chan_charge(ch->chan, (uint32_t)((ch->work - WORK_FREE) / VMBUS_UNIT_BYTES));
-	ch->work = 0;
+	ch->work = ch->tx_work = 0;
 	show_counts(ch);
 }
 

@@ -133,6 +133,8 @@ struct vmbus_net {
 	bool plug;			    /* vmbus_net_link() */
 	bool asked;			    /* the port, again: the control is to tell of it */
 	uint8_t guest_mac[6];		    /* that a guest chose, kept; all zero: none */
+	uint64_t asks, newest;		    /* info() so often; and which of them info is of */
+	uint32_t subs_max;		    /* that are granted: once, fewer found room */
 	uint32_t channels_ever;		    /* 1 + the highest number of a channel there was */
 	uint64_t log_second, log_lines;
 	/* Atomic: counters, of each channel; by its thread. */
@@ -200,6 +202,7 @@ struct vmbus__net_chan {
 	uint64_t count[VMBUS__NET_COUNTS]; /* of this callback, not yet in net->count */
 	uint64_t lent;			   /* receive sections, as shown in net->lent */
 	uint64_t work;			   /* bytes moved in this callback */
+	uint64_t tx_work;		   /* and what was done for the port, see tx.c */
 	bool told;			   /* the port has config; the primary's */
 	struct vmbus_port_config config;
 };
@@ -304,6 +307,7 @@ void vmbus__net_tx_packet(struct vmbus__net_chan *ch, const struct vmbus_packet 
 void vmbus__net_tx_run(struct vmbus__net_chan *ch);
 void vmbus__net_tx_forget(struct vmbus__net_chan *ch);
 bool vmbus__net_tx_waits(const struct vmbus__net_chan *ch);
+bool vmbus__net_tx_is_due(const struct vmbus__net_chan *ch);
 
 /* rx.c */
 int vmbus__net_rx_make(struct vmbus__net_chan *ch);

@@ -210,8 +210,8 @@ VMBUS_API int vmbus_bus_dispatch(struct vmbus_bus *bus, uint32_t budget);
  *		   one that does not exist, or own_fd is set and the vsp is FOREIGN
  *	   FULL	   the quota of channels, or of monitor ids (128), is used up
  *	   NOMEM   out of memory, or of descriptors for own_fd
- * Effect: none on error but a line in the log, which names what is wrong.  Frees channels that are
- * gone, and then waits for a grace period, but not within a callback.
+ * Effect: none on error but a line in the log, which names what is wrong.  Never waits: the storage
+ * of a channel that is gone is used again, and freed with the bus.
  * Threads: the one that dispatches the bus, callbacks included.
  * Source: [CTL-OFFER] in vmbus_wire(7).
  */

@@ -194,7 +194,7 @@ VMBUS_API int vmbus_kvm_cpuid(const struct vmbus_kvm *kvm, struct kvm_cpuid_entr
  * run	    its shared page; the same.
  *
  * Errors: INVAL   vcpu_fd is no descriptor, or run is NULL or MAP_FAILED
- *	   RANGE   vp, or an apic_id past 255
+ *	   RANGE   vp, or an apic_id past 254: 255 is all of them
  *	   STATE   that one is there already
  *	   SYSTEM  a system call failed, and errno tells why; or opts.routes returned an error
  * Effect: none on error.

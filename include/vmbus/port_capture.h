@@ -18,7 +18,7 @@ extern "C" {
 struct vmbus_port_capture_opts {
 	size_t struct_bytes; /* sizeof(struct vmbus_port_capture_opts) */
 	/* Where the file goes, from where it stands on; a duplicate is kept.  What a pipe or socket does
-	   not take at once waits in buffer_bytes. */
+	   not take at once waits in buffer_bytes, for the next call of the port or for its counts. */
 	int fd;
 	uint32_t snap;	       /* [65553] bytes kept of a frame, 60 to VMBUS_FRAME_BYTES_MAX */
 	uint32_t buffer_bytes; /* [1 MiB] 256 KiB to 64 MiB */
@@ -61,7 +61,7 @@ VMBUS_API int vmbus_port_capture(const struct vmbus_port_capture_opts *opts,
  * port	 made by vmbus_port_capture().
  *
  * Errors: INVAL  another port
- * Effect: none but on counts.
+ * Effect: what a pipe or socket did not take before is written, as much as it takes now.
  * Threads: any.
  */
 VMBUS_API int vmbus_port_capture_counts(const struct vmbus_port *port,

@@ -33,7 +33,9 @@ struct vmbus_provider_info {
 	uint64_t deaths;
 	uint64_t handovers;
 	uint64_t last_pause_ns; /* from the death, or the hand-over's begin, to the last RESUMED */
-	uint64_t reserved2[4];
+	uint32_t held; /* channels whose rings it may touch: open, being opened or closed */
+	uint32_t reserved2;
+	uint64_t reserved3[3];
 };
 
 /* Options of vmbus_provider_listen(); 0 takes the default in brackets. */

@@ -112,7 +112,7 @@ VMBUS_API int vmbus_switch_port(struct vmbus_switch *sw, const char *name, struc
  * port	   copied; its first queue is used.  Not destroyed when it is unplugged.
  * number  on success, for vmbus_switch_unplug(); NULL is allowed.
  *
- * Errors: INVAL  the name, or a port that lacks what is mandatory
+ * Errors: INVAL  the name, a port that lacks what is mandatory, or one of this switch's own
  *	   FULL	  there are as many ports as there may be
  *	   STATE  the port is plugged into this switch already
  *	   RANGE  unplug: no plugged port has that number

@@ -254,7 +254,7 @@ struct vmbus_bus {
 	vmbus__a64 visitors;		      /* threads that tell of an answer and have not left */
 	struct vmbus__slots ready;	      /* channels to look at */
 	struct vmbus__slots answers;	      /* channels that have answered */
-	vmbus__a64 by_slot[VMBUS__RELIDS];    /* channels; freed after a grace period */
+	vmbus__a64 by_slot[VMBUS__RELIDS];    /* channels; freed with the bus */
 	vmbus__a64 conns[VMBUS__RELIDS * 2u]; /* connection id -> slot */
 	struct vmbus__inbox *inbox;
 	vmbus__a64 signals;
@@ -486,7 +486,6 @@ void vmbus__revoke(struct vmbus_chan *chan);
 void vmbus__revoke_subs(struct vmbus_chan *primary);
 void vmbus__forget_sub(struct vmbus_chan *chan);
 void vmbus__chan_remove(struct vmbus_chan *chan);
-void vmbus__reap(struct vmbus_bus *bus);
 void vmbus__graveyard_free(struct vmbus_bus *bus);
 void vmbus__chan_displace(struct vmbus_chan *chan);
 void vmbus__chan_place(struct vmbus_chan *chan, struct vmbus_srv_ref ref);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Channels come and go.  A channel that is gone may be looked at for a moment by a thread that has
- * just found it, so its storage is freed only after a grace period, in calls that may block; until
- * then it may become another channel, since such a thread reads nothing of it but what stays.
+ * just found it, so its storage is freed only with the bus; until then it may become another channel,
+ * since such a thread reads nothing of it but what stays.  So no offer waits for a grace period.
  */
 #include "bus/bus.h"
 #include "bus/journal.h"
@@ -137,18 +137,6 @@ void vmbus__graveyard_free(struct vmbus_bus *bus)
 		bus->graveyard = chan->next;
 		free_chan(chan);
 	}
-}
-
-/*
- * Free the storage of channels that are gone.  Waits for a grace period, if there are any; not
- * within a dispatch, where they are left to be used again, or to a later call.
- */
-void vmbus__reap(struct vmbus_bus *bus)
-{
-	if (!bus->graveyard || vmbus__ld64_relaxed(&bus->holder) == vmbus__self()) /* HOLD.look */
-		return;
-	vmbus__rcu_wait(bus);
-	vmbus__graveyard_free(bus);
 }
 
 static uint32_t take_monitor(struct vmbus_bus *bus, struct vmbus_chan *chan)
@@ -303,7 +291,6 @@ int vmbus_bus_offer(struct vmbus_bus *bus, const struct vmbus_vsp *vsp, void *ct
 	why = missing(vsp, opts);
 	if (why)
 		return refuse(bus, vsp, why, VMBUS_E_INVAL);
-	vmbus__reap(bus);
 	chan = storage(bus, vsp, ctx, opts->own_fd);
 	if (!chan)
 		return refuse(bus, vsp, "no memory, or no descriptor for own_fd", VMBUS_E_NOMEM);

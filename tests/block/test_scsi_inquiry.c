@@ -140,12 +140,12 @@ START_TEST(scsi_inquiry__limits_page_lets_guests_make_large_requests)
 {
 	INQUIRY(&rig, 1, 0xB0, 64);
 	GOOD(&rig, 64);
-	must_eq(rig.buffer[4], 1);	  /* WSNZ */
-	must_eq(rig.buffer[5], 0);	  /* no COMPARE AND WRITE */
-	must_eq(rig_be(&rig, 6, 2), 0);	  /* no granularity */
-	must_eq(rig_be(&rig, 8, 4), 512); /* 256 KiB */
-	must_eq(rig_be(&rig, 12, 4), 0);  /* no need to tell: less than Linux's own limit */
-	must_eq(rig_be(&rig, 20, 4), 0xFFFFFFFF);
+	must_eq(rig.buffer[4], 1);	       /* WSNZ */
+	must_eq(rig.buffer[5], 0);	       /* no COMPARE AND WRITE */
+	must_eq(rig_be(&rig, 6, 2), 0);	       /* no granularity */
+	must_eq(rig_be(&rig, 8, 4), 512);      /* 256 KiB */
+	must_eq(rig_be(&rig, 12, 4), 0);       /* no need to tell: less than Linux's own limit */
+	must_eq(rig_be(&rig, 20, 4), 1048576); /* 512 MiB */
 	must_eq(rig_be(&rig, 24, 4), 256);
 	must_eq(rig_be(&rig, 28, 4), 1);
 	must_eq(rig_be(&rig, 32, 4), 0x80000000);
@@ -165,6 +165,7 @@ START_TEST(scsi_inquiry__limits_page_lets_guests_make_large_requests)
 	rig.disk.sector_shift = 12;
 	INQUIRY(&rig, 1, 0xB0, 64);
 	must_eq(rig_be(&rig, 8, 4), 2049);
+	must_eq(rig_be(&rig, 20, 4), 131072);
 	must_eq(rig_be(&rig, 36, 8), 2049);
 }
 END_TEST
@@ -183,7 +184,7 @@ START_TEST(scsi_inquiry__discard_is_told_only_where_there_is_one)
 			rig.disk.read_only = true;
 		}
 		INQUIRY(&rig, 1, 0xB0, 64);
-		must_eq(rig_be(&rig, 20, 4), how ? 0 : 0xFFFFFFFF);
+		must_eq(rig_be(&rig, 20, 4), how ? 0 : 1048576);
 		must_eq(rig_be(&rig, 24, 4), how ? 0 : 256);
 		must_eq(rig_be(&rig, 28, 8), how ? 0 : 0x0000000180000000);
 		must_eq(rig_be(&rig, 36, 8), how == 2 ? 0 : 512);

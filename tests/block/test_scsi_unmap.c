@@ -93,6 +93,40 @@ START_TEST(scsi_unmap__as_many_descriptors_as_the_limits_page_says)
 }
 END_TEST
 
+static void only_count(struct vmbus_io *io)
+{
+	rig.asked++;
+	vmbus_io_done(io, VMBUS_IO_OK);
+}
+
+/* All descriptors together, whatever they overlap; all of it is work. */
+START_TEST(scsi_unmap__as_many_sectors_as_the_limits_page_says)
+{
+	const uint32_t most = 1048576;
+	uint32_t i;
+
+	rig.ops.discard = only_count;
+	rig.disk.bytes = UINT64_C(4) << 30;
+	make_list(256);
+	for (i = 0; i < 256; i++)
+		describe(i, i % 2, most / 256);
+	unmap(256);
+	GOOD(&rig, 8 + 16 * 256);
+	must_eq(rig.asked, 256);
+	must_eq(rig.task.covered, 512u << 20);
+	must_eq(rig.task.work, (512u << 20) + 256 * 4096);
+	describe(255, 0, most / 256 + 1);
+	unmap(256);
+	ILLEGAL(&rig, 0x2600);
+	must_eq(rig.asked, 0);
+	make_list(1);
+	describe(0, 7, most + 1);
+	unmap(1);
+	ILLEGAL(&rig, 0x2600);
+	must_eq(rig.asked, 0);
+}
+END_TEST
+
 START_TEST(scsi_unmap__checks_every_descriptor_before_the_first_is_done)
 {
 	static const struct {
@@ -446,7 +480,7 @@ START_TEST(scsi_write_same__does_not_recurse)
 		describe(i, i, 1);
 	unmap(256);
 	must_eq(rig.asked, 256);
-	must_eq(rig.task.work, 256 * 4096);
+	must_eq(rig.task.work, 256 * (4096 + 512));
 	must(stack_high - stack_low < 1024);
 }
 END_TEST
@@ -458,6 +492,7 @@ static void tests(Suite *suite)
 	tcase_add_checked_fixture(tc, up, down);
 	tcase_add_test(tc, scsi_unmap__discards_what_is_described);
 	tcase_add_test(tc, scsi_unmap__as_many_descriptors_as_the_limits_page_says);
+	tcase_add_test(tc, scsi_unmap__as_many_sectors_as_the_limits_page_says);
 	tcase_add_test(tc, scsi_unmap__checks_every_descriptor_before_the_first_is_done);
 	tcase_add_test(tc, scsi_unmap__refuses_lists_whose_lengths_disagree);
 	tcase_add_test(tc, scsi_unmap__is_unknown_to_a_store_without_discard);

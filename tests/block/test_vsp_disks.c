@@ -417,6 +417,61 @@ START_TEST(block_vsp__is_charged_for_what_it_compares)
 }
 END_TEST
 
+/* UNMAP of 512 MiB; its list is at page 0. */
+static void large_unmap(struct box *b, struct box_srb *srb)
+{
+	uint8_t *const list = box_page(b, 0);
+
+	*srb = (struct box_srb){ .bytes = 24, .cdb = { 0x42, [8] = 24 } };
+	memset(list, 0, 24);
+	list[1] = 22;
+	list[3] = 16;
+	list[17] = 0x10; /* 1048576 sectors */
+}
+
+/* What is discarded too, and one callback does not all that it brings; nor what was held. */
+START_TEST(block_vsp__does_no_more_in_a_callback_than_its_limit)
+{
+	struct vmbus_bus_stats before, after;
+	uint32_t done = 0, full = 0, i;
+	struct box_reply r;
+	struct box_srb srb;
+	struct box b;
+
+	box_prepare(&b);
+	b.opts.subchannels = 1;
+	box_begin(&b, 0);
+	must_eq(vmbus_store_memory(UINT64_C(2) << 30, -1, &b.store[0]), 0);
+	must_eq(box_add(&b, 0), 0);
+	box_open(&b);
+	must_eq(box_step(&b, 0, 7, 0, &r), 0);
+	must_eq(box_step(&b, 0, 9, b.version, &r), 0);
+	must_eq(box_step(&b, 0, 10, 0, &r), 0);
+	box_subs(&b, 1);
+	if (!_i)
+		must_eq(box_step(&b, 0, 8, 0, &r), 0);
+	large_unmap(&b, &srb);
+	vmbus_bus_stats(b.f.bus, &before);
+	for (i = 0; i < 8; i++)
+		(void)box_command(&b, 1, &srb, 0);
+	if (_i) {
+		box_none(&b, 1);
+		must_eq(box_step(&b, 0, 8, 0, &r), 0);
+	}
+	for (i = 0; i < 8; i++) {
+		must_eq(box_any(&b, 1, &r), VMBUS_PKT_COMPLETION);
+		done += r.scsi_status == 0;
+		full += r.scsi_status == 0x28;
+	}
+	must_eq(done, 2);
+	must_eq(full, 6);
+	vmbus_bus_stats(b.f.bus, &after);
+	must(after.charged - before.charged > (1u << 30) / 2048 - 300);
+	box_good(&b, 1, &srb, 0);
+	box_end(&b);
+}
+END_TEST
+
 /* ---- several guests ---- */
 
 /* Two primary channels are two guests: each is told, and has unit attentions of its own. */
@@ -579,6 +634,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, block_vsp__tries_to_open_a_store_again);
 	tcase_add_test(tc, block_vsp__is_charged_for_what_it_moves);
 	tcase_add_test(tc, block_vsp__is_charged_for_what_it_compares);
+	tcase_add_loop_test(tc, block_vsp__does_no_more_in_a_callback_than_its_limit, 0, 2);
 	tcase_add_test(tc, block_vsp__serves_several_guests);
 	tcase_add_loop_test(tc, block_vsp__waits_for_its_store, 0, 2);
 	tcase_add_test(tc, block_vsp__ends_with_requests_under_way);

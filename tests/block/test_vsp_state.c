@@ -5,6 +5,8 @@
  */
 #include "vspbox.h"
 
+#include <pthread.h>
+
 #define PARAMETER 0xC000000Du
 #define ENUMERATE_BUS 11u
 
@@ -211,6 +213,106 @@ START_TEST(block_vsp__saves_answers_that_wait_for_room)
 	}
 	must_eq(got, 200);
 	box_end(&b);
+}
+END_TEST
+
+/* More than the next controller has requests for. */
+START_TEST(block_vsp__takes_answers_of_a_larger_controller)
+{
+	struct box_srb srb = box_rw(0, true, 0, 1);
+	uint64_t first, got = 0;
+	struct vmbus_packet pkt;
+	struct box b;
+	uint32_t i;
+
+	box_prepare(&b);
+	box_begin(&b, 1);
+	must_eq(fake_open(&b.f, &b.c[0], 33, 2), 0);
+	box_init(&b);
+	first = b.id;
+	box_stall(&b, 0, true);
+	for (i = 0; i < 150; i++)
+		(void)box_command(&b, 0, &srb, 0);
+	fake_run(&b.f);
+	box_stall(&b, 0, false);
+	fake_run(&b.f);
+	b.opts.requests = 8;
+	box_move(&b, 1);
+	for (; fake_receive(&b.c[0], &pkt, 1) == 1; fake_run(&b.f))
+		must_eq(pkt.id, first + got++);
+	must_eq(got, 150);
+	box_good(&b, 0, &srb, 0);
+	box_end(&b);
+}
+END_TEST
+
+/* ---- at a lock ---- */
+
+int __real_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __real_vmbus_bus_save(struct vmbus_bus *bus, void *buf, size_t room, size_t *need);
+int __wrap_vmbus_bus_save(struct vmbus_bus *bus, void *buf, size_t room, size_t *need);
+
+static struct {
+	struct box *box;
+	uint32_t in_save, in; /* so many locks LUN 1 comes; 0: not */
+	bool came, after;
+	void (*next)(void); /* at the lock after that */
+} at_lock;
+
+static void wait_for_lock(struct box *b, uint32_t in)
+{
+	b->store[1] = box_store(BOX_DISK_BYTES);
+	memset(&at_lock, 0, sizeof(at_lock));
+	at_lock.box = b;
+	at_lock.in = in;
+}
+
+int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
+{
+	if (at_lock.after) {
+		at_lock.after = false;
+		if (at_lock.next)
+			at_lock.next();
+	}
+	if (at_lock.in && --at_lock.in == 0) {
+		must_eq(box_add(at_lock.box, 1), 0);
+		at_lock.came = at_lock.after = true;
+	}
+	return __real_pthread_mutex_lock(mutex);
+}
+
+/* When it is really saved, and not asked how large it is. */
+int __wrap_vmbus_bus_save(struct vmbus_bus *bus, void *buf, size_t room, size_t *need)
+{
+	int err;
+
+	if (buf)
+		at_lock.in = at_lock.in_save;
+	err = __real_vmbus_bus_save(bus, buf, room, need);
+	at_lock.in = 0;
+	return err;
+}
+
+/* A disk comes while the bus is saved, and the next process has it: the guest is told. */
+START_TEST(block_vsp__tells_what_comes_while_it_is_saved)
+{
+	struct box_reply r;
+	uint32_t n = 0;
+	struct box b;
+
+	do {
+		vmbus_test_at("lock %u", n + 1);
+		box_prepare(&b);
+		box_start(&b, 1);
+		wait_for_lock(&b, 0);
+		at_lock.in_save = ++n;
+		box_move(&b, 2);
+		must_eq(box_any(&b, 0, &r), VMBUS_PKT_INBAND);
+		must_eq(r.op, ENUMERATE_BUS);
+		box_end(&b);
+	} while (at_lock.came);
+	must(n > 1);
 }
 END_TEST
 
@@ -600,6 +702,61 @@ START_TEST(block_vsp__is_killed_and_has_other_disks)
 }
 END_TEST
 
+static struct jbox *locked;
+static struct image left;
+
+static void kill_at_lock(void)
+{
+	left = take(locked);
+}
+
+/* After a change of its size; a disk comes when so many locks were taken, and the process dies at the next
+   one.  Returns whether one came. */
+static bool comes_and_dies(uint32_t in)
+{
+	struct box_srb tur = box_tur(0);
+	struct vmbus_packet pkt;
+	uint32_t i, type, told = 0;
+	struct box_reply r;
+	struct jbox j;
+
+	jbox_begin(&j, 1);
+	run_steps(&j.b, 0, 4);
+	must_eq(vmbus_block_resized(j.b.block, 0, 0), 0);
+	must_eq(box_any(&j.b, 0, &r), VMBUS_PKT_INBAND);
+	box_do(&j.b, 0, &tur, 0, &r);
+	box_sense(&r, 0x62A09);
+	locked = &j;
+	wait_for_lock(&j.b, in);
+	at_lock.next = kill_at_lock;
+	for (i = 0; i < 200 && !at_lock.came; i++) {
+		(void)box_command(&j.b, 0, &tur, 0);
+		fake_run(&j.b.f);
+		must(at_lock.came || fake_receive(&j.b.c[0], &pkt, 1) == 1);
+	}
+	at_lock.in = 0;
+	if (at_lock.came) {
+		must(!at_lock.after);
+		must_eq(go_on(&j, &left, 2), 0);
+		while ((type = box_any(&j.b, 0, &r)))
+			told += type == VMBUS_PKT_INBAND;
+		must_eq(told, 1);
+	}
+	jbox_end(&j);
+	return at_lock.came;
+}
+
+START_TEST(block_vsp__is_killed_when_a_disk_comes)
+{
+	uint32_t n = 0;
+
+	do
+		vmbus_test_at("lock %u", n + 1);
+	while (comes_and_dies(++n));
+	must(n > 1);
+}
+END_TEST
+
 /* What a process of an earlier version has left: a number without ids, and no table. */
 static void make_old(struct jbox *j, struct image *image)
 {
@@ -700,12 +857,15 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, block_vsp__tells_what_changes_about_a_save, 0, 2);
 	tcase_add_test(tc, block_vsp__saves_what_waits);
 	tcase_add_test(tc, block_vsp__saves_answers_that_wait_for_room);
+	tcase_add_test(tc, block_vsp__takes_answers_of_a_larger_controller);
+	tcase_add_test(tc, block_vsp__tells_what_comes_while_it_is_saved);
 	tcase_add_test(tc, lesson_36_hostile_states);
 	tcase_add_loop_test(tc, block_vsp__is_killed_between_steps, 0, 5);
 	tcase_add_loop_test(tc, block_vsp__is_killed_within_a_step, 0, 5);
 	tcase_add_loop_test(tc, block_vsp__is_killed_under_load, 0, 3);
 	tcase_add_loop_test(tc, block_vsp__is_killed_and_has_other_disks, 0, 3);
 	tcase_add_loop_test(tc, block_vsp__is_killed_and_has_another_disk, 0, 4);
+	tcase_add_test(tc, block_vsp__is_killed_when_a_disk_comes);
 	tcase_add_test(tc, block_vsp__takes_no_words_that_cannot_be);
 }
 VMBUS_TEST_MAIN("block.vsp_state", tests)

@@ -58,6 +58,145 @@ START_TEST(block_add__at_an_address_that_a_guest_still_uses)
 }
 END_TEST
 
+/* What the guest has sent in one go, an INQUIRY in the midst, it has sent before it had any answer.  1: on
+   a sub-channel; 2: and the other disk comes later. */
+START_TEST(block_add__is_not_asked_by_what_was_sent_before_an_answer)
+{
+	struct box_srb write = box_rw(1, true, 0, 8), read = box_rw(1, false, 0, 8);
+	const uint32_t chan = _i > 0;
+	uint64_t first, ids[3];
+	struct box_reply r;
+	struct box b;
+	uint32_t i;
+
+	box_prepare(&b);
+	b.opts.subchannels = 1;
+	box_start(&b, 2);
+	box_subs(&b, 1);
+	must_eq(vmbus_block_remove(b.block, 0, 1), 0);
+	told(&b);
+	if (_i < 2) {
+		must_eq(box_add(&b, 1), 0);
+		told(&b);
+	}
+	memset(box_page(&b, 0), 0x55, 4096);
+	first = box_command(&b, chan, &write, 0);
+	ids[0] = box_command(
+		&b, chan,
+		&(struct box_srb){ .lun = 1, .data_in = 1, .bytes = 36, .cdb = { 0x12, [4] = 36 } },
+		2);
+	ids[1] = box_command(&b, chan, &write, 0);
+	ids[2] = box_command(&b, chan, &read, 1);
+	box_reply(&b, chan, first, &r);
+	must_eq(r.srb_status, 0x20);
+	box_reply(&b, chan, ids[0], &r);
+	must_eq(r.srb_status, 1);
+	if (_i == 2) {
+		must_eq(box_add(&b, 1), 0);
+		fake_run(&b.f);
+	}
+	for (i = 1; i < 3; i++) {
+		box_reply(&b, chan, ids[i], &r);
+		must_eq(r.srb_status, 0x20);
+	}
+	told(&b);
+	box_none(&b, 0);
+	box_inquiry(&b, 0, 1);
+	box_good(&b, chan, &read, 1);
+	must_eq(box_page(&b, 1)[0], 0);
+	box_end(&b);
+}
+END_TEST
+
+/* The guest takes no answers, and that its disk is gone waits among them; the bus is saved then, or not. */
+START_TEST(block_add__is_asked_once_the_answer_has_left)
+{
+	struct box_srb write = box_rw(1, true, 0, 1), read = box_rw(0, false, 0, 1);
+	struct vmbus_packet pkt;
+	struct vmbus_ctl ctl;
+	struct box_reply r;
+	struct box b;
+	uint32_t i;
+
+	box_prepare(&b);
+	b.opts.subchannels = 1;
+	box_start(&b, 2);
+	must_eq(box_step(&b, 0, 13, 1, &r), 0);
+	fake_expect(&b.f, VMBUS_CTL_OFFER, &ctl);
+	b.c[1] = (struct fake_chan){ .fake = &b.f,
+				     .relid = ctl.u.offer.relid,
+				     .conn = ctl.u.offer.conn_id };
+	must_eq(fake_open(&b.f, &b.c[1], 33, 2), 0);
+	must_eq(vmbus_block_remove(b.block, 0, 1), 0);
+	told(&b);
+	must_eq(box_add(&b, 1), 0);
+	told(&b);
+	for (i = 0; i < 60; i++)
+		(void)box_command(&b, 1, &read, 0);
+	(void)box_command(&b, 1, &write, 0);
+	fake_run(&b.f);
+	box_inquiry(&b, 0, 1);
+	box_do(&b, 0, &write, 0, &r);
+	must_eq(r.srb_status, 0x20);
+	if (_i)
+		box_move(&b, 2);
+	for (i = 0; i < 61; i++) {
+		fake_run(&b.f);
+		must_eq(fake_receive(&b.c[1], &pkt, 1), 1);
+		box_decode(&r, &pkt);
+		must_eq(r.srb_status, i < 60 ? 1 : 0x20);
+	}
+	told(&b);
+	box_inquiry(&b, 0, 1);
+	box_good(&b, 0, &write, 0);
+	box_end(&b);
+}
+END_TEST
+
+/* The channel on which the guest was told is closed after so many steps; returns whether nothing was left
+   to do then. */
+static bool closed_after(uint32_t steps)
+{
+	struct box_srb write = box_rw(1, true, 0, 8);
+	struct box_reply r;
+	bool through;
+	struct box b;
+
+	box_prepare(&b);
+	b.opts.subchannels = 1;
+	box_start(&b, 2);
+	box_subs(&b, 1);
+	must_eq(vmbus_block_remove(b.block, 0, 1), 0);
+	told(&b);
+	must_eq(box_add(&b, 1), 0);
+	told(&b);
+	(void)box_command(&b, 1, &write, 0);
+	for (; steps; steps--)
+		(void)vmbus_bus_dispatch(b.f.bus, 1);
+	through = !fake_readable(vmbus_bus_fd(b.f.bus));
+	fake_post_close(&b.f, &b.c[1]);
+	if (box_any(&b, 0, &r) == 0) { /* it was not told there */
+		box_do(&b, 0, &write, 0, &r);
+		must_eq(r.srb_status, 0x20);
+		told(&b);
+	}
+	box_inquiry(&b, 0, 1);
+	box_good(&b, 0, &write, 0);
+	box_end(&b);
+	return through;
+}
+
+START_TEST(block_add__is_asked_when_the_channel_that_had_the_answer_is_closed)
+{
+	uint32_t n = 0;
+
+	do
+		vmbus_test_at("%u steps", n);
+	while (!closed_after(n++));
+	must(n > 2);
+}
+END_TEST
+
 /* The guest has sent to a disk that is another one now, and is to look after that answer.  The bus
    is saved after so many steps; returns whether nothing was left to do then. */
 static bool saved_after(uint32_t steps, uint32_t chan)
@@ -181,6 +320,9 @@ static void tests(Suite *suite)
 	TCase *tc = vmbus_test_case(suite, "which", 10);
 
 	tcase_add_loop_test(tc, block_add__at_an_address_that_a_guest_still_uses, 0, 2);
+	tcase_add_loop_test(tc, block_add__is_not_asked_by_what_was_sent_before_an_answer, 0, 3);
+	tcase_add_loop_test(tc, block_add__is_asked_once_the_answer_has_left, 0, 2);
+	tcase_add_test(tc, block_add__is_asked_when_the_channel_that_had_the_answer_is_closed);
 	tcase_add_loop_test(tc, block_vsp__tells_of_another_disk_across_a_save, 0, 2);
 	tcase_add_test(tc, block_resized__is_no_other_disk);
 	tcase_add_test(tc, block_create__id_tells_controllers_apart);

@@ -361,6 +361,7 @@ START_TEST(kvm_add_vcpu__refuses)
 	must_eq(vmbus_kvm_add_vcpu(p.kvm, 0, 0, FAKE_VCPU_FD, NULL), VMBUS_E_INVAL);
 	must_eq(vmbus_kvm_add_vcpu(p.kvm, 0, 0, FAKE_VCPU_FD, MAP_FAILED), VMBUS_E_INVAL);
 	must_eq(vmbus_kvm_add_vcpu(p.kvm, FAKE_VPS, 1, FAKE_VCPU_FD, fake_run(0)), VMBUS_E_RANGE);
+	must_eq(vmbus_kvm_add_vcpu(p.kvm, 1, 255, FAKE_VCPU_FD + 1, fake_run(1)), VMBUS_E_RANGE);
 	must_eq(vmbus_kvm_add_vcpu(p.kvm, 1, 256, FAKE_VCPU_FD + 1, fake_run(1)), VMBUS_E_RANGE);
 	for (n = 0; n < 3 && requests[_i][n]; n++) {
 		vmbus_test_at("request %u", n);

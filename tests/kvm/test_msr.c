@@ -93,7 +93,7 @@ END_TEST
 START_TEST(kvm_msr__routes_to_apic_ids_past_127)
 {
 	const struct kvm_irq_routing_entry *route = &fake.routes[40];
-	static const uint32_t ids[] = { 127, 128, 129, 200, 254, 255 };
+	static const uint32_t ids[] = { 127, 128, 129, 200, 254 };
 	const uint32_t id = ids[_i];
 
 	part_begin(&p, false);
@@ -776,7 +776,7 @@ static void tests(Suite *suite)
 
 	tcase_add_test(tc, kvm_msr__has_all_registers);
 	tcase_add_test(tc, kvm_msr__routes_the_vector_of_the_guest);
-	tcase_add_loop_test(tc, kvm_msr__routes_to_apic_ids_past_127, 0, 6);
+	tcase_add_loop_test(tc, kvm_msr__routes_to_apic_ids_past_127, 0, 5);
 	tcase_add_test(tc, kvm_msr__time_does_not_go_back_when_two_ask);
 	tcase_add_loop_test(tc, kvm_msr__gives_routes_to_the_embedder, 0, 2);
 	tcase_add_test(tc, kvm_msr__fills_the_hypercall_page);

@@ -5,6 +5,8 @@
  */
 #include "netbox.h"
 
+#include <pthread.h>
+
 /* ---- making ---- */
 
 static uint32_t refusals;
@@ -339,6 +341,53 @@ START_TEST(net_port_changed__takes_the_link_down_when_the_port_fails)
 }
 END_TEST
 
+/* While a thread has asked the port, and not told yet, the port changes and another one asks and tells. */
+static struct vmbus_net *changes;
+
+static void *ask_later(void *arg)
+{
+	must_eq(vmbus_net_port_changed(arg), 0);
+	return NULL;
+}
+
+static int slow_info(void *ctx, struct vmbus_port_info *info)
+{
+	const int err = nb_port_info(ctx, info);
+	struct vmbus_net *const net = changes;
+	pthread_t thread;
+
+	changes = NULL;
+	if (net) {
+		((struct nb_port *)ctx)->info.up = false;
+		must(!pthread_create(&thread, NULL, ask_later, net));
+		must(!pthread_join(thread, NULL));
+	}
+	return err;
+}
+
+START_TEST(net_port_changed__keeps_what_was_asked_last)
+{
+	struct vmbus_port_ops ops = nb_port_ops;
+	struct vmbus_net_state state;
+	struct netbox b;
+
+	ops.info = slow_info;
+	changes = NULL;
+	nb_prepare(&b);
+	b.opts.port.ops = &ops;
+	nb_start(&b);
+	changes = b.net;
+	must_eq(vmbus_net_port_changed(b.net), 0);
+	vmbus_net_state(b.net, &state);
+	must(!state.up);
+	b.port.info.up = true;
+	must_eq(vmbus_net_port_changed(b.net), 0);
+	vmbus_net_state(b.net, &state);
+	must(state.up);
+	nb_end(&b);
+}
+END_TEST
+
 /* Without a guest there is nobody to tell. */
 START_TEST(net_link__without_a_guest)
 {
@@ -438,6 +487,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, net_link__takes_frames_off_the_wire);
 	tcase_add_test(tc, net_port_changed__tells_of_link_and_speed);
 	tcase_add_test(tc, net_port_changed__takes_the_link_down_when_the_port_fails);
+	tcase_add_test(tc, net_port_changed__keeps_what_was_asked_last);
 	tcase_add_test(tc, net_link__without_a_guest);
 	tcase_add_test(tc, net_stats__of_channels_and_of_all);
 	tcase_add_test(tc, lesson_31_net__log_is_bounded);

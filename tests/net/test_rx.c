@@ -272,6 +272,49 @@ START_TEST(rx__keeps_frames_while_the_ring_is_full)
 }
 END_TEST
 
+/* The guest takes large frames, so that a packet is full with a few, and its ring is small. */
+static void begin_narrow(void)
+{
+	uint8_t in[32] = { 0x80, 3, 32, 0 };
+
+	nb_prepare(&b);
+	b.caps |= 128;
+	nb_begin(&b);
+	must_eq(fake_open(&b.f, &b.c[0], NB_UP, 2), 0);
+	b.channels = 1;
+	nb_steps(&b, 0, NB_STEPS);
+	in[22] = in[23] = 2;
+	must_eq(nb_set(&b, 0xFC01020C, in, sizeof(in)), 0);
+	(void)nb_run(&b, 0);
+	to_guest(b.port.given, 60, 1);
+}
+
+/* What a port has left, and does not tell of again, is asked for when the ring has room: so many packets are
+   in it before some frames that are two. */
+START_TEST(rx__asks_the_port_again_when_the_ring_has_room)
+{
+	uint32_t fill, i, before, left = 0;
+
+	for (fill = 1; fill < 80; fill++) {
+		begin_narrow();
+		before = b.messages;
+		for (i = 0; i < fill; i++) {
+			nb_give(&b, 0, b.port.give + 1, 60);
+			fake_run(&b.f);
+		}
+		nb_give(&b, 0, b.port.give + 13, 60);
+		fake_run(&b.f);
+		left = b.port.give > left ? b.port.give : left;
+		for (i = 0; i < 20; i++)
+			(void)nb_run(&b, 0);
+		ck_assert_uint_eq(b.port.give, 0);
+		ck_assert_uint_eq(b.messages - before, fill + 13);
+		nb_end(&b);
+	}
+	ck_assert_uint_gt(left, 0);
+}
+END_TEST
+
 START_TEST(rx__refuses_frames_that_are_too_long)
 {
 	begin_push();
@@ -739,6 +782,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, rx__does_not_ask_a_port_for_frames_that_find_no_section);
 	tcase_add_test(tc, lesson_22_sections_that_come_back_twice);
 	tcase_add_test(tc, rx__keeps_frames_while_the_ring_is_full);
+	tcase_add_test(tc, rx__asks_the_port_again_when_the_ring_has_room);
 	tcase_add_test(tc, rx__refuses_frames_that_are_too_long);
 	tcase_add_loop_test(tc, rx__drops_and_counts_when_there_is_no_link, 0, 2);
 	tcase_add_test(tc, rx__tells_the_vlan_beside_the_frame);

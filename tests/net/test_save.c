@@ -159,6 +159,46 @@ START_TEST(save__answers_packets_that_waited)
 }
 END_TEST
 
+/* The port has room, but one callback does not send so many frames as wait. */
+START_TEST(save__answers_packets_that_were_left_for_another_callback)
+{
+	struct vmbus_msg m = { .type = VMBUS_PKT_INBAND, .flags = VMBUS_PKT_FLAG_COMPLETE };
+	const uint32_t packets = 300, frames = 64;
+	uint8_t msg[40] = { 107 };
+	const uint64_t one = 1;
+	uint32_t i, before, at = 0;
+
+	nb_prepare(&b);
+	b.opts.section_bytes = 65536;
+	nb_start(&b);
+	b.port.take = 0;
+	fr_plain(frame, 20, 1);
+	for (i = 0; i < frames; i++)
+		at += fr_message(fr_at(&b, 0) + at, NULL, 0, frame, 20, true);
+	nb_put(msg + 12, 4, at);
+	m.data = msg;
+	m.len = sizeof(msg);
+	before = b.completions;
+	for (i = 0; i < packets; i++) {
+		m.id = b.id++;
+		nb_send(&b, 0, &m);
+		(void)nb_run(&b, 0);
+	}
+	ck_assert_uint_eq(b.port.sent, 0);
+	b.port.take = UINT32_MAX;
+	must_eq(write(b.port.queue[0]->fd, &one, 8), 8);
+	(void)vmbus_bus_dispatch(b.f.bus, 1);
+	ck_assert(b.port.sent > 0 && b.port.sent < packets * frames);
+	i = b.port.sent;
+	move();
+	(void)nb_run(&b, 0);
+	ck_assert_uint_eq(b.completions, before + packets);
+	ck_assert_uint_eq(b.port.sent, i);
+	ck_assert_uint_eq(fr_stats(&b).stopped, packets - i / frames);
+	nb_end(&b);
+}
+END_TEST
+
 /* As many as may wait, and more in the ring: those come when the others are answered. */
 START_TEST(save__waits_with_as_many_packets_as_may)
 {
@@ -238,6 +278,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, save__keeps_the_sections_that_the_guest_has);
 	tcase_add_test(tc, save__gives_no_packet_the_number_of_another);
 	tcase_add_test(tc, save__answers_packets_that_waited);
+	tcase_add_test(tc, save__answers_packets_that_were_left_for_another_callback);
 	tcase_add_test(tc, save__waits_with_as_many_packets_as_may);
 	tcase_add_loop_test(
 		tc, save__refuses_sections_for_control_messages_that_are_not_the_primarys, 0, 2);

@@ -324,6 +324,44 @@ START_TEST(sub__takes_up_what_changes_while_the_port_is_asked)
 }
 END_TEST
 
+/* The same, and the port has more frames for the guest than one callback asks for; or the guest stops
+   meanwhile, and then nobody asks. */
+START_TEST(sub__asks_the_port_to_the_end_while_frames_wait_for_it)
+{
+	const uint8_t filter[32] = { 5, 0,    0, 0, 32, 0, 0, 0, 77, 0, 0,
+				     0, 0x0E, 1, 1, 0,	4, 0, 0, 0,  20 };
+	uint32_t len;
+
+	prepare(1);
+	b.pages = 4096;
+	b.rx_pages = 2048;
+	nb_start(&b);
+	nb_subs(&b, 3);
+	(void)nb_run(&b, 0);
+	ck_assert_uint_gt(b.rx_count / 4, 900);
+	b.port.take = 0;
+	fr_plain(frame, 60, 1);
+	len = fr_message(fr_at(&b, 1), NULL, 0, frame, 60, false);
+	ck_assert_uint_eq(fr_section(&b, 1, 1, len), 1);
+	(void)nb_run(&b, 0);
+	(void)flow(1000);
+	nb_give(&b, 0, 900, 74); /* without another word of the port's */
+	if (_i == 1) {
+		(void)vmbus_bus_dispatch(b.f.bus, 1);
+		ck_assert(b.port.give > 0 && b.port.give < 900);
+		must_eq(nb_rndis(&b, 0, true, filter, sizeof(filter)), 1);
+		nb_end(&b);
+		return;
+	}
+	fake_run(&b.f);
+	ck_assert_uint_eq(b.port.give, 0);
+	(void)nb_run(&b, 0);
+	ck_assert_uint_eq(fr_stats(&b).received_frames, 900);
+	ck_assert_uint_eq(b.port.sent, 0);
+	nb_end(&b);
+}
+END_TEST
+
 /* A flow of this channel in port.given: its port. */
 static uint32_t flow_of(uint32_t channel)
 {
@@ -508,6 +546,65 @@ START_TEST(sub__ends_with_its_primary_in_any_order)
 }
 END_TEST
 
+/* ---- a bus that has no room ---- */
+
+/* The guest lets go of everything, and finds the NIC again. */
+static void lose_and_find(uint32_t subs)
+{
+	struct vmbus_ctl ctl;
+	uint32_t i, relid[4];
+
+	for (i = 0; i < subs; i++) {
+		fake_expect(&b.f, VMBUS_CTL_OFFER, &ctl);
+		relid[i] = ctl.u.offer.relid;
+	}
+	for (i = 0; i < subs; i++) {
+		fake_expect(&b.f, VMBUS_CTL_RESCIND, &ctl);
+		must_eq(ctl.u.chan.relid, relid[i]);
+		fake_post_released(&b.f, relid[i]);
+	}
+	fake_expect(&b.f, VMBUS_CTL_RESCIND, &ctl);
+	must_eq(ctl.u.chan.relid, b.c[0].relid);
+	fake_chan_free(&b.c[0]);
+	fake_post_released(&b.f, b.c[0].relid);
+	b.rx_gpadl = b.tx_gpadl = 0;
+	fake_expect(&b.f, VMBUS_CTL_OFFER, &ctl);
+	must_eq(ctl.u.offer.sub_index, 0);
+	b.c[0].relid = ctl.u.offer.relid;
+	b.c[0].conn = ctl.u.offer.conn_id;
+	nb_open(&b);
+	nb_steps(&b, 0, NB_STEPS);
+}
+
+/* The bus has room for so many sub-channels, and the guest asks for 3: the second time it gets them. */
+START_TEST(sub__grants_no_more_than_the_bus_had_room_for)
+{
+	const uint32_t room = (uint32_t)_i;
+
+	prepare(1);
+	fake_prepare(&b.f, b.pages);
+	b.f.opts.limits.struct_bytes = sizeof(b.f.opts.limits);
+	b.f.opts.limits.chans_max = 1 + room;
+	fake_create(&b.f);
+	nb_begin_bus(&b);
+	nb_open(&b);
+	nb_steps(&b, 0, NB_STEPS);
+	ck_assert_uint_eq(nb_ask_subs(&b, 3), 3);
+	lose_and_find(room);
+	if (room) {
+		ck_assert_uint_eq(nb_ask_subs(&b, 3), room);
+		nb_open_subs(&b, room);
+		(void)nb_run(&b, 0);
+		ck_assert_uint_eq(b.inbands, 1); /* the table: all are open */
+	} else {
+		ck_assert_uint_eq(nb_ask_subs(&b, 3), 0);
+	}
+	fake_expect_none(&b.f);
+	ck_assert_uint_eq(fr_send(&b, NULL, 0, frame, fr_ipv4(frame, 6, 20)), 1);
+	nb_end(&b);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "sub", 30);
@@ -520,9 +617,11 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, sub__waits_for_the_primary_and_loses_nothing);
 	tcase_add_test(tc, sub__sends_by_the_primary_after_the_port_was_asked);
 	tcase_add_test(tc, sub__takes_up_what_changes_while_the_port_is_asked);
+	tcase_add_loop_test(tc, sub__asks_the_port_to_the_end_while_frames_wait_for_it, 0, 2);
 	tcase_add_loop_test(tc, sub__loses_no_more_than_a_batch_when_sections_run_out, 0, 2);
 	tcase_add_loop_test(tc, sub__counts_what_lies_in_an_inbox_that_closes, 0, 2);
 	tcase_add_loop_test(tc, sub__grants_no_more_than_there_are_sections_for, 0, 4);
+	tcase_add_loop_test(tc, sub__grants_no_more_than_the_bus_had_room_for, 0, 3);
 	tcase_add_test(tc, sub__tells_the_hash_of_a_frame_across_pages);
 	tcase_add_test(tc, sub__shares_sections_out_and_gets_them_back);
 	tcase_add_loop_test(tc, sub__ends_with_its_primary_in_any_order, 0, 4);

@@ -195,6 +195,191 @@ START_TEST(lesson_10_frames_that_are_rewritten_under_way)
 }
 END_TEST
 
+/* ---- more than one callback may do ---- */
+
+#define BIG 15u	       /* large messages of a packet */
+#define SEGMENTS 1023u /* of each */
+#define RUN_MOST 2048u /* segments of a callback */
+#define BIG_PACKETS 6u /* of them as many as may wait, and more in the ring */
+
+static bool shut;     /* the port takes nothing */
+static uint32_t run;  /* segments since the port was asked for frames: in this callback */
+static uint32_t most; /* of them, ever */
+static uint32_t segments;
+
+static uint32_t bound_send(struct vmbus_port_queue *queue, const struct vmbus_frame *frames,
+			   uint32_t n)
+{
+	(void)queue;
+	(void)frames;
+	if (shut)
+		return 0;
+	segments += n;
+	run += n;
+	most = run > most ? run : most;
+	return n;
+}
+
+static uint32_t bound_receive(struct vmbus_port_queue *queue, struct vmbus_port_room *room,
+			      uint32_t n)
+{
+	run = 0;
+	return nb_port_receive(queue, room, n);
+}
+
+/* Packets of the same pages, each with 15 large frames in segments of 8 bytes. */
+static void put_big(uint32_t chan)
+{
+	const struct fr_ppi lso = { 2, 8u | 34u << 20 | 1u << 30 };
+	const uint32_t len = fr_ipv4(frame, 6, SEGMENTS * 8);
+	uint8_t *const at = nb_page(&b, b.data);
+	uint8_t msg[40] = { 107 }, ext[32 + 8 * NB_DATA_PAGES];
+	struct vmbus_msg m = { .data = msg,
+			       .len = sizeof(msg),
+			       .type = VMBUS_PKT_GPA_DIRECT,
+			       .flags = VMBUS_PKT_FLAG_COMPLETE,
+			       .ext = ext };
+	uint32_t i, bytes = 0;
+
+	for (i = 0; i < BIG; i++)
+		bytes += fr_message(at + bytes, &lso, 1, frame, len, true);
+	must(bytes <= NB_DATA_PAGES * FAKE_PAGE);
+	m.ext_len = nb_range(ext, b.data, 0, bytes);
+	nb_put(msg + 8, 4, UINT32_MAX);
+	for (i = 0; i < BIG_PACKETS; i++) {
+		m.id = b.id++;
+		nb_send(&b, chan, &m);
+	}
+}
+
+static void begin_bound(struct vmbus_port_ops *ops, uint32_t packets_max)
+{
+	*ops = nb_port_ops;
+	ops->send = bound_send;
+	ops->receive = bound_receive;
+	run = most = segments = 0;
+	nb_prepare(&b);
+	b.opts.port.ops = ops;
+	b.opts.packets_max = packets_max;
+	b.opts.subchannels = 1;
+	b.port.info.queues = 2;
+	nb_start(&b);
+	nb_subs(&b, 1);
+	(void)nb_run(&b, 0);
+}
+
+/* The port has room. */
+static void tell_room(uint32_t queue)
+{
+	const uint64_t one = 1;
+
+	shut = false;
+	must_eq(write(b.port.queue[queue]->fd, &one, 8), 8);
+}
+
+/* As they come; having waited; and with a port that has no room in the midst of it. */
+START_TEST(tx__does_no_more_in_a_callback_than_is_bounded)
+{
+	const uint32_t all = BIG_PACKETS * BIG * SEGMENTS;
+	struct vmbus_port_ops ops;
+	uint64_t waits;
+	uint32_t before;
+
+	begin_bound(&ops, 4);
+	before = b.completions;
+	shut = _i > 0;
+	put_big(0);
+	if (_i > 0) {
+		fake_run(&b.f);
+		ck_assert_uint_eq(segments, 0);
+		tell_room(0);
+	}
+	waits = fr_stats(&b).sent_waits;
+	if (_i > 1) {
+		(void)vmbus_bus_dispatch(b.f.bus, 1);
+		ck_assert(segments > 0 && segments < all);
+		shut = true;
+		fake_run(&b.f);
+		waits++;
+		ck_assert_uint_eq(fr_stats(&b).sent_waits, waits);
+		tell_room(0);
+	}
+	(void)nb_run(&b, 0);
+	ck_assert_uint_eq(segments, all);
+	ck_assert_uint_le(most, RUN_MOST);
+	ck_assert_uint_eq(b.completions, before + BIG_PACKETS);
+	ck_assert_uint_eq(fr_stats(&b).cut, all);
+	ck_assert_uint_eq(fr_stats(&b).sent_waits, waits); /* it is not the port that has no room */
+	nb_end(&b);
+}
+END_TEST
+
+/* Frames that go nowhere are work as well: a sum of them may have been made. */
+START_TEST(tx__leaves_frames_that_it_drops_for_another_callback)
+{
+	const uint32_t packets = 64, frames = 20, bytes = 3000;
+	struct vmbus_msg m = { .type = VMBUS_PKT_INBAND, .flags = VMBUS_PKT_FLAG_COMPLETE };
+	uint8_t msg[40] = { 107 };
+	uint32_t i, before, at = 0;
+
+	nb_prepare(&b);
+	b.opts.section_bytes = 65536;
+	nb_start(&b);
+	fr_plain(frame, bytes, 1);
+	for (i = 0; i < frames; i++)
+		at += fr_message(fr_at(&b, 0) + at, NULL, 0, frame, bytes, true);
+	nb_put(msg + 12, 4, at);
+	m.data = msg;
+	m.len = sizeof(msg);
+	before = b.completions;
+	for (i = 0; i < packets; i++) {
+		m.id = b.id++;
+		nb_send(&b, 0, &m);
+	}
+	(void)vmbus_bus_dispatch(b.f.bus, packets);
+	ck_assert_uint_gt(fr_stats(&b).sent_bad, 0);
+	ck_assert_uint_lt(fr_stats(&b).sent_bad, packets * frames);
+	(void)nb_run(&b, 0);
+	ck_assert_uint_eq(fr_stats(&b).sent_bad, packets * frames);
+	ck_assert_uint_eq(b.completions, before + packets);
+	nb_end(&b);
+}
+END_TEST
+
+/* The guest closes, or takes its buffers back, while some of the primary's, or of a sub-channel's, is left
+   for another callback. */
+START_TEST(tx__ends_with_work_left)
+{
+	const uint32_t all = BIG_PACKETS * BIG * SEGMENTS;
+	uint8_t revoke[40] = { 106 };
+	struct vmbus_port_ops ops;
+	const uint32_t chan = _i == 2;
+	uint32_t before;
+
+	begin_bound(&ops, _i ? 64 : 4);
+	shut = true;
+	put_big(chan);
+	fake_run(&b.f);
+	before = b.completions;
+	tell_room(chan);
+	(void)vmbus_bus_dispatch(b.f.bus, 1);
+	ck_assert(segments > 0 && segments < all);
+	if (_i == 0) {
+		fake_post_close(&b.f, &b.c[0]);
+		fake_run(&b.f);
+		ck_assert_uint_lt(segments, all);
+	} else {
+		nb_tell(&b, revoke, sizeof(revoke));
+		(void)nb_run(&b, chan);
+		ck_assert_uint_eq(b.completions, before + BIG_PACKETS);
+		ck_assert_uint_gt(fr_stats(&b).stopped, 0);
+	}
+	ck_assert_uint_le(most, RUN_MOST);
+	nb_end(&b);
+	ck_assert_uint_eq(vmbus_region_pins(&b.f.region), 0);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "tx_hostile", 30);
@@ -205,5 +390,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, tx__refuses_more_messages_than_it_looks_at);
 	tcase_add_test(tc, tx__refuses_runts_and_giants);
 	tcase_add_test(tc, lesson_10_frames_that_are_rewritten_under_way);
+	tcase_add_loop_test(tc, tx__does_no_more_in_a_callback_than_is_bounded, 0, 3);
+	tcase_add_test(tc, tx__leaves_frames_that_it_drops_for_another_callback);
+	tcase_add_loop_test(tc, tx__ends_with_work_left, 0, 3);
 }
 VMBUS_TEST_MAIN("net.tx_hostile", tests)

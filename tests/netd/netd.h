@@ -61,6 +61,7 @@ struct end {
 	bool full;		/* takes nothing */
 	uint64_t refused;	/* while it is */
 	uint32_t buffer_bytes;	/* of its port; 0: as usual */
+	uint64_t timeout_ns;	/* of its port; 0: as usual */
 	bool counts;		/* looks at numbers */
 	bool changed;
 };
@@ -100,6 +101,7 @@ static inline void end_open(struct end *e, const char *name)
 						     .path = in_place("s"),
 						     .name = name,
 						     .buffer_bytes = e->buffer_bytes,
+						     .timeout_ns = e->timeout_ns,
 						     .changed = end_changed,
 						     .ctx = e,
 						     .why = why,

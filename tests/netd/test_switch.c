@@ -481,6 +481,62 @@ START_TEST(uplink__tells_of_room_whatever_is_received_meanwhile)
 }
 END_TEST
 
+/* What came while nobody had it open: some of it waits in the ring, and is old all the same. */
+START_TEST(uplink__drops_what_is_old_when_it_is_opened)
+{
+	struct end a = { 0 }, b = { 0 };
+	uint64_t sent, received, before;
+	uint32_t i;
+	pid_t pid;
+
+	NEEDS_SWITCH();
+	begin();
+	pid = start_switch("");
+	end_open(&a, "a");
+	end_open(&b, "b");
+	must(end_send(&b, &a, 0)); /* the switch knows where b is */
+	until_got(&a, 1);
+	b.port.ops->close(&b.queue);
+	b.port.ops->dropped(b.port.ctx, &sent, &before);
+	for (i = 0; i < 50; i++) {
+		must(end_send(&a, &b, i));
+		end_turn(&a, 1);
+	}
+	must_eq(shell("for i in $(seq 1000); do $sw stat s | grep ' b nic' | grep ' out=50 ' && "
+		      "break; sleep 0.01; done"),
+		0);
+	must_say(" out=50 ");
+	b.got = 0;
+	must_eq(b.port.ops->open(&b.queue), 0);
+	b.port.ops->dropped(b.port.ctx, &sent, &received);
+	must_eq(received - before, 50);
+	for (i = 0; i < 10; i++)
+		end_turn(&b, 10);
+	must_eq(b.got, 0);
+	must(end_send(&a, &b, 0)); /* and what comes from now on is not */
+	until_got(&b, 1);
+	end_close(&a);
+	end_close(&b);
+	must_eq(stop(pid), 0);
+	finish();
+}
+END_TEST
+
+START_TEST(uplink__waits_as_long_as_told)
+{
+	struct end a = { .timeout_ns = UINT64_MAX };
+	pid_t pid;
+
+	NEEDS_SWITCH();
+	begin();
+	pid = start_switch("");
+	end_open(&a, "a");
+	end_close(&a);
+	must_eq(stop(pid), 0);
+	finish();
+}
+END_TEST
+
 START_TEST(uplink__says_what_is_wrong)
 {
 	char why[200] = "";
@@ -767,6 +823,8 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, uplink__counts_what_goes_with_its_parent);
 	tcase_add_test(tc, uplink__receives_while_it_cannot_send);
 	tcase_add_test(tc, uplink__tells_of_room_whatever_is_received_meanwhile);
+	tcase_add_test(tc, uplink__drops_what_is_old_when_it_is_opened);
+	tcase_add_test(tc, uplink__waits_as_long_as_told);
 	tcase_add_test(tc, uplink__says_what_is_wrong);
 	tcase_add_test(tc, serve__provides_a_nic_to_others);
 	tcase_add_loop_test(tc, vmbus_switch__says_what_is_wrong, 0,

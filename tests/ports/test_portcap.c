@@ -3,6 +3,7 @@
 #include "drive.h"
 #include "frames.h"
 
+#include <pthread.h>
 #include <sys/stat.h>
 #include <vmbus/capture.h>
 #include <vmbus/port_capture.h>
@@ -320,6 +321,22 @@ START_TEST(port_capture__has_what_the_port_below_has)
 }
 END_TEST
 
+START_TEST(port_capture__goes_before_a_port_without_a_name)
+{
+	struct vmbus_port_ops ops = fake_ops;
+	const int fd = new_file();
+	struct drive d;
+
+	ops.name = NULL;
+	begin_with(&d, (struct vmbus_port_capture_opts){ .fd = fd }, &ops);
+	must(!d.port.ops->name);
+	send_some(&d, 1, 100);
+	must_eq(counts_of(&d).frames, 1);
+	end(&d);
+	must(unlink(file) == 0 && close(fd) == 0);
+}
+END_TEST
+
 START_TEST(port_capture__writes_what_tcpdump_reads)
 {
 	const int fd = new_file();
@@ -542,6 +559,142 @@ START_TEST(port_capture__leaves_out_what_a_pipe_does_not_take)
 }
 END_TEST
 
+static void call_without_frames(struct drive *d, int way)
+{
+	struct vmbus_frame frame;
+	struct vmbus_iov piece;
+	uint8_t at[1000];
+
+	switch (way) {
+	case 0:
+		d->port.ops->ready(&d->queue);
+		break;
+	case 1:
+		d->room_bytes = 150;
+		must_eq(drive_receive(d), 0);
+		break;
+	case 2: /* one that is in the file, and comes again */
+		fill(at, sizeof(at), 29);
+		piece = (struct vmbus_iov){ at, sizeof(at) };
+		frame = (struct vmbus_frame){ .piece = &piece, .pieces = 1, .bytes = sizeof(at) };
+		must_eq(d->port.ops->send(&d->queue, &frame, 1), 0);
+		break;
+	case 3:
+		(void)counts_of(d);
+		break;
+	default: /* of one that is not the last: the file goes on */
+		drive_close(d);
+		drive_open(d, &(struct vmbus_port){ d->port.ops, d->port.ctx });
+		break;
+	}
+}
+
+/* A network that is silent after a burst. */
+START_TEST(port_capture__writes_the_rest_without_new_frames)
+{
+	static uint8_t got[1u << 20];
+	struct vmbus_port_ops ops = fake_ops;
+	struct drive d;
+	uint64_t left_out;
+	size_t all = 0;
+	uint32_t i;
+	ssize_t n;
+	int fd[2];
+
+	if (_i == 1) {
+		ops.receive = fake_receive;
+		ops.ready = NULL;
+	}
+	must(pipe2(fd, O_CLOEXEC) == 0 && fcntl(fd[1], F_SETPIPE_SZ, 4096) >= 0);
+	begin_with(&d, (struct vmbus_port_capture_opts){ .fd = fd[1] }, &ops);
+	for (i = 0; i < 29; i++)
+		send_some(&d, i, 1000);
+	fake.takes = 0;
+	call_without_frames(&d, 2); /* the thirtieth */
+	must_eq(fcntl(fd[0], F_SETFL, O_NONBLOCK), 0);
+	for (i = 0; i < 30; i++) {
+		while ((n = read(fd[0], got + all, sizeof(got) - all)) > 0)
+			all += (size_t)n;
+		call_without_frames(&d, _i);
+	}
+	must_eq(count_frames(got, all, &left_out), 30);
+	must_eq(left_out, 0);
+	end(&d);
+	must(close(fd[0]) == 0 && close(fd[1]) == 0);
+}
+END_TEST
+
+/* All that waits would be moved for each frame of a guest that sends more than is read. */
+START_TEST(port_capture__takes_more_when_half_of_what_waited_is_gone)
+{
+	struct vmbus_port_capture_counts counts, before;
+	static uint8_t got[256u << 10];
+	struct drive d;
+	uint32_t n = 0;
+	int fd[2];
+
+	must(pipe2(fd, O_CLOEXEC) == 0 && fcntl(fd[1], F_SETPIPE_SZ, 4096) >= 0);
+	begin_with(&d, (struct vmbus_port_capture_opts){ .fd = fd[1], .buffer_bytes = 256u << 10 },
+		   &fake_ops);
+	do {
+		send_some(&d, n++, 1000);
+		before = counts_of(&d);
+	} while (!before.dropped);
+	do {
+		must(n < 1000 && read(fd[0], got, 4096) > 0);
+		send_some(&d, n++, 1000);
+		counts = counts_of(&d);
+	} while (counts.frames == before.frames);
+	must(counts.bytes - before.bytes >= (128u << 10) - 4096);
+	must(counts.bytes - before.bytes <= (128u << 10) + 8192);
+	must_eq(fcntl(fd[0], F_SETFL, O_NONBLOCK), 0);
+	while (read(fd[0], got, sizeof(got)) > 0)
+		;
+	close(fd[0]); /* it need not be waited for */
+	end(&d);
+	must_eq(close(fd[1]), 0);
+}
+END_TEST
+
+static void *read_late(void *arg)
+{
+	static uint8_t got[1u << 20];
+	const int *const fd = arg;
+	size_t all = 0, from;
+	ssize_t n;
+
+	usleep(50000);
+	while ((n = read(*fd, got + all, sizeof(got) - all)) > 0)
+		all += (size_t)n;
+	for (from = 0; from < all && word(got + from) != 5; from += word(got + from + 4))
+		must(word(got + from + 4) >= 12);
+	return from < all ? arg : NULL;
+}
+
+START_TEST(port_capture__ends_with_the_counts_of_a_pipe_that_was_full)
+{
+	pthread_t reader;
+	struct drive d;
+	uint32_t n = 0;
+	void *has;
+	int fd[2];
+
+	must(pipe2(fd, O_CLOEXEC) == 0);
+	begin_with(&d, (struct vmbus_port_capture_opts){ .fd = fd[1], .buffer_bytes = 256u << 10 },
+		   &fake_ops);
+	while (counts_of(&d).dropped == 0)
+		send_some(&d, n++, 1000);
+	while (counts_of(&d).dropped < 10)
+		send_some(&d, n++, 60);
+	must_eq(close(fd[1]), 0);
+	must_eq(pthread_create(&reader, NULL, read_late, &fd[0]), 0);
+	end(&d);
+	must_eq(pthread_join(reader, &has), 0);
+	must(has != NULL);
+	must_eq(close(fd[0]), 0);
+}
+END_TEST
+
 START_TEST(port_capture__survives_a_reader_that_goes)
 {
 	struct vmbus_port_capture_counts counts;
@@ -633,6 +786,7 @@ static void tests(Suite *suite)
 
 	tcase_add_test(tc, port_capture__refuses_what_makes_no_sense);
 	tcase_add_test(tc, port_capture__has_what_the_port_below_has);
+	tcase_add_test(tc, port_capture__goes_before_a_port_without_a_name);
 	tcase_add_test(tc, port_capture__writes_what_tcpdump_reads);
 	tcase_add_test(tc, port_capture__keeps_the_order);
 	tcase_add_test(tc, port_capture__writes_a_frame_once_that_comes_again);
@@ -640,6 +794,9 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, port_capture__sees_rooms);
 	tcase_add_test(tc, port_capture__keeps_no_more_than_it_is_told);
 	tcase_add_test(tc, port_capture__leaves_out_what_a_pipe_does_not_take);
+	tcase_add_loop_test(tc, port_capture__writes_the_rest_without_new_frames, 0, 5);
+	tcase_add_test(tc, port_capture__takes_more_when_half_of_what_waited_is_gone);
+	tcase_add_test(tc, port_capture__ends_with_the_counts_of_a_pipe_that_was_full);
 	tcase_add_test(tc, port_capture__survives_a_reader_that_goes);
 	tcase_add_test(tc, port_capture__goes_before_a_pair);
 	tcase_add_test(tc, port_capture__is_well_formed);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Ports plugged into a switch: what they receive, what they are given, what they cannot do. */
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -292,6 +293,20 @@ START_TEST(switch_plug__configures_the_port)
 }
 END_TEST
 
+START_TEST(switch_plug__believes_any_mtu)
+{
+	static const uint32_t mtu[] = { 0, 65535, 65536, UINT32_MAX - 17, UINT32_MAX };
+
+	make(0, mtu[_i], false);
+	nic_send(&nic, 1, 255, 7);
+	ck_assert_int_eq(dispatch_all(), 1);
+	ck_assert_uint_eq(cable.sent, 1);
+	ck_assert_uint_eq(cable_stats().refused, 0);
+	ck_assert_uint_eq(cable.config.mtu, 65535);
+	unmake();
+}
+END_TEST
+
 static int opens_the_same(struct vmbus_port_queue *queue)
 {
 	queue->fd = cable.fd;
@@ -323,6 +338,60 @@ START_TEST(switch_plug__takes_a_port_once)
 	ck_assert_int_eq(dispatch_all(), 1);
 	ck_assert_uint_eq(cable.sent, 1);
 	unmake();
+}
+END_TEST
+
+START_TEST(switch_plug__refuses_a_port_of_its_own)
+{
+	struct vmbus_port port;
+
+	make(0, 0, false);
+	must_eq(vmbus_switch_port(sw, "own", &port), 0);
+	ck_assert_int_eq(vmbus_switch_plug(sw, "p", &port, NULL), VMBUS_E_INVAL);
+	vmbus_port_destroy(&port);
+	unmake();
+}
+END_TEST
+
+#define JOINS 2000u
+
+struct join {
+	struct vmbus_switch *sw;
+	struct vmbus_port port; /* of the other switch */
+};
+
+static void *plug_and_unplug(void *arg)
+{
+	const struct join *const join = arg;
+	uint32_t i, at;
+
+	for (i = 0; i < JOINS; i++) {
+		must_eq(vmbus_switch_plug(join->sw, "other", &join->port, &at), 0);
+		(void)vmbus_switch_dispatch(join->sw, 0);
+		must_eq(vmbus_switch_unplug(join->sw, at), 0);
+	}
+	return NULL;
+}
+
+/* Each has a port of the other's, and neither waits for the other. */
+START_TEST(switch_plug__joins_two_switches_from_both_sides)
+{
+	struct join join[2];
+	pthread_t thread[2];
+	uint32_t i;
+
+	for (i = 0; i < 2; i++)
+		must_eq(vmbus_switch_create(NULL, &join[i].sw), 0);
+	for (i = 0; i < 2; i++)
+		must_eq(vmbus_switch_port(join[1 - i].sw, "port", &join[i].port), 0);
+	for (i = 0; i < 2; i++)
+		must(pthread_create(&thread[i], NULL, plug_and_unplug, &join[i]) == 0);
+	for (i = 0; i < 2; i++)
+		must(pthread_join(thread[i], NULL) == 0);
+	for (i = 0; i < 2; i++)
+		vmbus_port_destroy(&join[i].port);
+	for (i = 0; i < 2; i++)
+		vmbus_switch_destroy(join[i].sw);
 }
 END_TEST
 
@@ -531,6 +600,30 @@ START_TEST(switch_dispatch__drops_what_a_deaf_port_does_not_take)
 }
 END_TEST
 
+/* A port that puts another file at its number, while somebody else has the first one open: nobody can
+   take that out of the set. */
+START_TEST(switch_dispatch__bears_a_file_that_outlives_its_plug)
+{
+	const uint64_t one = 1;
+	int copy, other;
+
+	make(0, 0, _i);
+	copy = dup(cable.fd);
+	other = eventfd(0, EFD_NONBLOCK);
+	must(copy >= 0 && other >= 0);
+	must_eq(dup2(other, cable.fd), cable.fd);
+	must_eq(write(copy, &one, sizeof(one)), sizeof(one));
+	ck_assert_int_eq(vmbus_switch_dispatch(sw, 0), 0);
+	must_eq(vmbus_switch_unplug(sw, number), 0);
+	must(has_work());
+	ck_assert_int_eq(vmbus_switch_dispatch(sw, 0), 0);
+	must_eq(close(copy), 0);
+	must_eq(close(other), 0);
+	must(!has_work());
+	unmake();
+}
+END_TEST
+
 /* ---- what the port cannot do is done before ---- */
 
 static struct built b;
@@ -715,7 +808,10 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, switch_plug__refuses_ports_and_tells_their_errors);
 	tcase_add_test(tc, switch_unplug__takes_no_port_of_a_nic);
 	tcase_add_test(tc, switch_plug__configures_the_port);
+	tcase_add_loop_test(tc, switch_plug__believes_any_mtu, 0, 5);
 	tcase_add_test(tc, switch_plug__takes_a_port_once);
+	tcase_add_test(tc, switch_plug__refuses_a_port_of_its_own);
+	tcase_add_test(tc, switch_plug__joins_two_switches_from_both_sides);
 	tcase_add_test(tc, switch_stats__have_what_the_port_drops_itself);
 	tc = vmbus_test_case(suite, "dispatch", 10);
 	tcase_add_test(tc, switch_dispatch__carries_frames_of_a_port_that_fills_rooms);
@@ -724,6 +820,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, switch_dispatch__keeps_to_its_budget);
 	tcase_add_test(tc, switch_dispatch__waits_for_a_port_that_takes_no_more);
 	tcase_add_test(tc, switch_dispatch__drops_what_a_deaf_port_does_not_take);
+	tcase_add_loop_test(tc, switch_dispatch__bears_a_file_that_outlives_its_plug, 0, 2);
 	tcase_add_test(tc, switch_dispatch__passes_on_more_than_an_inbox_holds);
 	tcase_add_test(tc, switch_dispatch__sums_cuts_and_tags_for_a_port_that_cannot);
 	tcase_add_test(tc, switch_dispatch__counts_segments_against_its_budget);

@@ -5,6 +5,7 @@
 
 #include <linux/if_tun.h>
 #include <pthread.h>
+#include <sys/epoll.h>
 
 #include <vmbus/port_capture.h>
 #include <vmbus/port_packet.h>
@@ -732,6 +733,37 @@ START_TEST(port_tap__is_silent_when_its_interface_is_gone)
 }
 END_TEST
 
+/* Who gave the descriptor has it open still, so that the file outlives what the port does to its own. */
+START_TEST(port_tap__is_silent_though_its_file_stays_open)
+{
+	struct epoll_event event = { .events = EPOLLIN }, got;
+	const char *reason = own_network();
+	int fd = reason ? -1 : open_tun(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+	const struct vmbus_port_tap_opts opts = { .struct_bytes = sizeof(opts), .fd = &fd };
+	const int watch = epoll_create1(EPOLL_CLOEXEC);
+	struct vmbus_port port;
+	struct drive tap;
+	uint32_t i;
+
+	if (!reason && fd < 0)
+		reason = "no TAP interface can be made";
+	if (reason)
+		VMBUS_TEST_SKIP(reason);
+	must_eq(vmbus_port_tap(&opts, &port), 0);
+	drive_open(&tap, &port);
+	must_eq(epoll_ctl(watch, EPOLL_CTL_ADD, tap.queue.fd, &event), 0);
+	must_eq(system("ip link del vt0"), 0);
+	must_eq(epoll_wait(watch, &got, 1, WAIT_MS), 1);
+	for (i = 0; i < 3; i++)
+		(void)drive_receive(&tap);
+	must_eq(epoll_wait(watch, &got, 1, 0), 0);
+	must_eq(epoll_ctl(watch, EPOLL_CTL_DEL, tap.queue.fd, NULL), 0);
+	must_eq(close(watch), 0);
+	end(&tap);
+	must_eq(close(fd), 0);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "tap", 20);
@@ -749,6 +781,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, port_tap__gives_frames_to_open_queues_only);
 	tcase_add_test(tc, port_tap__has_queues_for_threads);
 	tcase_add_loop_test(tc, port_tap__is_silent_when_its_interface_is_gone, 0, 2);
+	tcase_add_test(tc, port_tap__is_silent_though_its_file_stays_open);
 	tcase_add_test(tc, port_tap__leaves_what_is_to_stay);
 	tcase_add_loop_test(tc, port_tap__takes_descriptors, 0, 4);
 }

@@ -25,6 +25,7 @@ struct stage {
 	uint32_t bus;	 /* its number on the socket */
 	uint32_t serial; /* of the opening told last */
 	uint32_t flags;	 /* of PROVIDE */
+	struct vmbus_guid instance;
 	int refuse;
 	bool with_helper;
 	pid_t helper; /* the process that connects, if it is not this one */
@@ -189,8 +190,9 @@ static inline int helper_connect(struct stage *s)
 
 static inline void reach(struct stage *s)
 {
-	const struct vmbus__pv_msg msg = script_provide(s->flags);
+	struct vmbus__pv_msg msg = script_provide(s->flags);
 
+	msg.instance_id = s->instance;
 	if (s->sock >= 0)
 		close(s->sock);
 	s->sock = s->with_helper ? helper_connect(s) : vmbus__shm_connect(s->path, 1000 * MS);

@@ -7,6 +7,8 @@
 
 #include <poll.h>
 
+#include <vmbus/mem.h>
+
 START_TEST(provider_dispatch__serves_a_channel)
 {
 	struct vmbus__pv_msg msg = { .type = VMBUS_PV_CLOSE, .bus = 1, .open = 3 };
@@ -502,6 +504,46 @@ START_TEST(provider_dispatch__lets_go_of_all_that_were_not_all_told)
 }
 END_TEST
 
+#define LISTS 8000u /* that a child may have, if its parent's limit is set so */
+
+static void view_packets(struct vmbus_chan *chan, const struct vmbus_packet *pkt, uint32_t n)
+{
+	struct vmbus_piece piece[2];
+	struct vmbus_sgl view = { .pieces = piece, .room = 2 };
+
+	(void)pkt;
+	must_eq(vmbus_chan_gpadl(chan, 100 + LISTS - 1, VMBUS_READ_WRITE, &view), 0);
+	vmbus_sgl_release(&view);
+	packets += n;
+}
+
+/* The parent counts them; who serves the channel takes whatever it allows. */
+START_TEST(provider_dispatch__has_as_many_lists_as_a_parent_may_allow)
+{
+	struct vmbus__pv_msg list = {
+		.type = VMBUS_PV_GPADL, .bus = 1, .count = 2, .ranges = 1, .qwords = { PAGE, 40 }
+	};
+	const struct vmbus_msg msg = { .data = "", .len = 1, .type = VMBUS_PKT_INBAND };
+	struct play p;
+	uint32_t i;
+
+	play_prepare(&p);
+	p.vsp.packets = view_packets;
+	must_eq(attach(&p, NULL), 0);
+	bring_bus(&p);
+	open_chan(&p);
+	for (i = 0; i < LISTS; i++) {
+		list.gpadl = 100 + i;
+		script_send(p.sock, &list);
+		must_eq(expect(&p, VMBUS_PV_GPADL_KNOWN).gpadl, list.gpadl);
+	}
+	must_eq(vmbus_ring_tx_put(&p.tx, &msg, 1), 1);
+	must_eq(run(&p), 0);
+	must_eq(packets, 1);
+	play_fini(&p);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "client", 10);
@@ -522,5 +564,6 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, provider_dispatch__refuses_a_wrong_budget);
 	tcase_add_test(tc, provider_dispatch__stays_readable_when_its_budget_is_spent);
 	tcase_add_test(tc, provider_dispatch__lets_go_of_all_that_were_not_all_told);
+	tcase_add_test(tc, provider_dispatch__has_as_many_lists_as_a_parent_may_allow);
 }
 VMBUS_TEST_MAIN("provider.client", tests)

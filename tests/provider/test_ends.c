@@ -5,7 +5,9 @@
  */
 #include "stage.h"
 
+#include <pthread.h>
 #include <sys/resource.h>
+#include <urcu-bp.h>
 
 #include "../../backends/shm/provider_host.h"
 
@@ -301,6 +303,102 @@ START_TEST(provider_host__forgets_a_pause_that_was_none)
 }
 END_TEST
 
+/* What was open when its provider died is closed when the next one comes: nothing waits for it. */
+START_TEST(provider_host__forgets_a_pause_that_nobody_waits_for)
+{
+	struct vmbus_ctl ctl;
+	struct stage s;
+
+	stage_prepare(&s);
+	s.flags = VMBUS_PV_RESUMABLE;
+	stage_start(&s);
+	steps_to(&s, S_OPENED);
+	fake_expect(&s.f, VMBUS_CTL_OPEN_RESULT, &ctl);
+	close(s.sock);
+	s.sock = -1;
+	run(&s);
+	must(s.host->devices->pause_from != 0);
+	fake_post_close(&s.f, &s.chan);
+	run(&s);
+	provide(&s);
+	must_eq(s.host->devices->pause_from, 0);
+	stage_fini(&s);
+}
+END_TEST
+
+static int reading, read_enough;
+
+/* Returns NULL if it was not told in time. */
+static void *read_on(void *arg)
+{
+	const uint64_t end = fake_now_ns() + 3000 * MS;
+	int told;
+
+	urcu_bp_read_lock();
+	__atomic_store_n(&reading, 1, __ATOMIC_RELEASE);
+	while (!(told = __atomic_load_n(&read_enough, __ATOMIC_ACQUIRE)) && fake_now_ns() < end)
+		usleep(100);
+	urcu_bp_read_unlock();
+	return told ? arg : NULL;
+}
+
+/* A device that was gone is offered again while a thread reads: grace periods do not end then. */
+START_TEST(provider_host__waits_for_no_grace_period)
+{
+	const struct vmbus__pv_msg bye = { .type = VMBUS_SHM_BYE };
+	struct vmbus_ctl ctl;
+	pthread_t reader;
+	struct stage s;
+	void *told;
+
+	stage_init(&s);
+	steps_to(&s, S_READY);
+	script_send(s.sock, &bye);
+	run(&s);
+	fake_expect(&s.f, VMBUS_CTL_RESCIND, &ctl);
+	fake_post_released(&s.f, s.chan.relid);
+	run(&s);
+	must_eq(pthread_create(&reader, NULL, read_on, &s), 0);
+	while (!__atomic_load_n(&reading, __ATOMIC_ACQUIRE))
+		usleep(100);
+	provide(&s);
+	fake_expect(&s.f, VMBUS_CTL_OFFER, &ctl);
+	__atomic_store_n(&read_enough, 1, __ATOMIC_RELEASE);
+	must_eq(pthread_join(reader, &told), 0);
+	must(told != NULL);
+	stage_fini(&s);
+}
+END_TEST
+
+/* When the one that is there gives way, the next one is not late, and the host waits for no time of its. */
+START_TEST(provider_host__sleeps_while_the_one_that_is_there_gives_way)
+{
+	struct vmbus__pv_msg msg = script_provide(VMBUS_PV_RESUMABLE | VMBUS_PV_TAKE_OVER);
+	struct stage s;
+	int heir;
+
+	stage_prepare(&s);
+	s.flags = VMBUS_PV_RESUMABLE;
+	stage_start(&s);
+	steps_to(&s, S_READY);
+	heir = vmbus__shm_connect(s.path, 1000 * MS);
+	must(heir >= 0);
+	script_send(heir, &msg);
+	run(&s);
+	memset(&msg, 0, sizeof(msg));
+	msg.type = VMBUS_PV_BUS_READY;
+	msg.bus = s.bus;
+	script_send(heir, &msg);
+	(void)expect(&s, VMBUS_PV_YIELD, 0);
+	s.host->devices->heir->ready_by = fake_now_ns() - 1;
+	vmbus__pvh_kick(s.host);
+	run(&s);
+	must(its_session(&s)->yielding);
+	close(heir);
+	stage_fini(&s);
+}
+END_TEST
+
 /* A thread of this process is no process to kill: what it had is withdrawn, and not resumed. */
 START_TEST(provider_host__withdraws_what_one_that_lives_had)
 {
@@ -315,6 +413,31 @@ START_TEST(provider_host__withdraws_what_one_that_lives_had)
 	say(&s, VMBUS_PV_YIELDED); /* was not asked for */
 	must(script_closed(s.sock));
 	fake_expect(&s.f, VMBUS_CTL_RESCIND, &ctl);
+	stage_fini(&s);
+}
+END_TEST
+
+/* Whose device has an instance id of its own is back before the child has let go of the last one. */
+START_TEST(provider_host__offers_an_instance_when_the_last_one_is_let_go)
+{
+	const struct vmbus__pv_msg bye = { .type = VMBUS_SHM_BYE };
+	const struct vmbus_guid instance = { .b = { 0x77 } };
+	struct vmbus_ctl ctl;
+	struct stage s;
+
+	stage_prepare(&s);
+	s.instance = instance;
+	stage_start(&s);
+	steps_to(&s, S_READY);
+	script_send(s.sock, &bye);
+	run(&s);
+	fake_expect(&s.f, VMBUS_CTL_RESCIND, &ctl);
+	provide(&s);
+	fake_expect_none(&s.f);
+	fake_post_released(&s.f, s.chan.relid);
+	run(&s);
+	fake_expect(&s.f, VMBUS_CTL_OFFER, &ctl);
+	must(vmbus_guid_equal(&ctl.u.offer.instance_id, &instance));
 	stage_fini(&s);
 }
 END_TEST
@@ -468,10 +591,53 @@ START_TEST(provider_host__waits_for_no_closing_before_the_sub_channels)
 }
 END_TEST
 
+static void on_listed(void *ctx, const struct vmbus_provider_info *info)
+{
+	*(struct vmbus_provider_info *)ctx = *info;
+}
+
+static void must_hold(struct stage *s, uint32_t channels, uint32_t held)
+{
+	struct vmbus_provider_info info = { 0 };
+
+	vmbus_provider_host_list(s->host, on_listed, &info);
+	must_eq(info.channels, channels);
+	must_eq(info.held, held);
+}
+
+/* After a reset memory may be emptied when nothing is held, and not when nothing is open. */
+START_TEST(provider_host_list__tells_what_is_held)
+{
+	struct vmbus_ctl ctl;
+	struct stage s;
+
+	stage_prepare(&s);
+	stage_start(&s);
+	steps_to(&s, S_READY);
+	must_hold(&s, 0, 0);
+	step(&s, S_CHILD_OPENS);
+	must_hold(&s, 0, 1);
+	step(&s, S_OPENED);
+	fake_expect(&s.f, VMBUS_CTL_OPEN_RESULT, &ctl);
+	must_hold(&s, 1, 1);
+	vmbus_bus_reset(s.f.bus);
+	while (vmbus_bus_dispatch(s.f.bus, 64) > 0)
+		;
+	must_hold(&s, 0, 1);
+	(void)expect(&s, VMBUS_PV_CLOSE, 0);
+	must_hold(&s, 0, 1);
+	step(&s, S_CLOSED);
+	must_hold(&s, 0, 0);
+	step(&s, S_DONE);
+	stage_fini(&s);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "ends", 10);
 
+	tcase_add_test(tc, provider_host__offers_an_instance_when_the_last_one_is_let_go);
 	tcase_add_test(tc, provider_host__refuses_another_kind_while_children_wait);
 	tcase_add_test(tc, provider_host__resumes_what_was_open_only);
 	tcase_add_test(tc, shm_recv__hears_last_words_after_a_reset);
@@ -481,10 +647,14 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, provider_host__tells_nothing_of_a_bus_that_is_gone);
 	tcase_add_loop_test(tc, provider_host__waits_for_no_list_that_a_device_may_keep, 0, 2);
 	tcase_add_test(tc, provider_host__waits_for_no_closing_before_the_sub_channels);
+	tcase_add_test(tc, provider_host_list__tells_what_is_held);
 	tcase_add_test(tc, provider_host__waits_for_no_room_without_need);
 	tcase_add_test(tc, provider_host__is_late_itself);
 	tcase_add_test(tc, provider_host__lacks_descriptors);
 	tcase_add_test(tc, provider_host__forgets_a_pause_that_was_none);
+	tcase_add_test(tc, provider_host__forgets_a_pause_that_nobody_waits_for);
+	tcase_add_test(tc, provider_host__waits_for_no_grace_period);
+	tcase_add_test(tc, provider_host__sleeps_while_the_one_that_is_there_gives_way);
 	tcase_add_test(tc, provider_host__withdraws_what_one_that_lives_had);
 }
 VMBUS_TEST_MAIN("provider.ends", tests)

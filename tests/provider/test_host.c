@@ -606,6 +606,34 @@ START_TEST(provider_host__forgets_who_does_not_come_back)
 }
 END_TEST
 
+START_TEST(provider_host__waits_as_long_as_told)
+{
+	struct vmbus__pv_msg msg = script_provide(0);
+	struct stage s;
+	uint32_t i;
+
+	stage_prepare(&s);
+	s.opts.providers_max = 1;
+	s.opts.wait_ns = s.opts.answer_ns = UINT64_MAX;
+	s.opts.attach = NULL;
+	stage_start(&s);
+	steps_to(&s, S_CHILD_OPENS); /* it owes an answer */
+	for (i = 0; i < 10; i++) {
+		run(&s);
+		usleep(5000);
+	}
+	must(!strstr(s.line, "does not answer") && !strstr(s.line, "is gone"));
+	close(s.sock);
+	s.sock = -1;
+	(void)snprintf(msg.name, sizeof(msg.name), "another");
+	for (i = 0; i < 10; i++) {
+		must_eq(answer_to(&s, &msg), VMBUS_SHM_CODE_FULL);
+		usleep(5000);
+	}
+	stage_fini(&s);
+}
+END_TEST
+
 /* A child that opens while its provider is away waits for the next one. */
 START_TEST(provider_host__an_open_waits_for_the_next_provider)
 {
@@ -759,6 +787,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, provider_host__drops_who_says_nothing);
 	tcase_add_test(tc, provider_host__sees_a_death_when_the_next_one_comes);
 	tcase_add_test(tc, provider_host__forgets_who_does_not_come_back);
+	tcase_add_test(tc, provider_host__waits_as_long_as_told);
 	tcase_add_test(tc, provider_host__an_open_waits_for_the_next_provider);
 	tcase_add_test(tc, provider_host__keeps_the_journal);
 	tcase_add_test(tc, provider_host__bounds_journals);

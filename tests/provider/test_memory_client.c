@@ -12,6 +12,7 @@ struct answer {
 	uint32_t delay; /* questions that are not answered before this one */
 	bool bus;	/* it brings a bus first, and a channel */
 	bool part;	/* it hangs up instead */
+	bool late;	/* it takes its time */
 	uint32_t asked;
 };
 
@@ -33,6 +34,8 @@ static void *answer_thread(void *arg)
 			break;
 		a->delay--;
 	}
+	if (a->late)
+		usleep(50000);
 	if (a->bus) {
 		const struct vmbus__pv_msg bus = {
 			.type = VMBUS_PV_BUS, .bus = 1, .count = 1, .name = "kid"
@@ -198,6 +201,23 @@ START_TEST(provider_memory__an_answer_too_late)
 }
 END_TEST
 
+/* The parent is asked, and thinks for a while. */
+START_TEST(provider_memory__waits_as_long_as_told)
+{
+	struct play p;
+	struct answer a = { .p = &p, .msg = given, .fd = memory(8192, true), .late = true };
+	int fd;
+
+	play_prepare(&p);
+	p.timeout_ns = UINT64_MAX;
+	must_eq(attach(&p, NULL), 0);
+	must_eq(ask(&a, &fd), 0);
+	close(fd);
+	close(a.fd);
+	play_fini(&p);
+}
+END_TEST
+
 static int memory_err;
 static struct vmbus_provider *asked;
 
@@ -234,6 +254,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, provider_memory__refusals);
 	tcase_add_loop_test(tc, provider_memory__leaves_a_parent_that_lies, 0, 8);
 	tcase_add_test(tc, provider_memory__an_answer_too_late);
+	tcase_add_test(tc, provider_memory__waits_as_long_as_told);
 	tcase_add_test(tc, provider_memory__not_in_a_callback);
 }
 

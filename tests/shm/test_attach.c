@@ -92,6 +92,26 @@ START_TEST(shm_attach__waits_no_longer_than_told)
 }
 END_TEST
 
+static void play_late(int sock, int n)
+{
+	usleep(50000);
+	play_refused(sock, n);
+}
+
+START_TEST(shm_attach__waits_as_long_as_told)
+{
+	struct vmbus_shm_attach_opts opts;
+	struct vmbus_shm_attach *attach;
+	struct liar liar;
+
+	liar_start(&liar, play_late, VMBUS_SHM_CODE_FULL);
+	opts = opts_of(liar.path);
+	opts.timeout_ns = UINT64_MAX;
+	must_eq(vmbus_shm_attach(&opts, &attach), VMBUS_E_FULL);
+	liar_end(&liar);
+}
+END_TEST
+
 /* One thing is wrong with a WELCOME. */
 static const struct {
 	const char *what;
@@ -423,6 +443,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, shm_attach__refuses_options);
 	tcase_add_test(tc, shm_attach__refusals_have_codes);
 	tcase_add_test(tc, shm_attach__waits_no_longer_than_told);
+	tcase_add_test(tc, shm_attach__waits_as_long_as_told);
 	tcase_add_loop_test(tc, shm_attach__checks_what_it_is_handed, 0, WRONGS);
 	tcase_add_test(tc, shm_attach__target_processor_and_sint_must_exist);
 	tcase_add_test(tc, lesson_26_welcome_cut_at_every_length);

@@ -325,13 +325,15 @@ START_TEST(list__that_is_not_taken_in_time_is_refused_as_late)
 }
 END_TEST
 
-/* n: the code of a refusal, and from 100 on one behind a line. */
+/* n: the code of a refusal, and from 100 on one behind a line; from 200 on it takes its time. */
 static void play_refusal(int sock, int n)
 {
 	const struct vmbus__shm_msg child = { .type = VMBUS_SHM_CHILD,
 					      .u.child = { .name = "c", .vps = 1 } };
 
-	if (n >= 100)
+	if (n >= 200)
+		usleep(50000);
+	else if (n >= 100)
 		(void)vmbus__shm_send(sock, &child, NULL, 0);
 	vmbus__shm_send_text(sock, VMBUS_SHM_REFUSED, (uint32_t)n % 100u, "no");
 	wait_for_end(sock);
@@ -343,7 +345,7 @@ static void no_record(void *ctx, const struct vmbus_shm_child_info *info, const 
 	(void)ctx, (void)info, (void)mem, (void)bytes;
 }
 
-static int ask_liar(int play, int which)
+static int ask_liar(int play, int which, uint64_t timeout_ns)
 {
 	const struct vmbus_shm_list_ops list = { .struct_bytes = sizeof(list) };
 	const struct vmbus_shm_diag_ops diag = { .struct_bytes = sizeof(diag) };
@@ -352,11 +354,11 @@ static int ask_liar(int play, int which)
 
 	liar_start(&liar, play_refusal, play);
 	if (which == 0)
-		got = vmbus_shm_list(liar.path, 0, &list, NULL);
+		got = vmbus_shm_list(liar.path, timeout_ns, &list, NULL);
 	else if (which == 1)
-		got = vmbus_shm_diag(liar.path, 0, &diag, NULL);
+		got = vmbus_shm_diag(liar.path, timeout_ns, &diag, NULL);
 	else
-		got = vmbus_shm_records(liar.path, 0, no_record, NULL);
+		got = vmbus_shm_records(liar.path, timeout_ns, no_record, NULL);
 	liar_end(&liar);
 	return got;
 }
@@ -380,10 +382,19 @@ START_TEST(list_diag_records__tell_refusals_apart)
 
 	for (n = 0; n < sizeof(rows) / sizeof(rows[0]); n++) {
 		vmbus_test_at("row %zu", n);
-		must_eq(ask_liar(rows[n].play, 0), rows[n].list);
-		must_eq(ask_liar(rows[n].play, 1), rows[n].diag);
-		must_eq(ask_liar(rows[n].play, 2), rows[n].diag);
+		must_eq(ask_liar(rows[n].play, 0, 0), rows[n].list);
+		must_eq(ask_liar(rows[n].play, 1, 0), rows[n].diag);
+		must_eq(ask_liar(rows[n].play, 2, 0), rows[n].diag);
 	}
+}
+END_TEST
+
+START_TEST(list_diag_records__wait_as_long_as_told)
+{
+	int which;
+
+	for (which = 0; which < 3; which++)
+		must_eq(ask_liar(200 + VMBUS_SHM_CODE_FULL, which, UINT64_MAX), VMBUS_E_PERM);
 }
 END_TEST
 
@@ -398,6 +409,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, shm_server_remove_bus__while_it_is_told);
 	tcase_add_test(tc, list__that_is_not_taken_in_time_is_refused_as_late);
 	tcase_add_test(tc, list_diag_records__tell_refusals_apart);
+	tcase_add_test(tc, list_diag_records__wait_as_long_as_told);
 }
 
 VMBUS_TEST_MAIN("shm.list", tests)

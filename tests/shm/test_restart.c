@@ -3,13 +3,18 @@
  * A parent that gives way to another process while its children work: each parent is a process of its
  * own, this one only tells them when.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <poll.h>
 #include <pthread.h>
+#include <sys/mman.h>
 
 #include "shm/guests.h"
 
 #include <vmbus/shm_restart.h>
 
+#include "../../backends/shm/parent.h"
 #include "../../backends/shm/restart_proto.h"
 
 #define ROUNDS 20u
@@ -653,6 +658,32 @@ START_TEST(shm_restart__restored_too_late)
 }
 END_TEST
 
+/* Each of them for the other, which ends without a word. */
+START_TEST(shm_restart__waits_as_long_as_told)
+{
+	struct served s;
+	pid_t new;
+
+	served_open(&s);
+	new = fork();
+	must(new >= 0);
+	if (new == 0) {
+		usleep(50000);
+		_exit(0);
+	}
+	close(s.pair[1]);
+	must_eq(vmbus_shm_server_hand_over(s.host.server, s.pair[0], UINT64_MAX), VMBUS_E_PEER);
+	must_eq(guest_status(new), 0);
+	close(s.pair[0]);
+	pair_of(s.pair);
+	new = start_taking(&s.host, s.pair[1], 0, UINT64_MAX);
+	usleep(50000);
+	must_eq(shutdown(s.pair[0], SHUT_RDWR), 0);
+	must_eq(guest_status(new), -VMBUS_E_PEER);
+	served_close(&s);
+}
+END_TEST
+
 /* What the first attempt left in the socket is nothing to the second. */
 START_TEST(shm_restart__a_second_attempt_after_the_time)
 {
@@ -735,6 +766,106 @@ START_TEST(shm_restart__a_full_socket)
 }
 END_TEST
 
+/* A child that has not read its socket for a while hears of its new parent when it reads it. */
+START_TEST(shm_restart__a_child_whose_socket_is_full)
+{
+	struct vmbus__shm_record record;
+	struct vmbus_shm_server *next;
+	struct host other;
+	struct served s;
+	uint32_t type;
+	pid_t new;
+
+	served_open(&s);
+	vmbus__shm_record_close(&s.record);
+	while (vmbus__shm_child_unbind(s.host.server->children[0], 1) == 0)
+		continue;
+	other = s.host;
+	other.opts.ctx = &other;
+	new = fork();
+	must(new >= 0);
+	if (new == 0) {
+		alarm(100);
+		must_eq(vmbus_shm_take_over(&other.opts, s.pair[1], 5ull * SECOND_NS, &next), 0);
+		for (;;)
+			(void)vmbus_shm_server_run(next, SECOND_NS);
+	}
+	must_eq(vmbus_shm_server_hand_over(s.host.server, s.pair[0], 5ull * SECOND_NS), 0);
+	do {
+		must_eq(vmbus__shm_recv_until(s.sock, vmbus__shm_now_ns() + 5ull * SECOND_NS,
+					      &record),
+			0);
+		type = vmbus__rs_type_of(record.bytes, record.len);
+		must_eq(record.fd_count, type == VMBUS_RS_PARENT);
+		vmbus__shm_record_close(&record);
+	} while (type != VMBUS_RS_PARENT);
+	kill(new, SIGKILL);
+	must_eq(guest_status(new), 1000 + SIGKILL);
+	must(raw_is_closed(s.sock));
+	close(s.sock);
+	close(s.pair[0]);
+	close(s.pair[1]);
+	vmbus_shm_server_destroy(s.host.server);
+	unlink(s.host.path);
+}
+END_TEST
+
+static int make_huge(uint64_t *page)
+{
+	const int fd = memfd_create("huge", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+	struct stat st;
+
+	if (fd < 0)
+		return fd;
+	must_eq(fstat(fd, &st), 0);
+	*page = (uint64_t)st.st_blksize;
+	return fd;
+}
+
+static int adopt_huge(struct host *host, uint64_t bytes)
+{
+	struct vmbus__rs_state state = { .memory = bytes, .vps = 1, .name = "huge" };
+	struct vmbus_shm_child *child;
+	int pair[2], fds[VMBUS_RS_FDS], err;
+	uint64_t page;
+	uint32_t i;
+
+	pair_of(pair);
+	fds[0] = pair[0];
+	fds[1] = make_huge(&page);
+	must_eq(ftruncate(fds[1], (off_t)bytes), 0);
+	must_eq(fcntl(fds[1], F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	for (i = 2; i < 5; i++)
+		fds[i] = vmbus__shm_doorbell();
+	fds[5] = -1;
+	err = vmbus__shm_child_adopt(host->server, &state, fds, &child);
+	for (i = 0; i < VMBUS_RS_FDS; i++)
+		vmbus__shm_close(&fds[i]);
+	close(pair[1]);
+	return err;
+}
+
+/* The limit is of what a child asks for, which its parent rounds to whole huge pages. */
+START_TEST(shm_restart__memory_of_huge_pages_is_more_than_was_asked_for)
+{
+	struct host host;
+	uint64_t page;
+	int fd = make_huge(&page);
+
+	if (fd < 0)
+		VMBUS_TEST_SKIP("no huge pages in this kernel");
+	close(fd);
+	host_init(&host);
+	host.opts.huge_pages = true;
+	host.opts.memory_bytes_max = page / 2;
+	host_listen(&host);
+	must_eq(adopt_huge(&host, 2 * page), VMBUS_E_RANGE);
+	/* Whether there is any is the system's to say. */
+	must(adopt_huge(&host, page) != VMBUS_E_RANGE);
+	host_close(&host);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "restart", 100);
@@ -750,9 +881,12 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, shm_restart__a_cancel_in_place_of_done);
 	tcase_add_test(tc, shm_restart__an_end_before_go_was_read);
 	tcase_add_test(tc, shm_restart__restored_too_late);
+	tcase_add_test(tc, shm_restart__waits_as_long_as_told);
 	tcase_add_test(tc, shm_restart__a_second_attempt_after_the_time);
 	tcase_add_test(tc, shm_restart__a_go_too_late_fails);
 	tcase_add_test(tc, shm_restart__a_full_socket);
+	tcase_add_test(tc, shm_restart__a_child_whose_socket_is_full);
+	tcase_add_test(tc, shm_restart__memory_of_huge_pages_is_more_than_was_asked_for);
 }
 
 VMBUS_TEST_MAIN("shm.restart", tests)

@@ -225,6 +225,50 @@ START_TEST(vmm_save__and_what_restore_refuses)
 }
 END_TEST
 
+/* The page of hypercalls at 0x1003000 is written anew: where the guest stands, there is something else. */
+START_TEST(vmm_restore__refuses_a_guest_whose_code_is_another)
+{
+	static const uint8_t stands_there[] = {
+		WRMSR(0x40000000u, 1u, 0),
+		WRMSR(0x40000001u, 0x1003001u, 0),
+		0xC7,
+		0x04,
+		0x25,
+		0x00,
+		0x31,
+		0x00,
+		0x01,
+		0xEB,
+		0xFE,
+		0x00,
+		0x00, /* mov dword [0x1003100], jmp to itself */
+		SERIAL('!'),
+		SERIAL('\n'),
+		0xB8,
+		0x00,
+		0x31,
+		0x00,
+		0x01,
+		0xFF,
+		0xE0, /* mov eax, 0x1003100; jmp rax */
+	};
+	char folder[64], line[128];
+
+	NEEDS_KVM();
+	(void)snprintf(folder, sizeof(folder), "/tmp/vmm-test-%d-saved", (int)getpid());
+	start_guest(GUEST(stands_there), "--synic user");
+	wait_for_words("!");
+	(void)snprintf(line, sizeof(line), "save %s", folder);
+	ck_assert_int_eq(send_line(line), 0);
+	ck_assert_int_eq(wait_for_end(), VMM_SAVED);
+	ck_assert_int_eq(
+		shell("%s --restore %s --synic user --timeout 5 2>&1 </dev/null", vmm(), folder),
+		VMM_ERROR);
+	ck_output("vCPU 0 is in the midst of a hypercall");
+	(void)shell("rm -rf %s", folder);
+}
+END_TEST
+
 /* A device is removed and, before its removal has come to its end, the machine is saved. */
 static void remove_and_save(unsigned int relid, const char *folder)
 {
@@ -282,19 +326,35 @@ START_TEST(vmm_save__without_what_was_just_removed)
 }
 END_TEST
 
-/* Somebody who listens and answers so; the folder of a save that was refused is empty again. */
-static int send_to(const char *answer, const char *line)
+/* Somebody who listens and answers so, after so many seconds. */
+static int send_to_slow(const char *answer, const char *line, int seconds)
 {
-	return shell("rm -f %s; python3 -c 'import os,socket\n"
+	return shell("rm -f %s; python3 -c 'import os,socket,time\n"
 		     "s=socket.socket(socket.AF_UNIX); s.bind(\"%s.new\"); s.listen(1)\n"
 		     "os.rename(\"%s.new\", \"%s\")\n"
-		     "c=s.accept()[0]; c.recv(100); c.send(b\"%s\"); c.close()' & "
+		     "c=s.accept()[0]; c.recv(100); time.sleep(%d); c.send(b\"%s\"); "
+		     "c.close()' & "
 		     "while [ ! -S %s ]; do sleep 0.02; done; "
 		     "%s --send %s \"%s\" 2>&1; s=$?; wait; rm -f %s; exit $s",
-		     control, control, control, control, answer, control, vmm(), control, line,
-		     control);
+		     control, control, control, control, seconds, answer, control, vmm(), control,
+		     line, control);
 }
 
+static int send_to(const char *answer, const char *line)
+{
+	return send_to_slow(answer, line, 0);
+}
+
+/* A reset may wait for disks, NICs and providers, each for 6 s. */
+START_TEST(vmm_send__waits_longer_for_a_reset)
+{
+	(void)snprintf(control, sizeof(control), "/tmp/vmm-test-%d-ctl", (int)getpid());
+	ck_assert_int_eq(send_to_slow("ok", "reset", 11), 0);
+	ck_assert_str_eq(output, "ok");
+}
+END_TEST
+
+/* The folder of a save that was refused is empty again. */
 START_TEST(vmm_send__says_what_did_not_come)
 {
 	char folder[64], line[80];
@@ -476,8 +536,10 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, vmm_control__tells_all_of_2047_channels);
 	tcase_add_test(tc, vmm_socket__takes_no_children_and_goes);
 	tcase_add_test(tc, vmm_save__and_what_restore_refuses);
+	tcase_add_test(tc, vmm_restore__refuses_a_guest_whose_code_is_another);
 	tcase_add_test(tc, vmm_save__without_what_was_just_removed);
 	tcase_add_test(tc, vmm_send__says_what_did_not_come);
+	tcase_add_test(tc, vmm_send__waits_longer_for_a_reset);
 	tcase_add_test(tc, vmm__a_guest_that_only_resets_can_be_ended);
 	tcase_add_test(tc, vmm__vmbusctl_lists_its_bus);
 	tcase_add_loop_test(tc, vmm__the_second_interrupt_ends_it, 0, 2);

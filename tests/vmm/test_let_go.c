@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What vmbus-vmm does with disks whose stores do not let go; the bus is made up (--wrap). */
+/* What vmbus-vmm does with disks and providers that do not let go; the bus is made up (--wrap). */
 #define _GNU_SOURCE
 #include "vmm_test.h"
 
@@ -68,6 +68,41 @@ uint64_t __wrap_vmm_now_ns(void)
 	return now_ns += 500000000u;
 }
 
+/* A provider that was killed, or says that it is done, lets go at some time. */
+static uint64_t lets_go_ns;
+static uint32_t told;
+
+void __wrap_vmbus_provider_host_list(struct vmbus_provider_host *host,
+				     void (*fn)(void *ctx, const struct vmbus_provider_info *info),
+				     void *ctx);
+void __wrap_vmbus_provider_host_list(struct vmbus_provider_host *host,
+				     void (*fn)(void *ctx, const struct vmbus_provider_info *info),
+				     void *ctx)
+{
+	const struct vmbus_provider_info info = { .name = "echo",
+						  .pid = 77,
+						  .held = now_ns < lets_go_ns };
+
+	(void)host;
+	fn(ctx, &info);
+}
+
+int __wrap_vmbus_provider_host_fd(const struct vmbus_provider_host *host);
+int __wrap_vmbus_provider_host_fd(const struct vmbus_provider_host *host)
+{
+	(void)host;
+	return -1;
+}
+
+int __wrap_vmbus_provider_host_dispatch(struct vmbus_provider_host *host, uint32_t budget);
+int __wrap_vmbus_provider_host_dispatch(struct vmbus_provider_host *host, uint32_t budget)
+{
+	(void)host;
+	(void)budget;
+	told++;
+	return 0;
+}
+
 int __wrap_vmm_pristine_restore(struct vmm *of);
 int __wrap_vmm_pristine_restore(struct vmm *of)
 {
@@ -110,6 +145,28 @@ START_TEST(partition_reset__ends_when_a_store_keeps_a_request)
 	ck_assert_int_eq(vmm_partition_reset(&vmm), -1);
 	ck_assert_uint_eq(restored, 1);
 	ck_assert(!vmm.disks.stuck);
+}
+END_TEST
+
+/* What the bus has closed is told by a dispatch of the host, and a process may be at work until then. */
+START_TEST(partition_reset__waits_for_providers)
+{
+	begin();
+	vmm.disks.chans[1] = NULL;
+	vmm.opts.provider_count = 2;
+	vmm.providers[1].host = (struct vmbus_provider_host *)&vmm; /* never looked at */
+	lets_go_ns = now_ns + UINT64_C(3000000000);
+	ck_assert_int_eq(vmm_partition_reset(&vmm), -1);
+	ck_assert_uint_ge(now_ns, lets_go_ns);
+	ck_assert_uint_gt(told, 0);
+	ck_assert_uint_eq(restored, 1);
+	lets_go_ns = UINT64_MAX;
+	listen_to_us();
+	ck_assert_int_eq(vmm_partition_reset(&vmm), -1);
+	ck_said("echo, process 77, has not let go of the guest's rings in 6 s: the machine cannot "
+		"be "
+		"reset");
+	ck_assert_uint_eq(restored, 1);
 }
 END_TEST
 
@@ -169,6 +226,7 @@ static void tests(Suite *suite)
 
 	tcase_add_test(tc, disks_let_go__is_over_when_no_ring_is_open);
 	tcase_add_test(tc, partition_reset__ends_when_a_store_keeps_a_request);
+	tcase_add_test(tc, partition_reset__waits_for_providers);
 	tcase_add_test(tc, disks_removed__goes_by_the_store);
 	tcase_add_loop_test(tc, disks_offered__has_a_place_for_each_channel, 0, 2);
 }

@@ -160,6 +160,28 @@ START_TEST(serial__a_terminal_that_stands_still_drops_and_counts)
 }
 END_TEST
 
+/* Saved while there is no room: the room that it has then is told. */
+START_TEST(serial_restore__tells_who_waits_for_room)
+{
+	struct vmm_saved_platform state = { 0 };
+	uint32_t i;
+
+	setup();
+	out(1, 2);
+	for (i = 0; i < VMM_SERIAL_OUT; i++)
+		out(0, 'a');
+	ck_assert_uint_eq(irq_level, 0);
+	vmm_serial_save(&p.serial, &state);
+	setup();
+	irq_rises = 0;
+	vmm_serial_restore(&p.serial, &state);
+	ck_assert_uint_eq(in(5), 0x60);
+	ck_assert_uint_eq(irq_rises, 1);
+	ck_assert_uint_eq(in(2), 2);
+	ck_assert_uint_eq(irq_level, 0);
+}
+END_TEST
+
 START_TEST(serial__reset_forgets_all_but_output)
 {
 	uint8_t text[4];
@@ -494,6 +516,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, serial__interrupts_for_input);
 	tcase_add_test(tc, serial__takes_no_more_than_it_has_room_for);
 	tcase_add_test(tc, serial__a_terminal_that_stands_still_drops_and_counts);
+	tcase_add_test(tc, serial_restore__tells_who_waits_for_room);
 	tcase_add_test(tc, serial__reset_forgets_all_but_output);
 	tcase_add_test(tc, cmos__tells_the_time);
 	tcase_add_test(tc, ports__cmos_is_reached_by_its_index);
