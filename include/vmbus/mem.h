@@ -229,7 +229,7 @@ VMBUS_API uint64_t vmbus_sgl_write(const struct vmbus_sgl *sgl, uint64_t offset,
 VMBUS_API void vmbus_sgl_dirty(const struct vmbus_sgl *sgl, uint64_t offset, uint64_t len);
 
 /*
- * Let the regions go.  The list is empty then; twice is harmless.
+ * Let the regions go, those of vmbus_sgl_pin() last.  The list is empty then; twice is harmless.
  *
  * sgl	built by one of the calls above, or all zero.
  *

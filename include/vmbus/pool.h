@@ -85,7 +85,7 @@ VMBUS_API int vmbus_pool_add(struct vmbus_pool *pool, struct vmbus_chan *chan);
  * chan  as given to vmbus_pool_add(); it is not looked into, so this may be called from the bus's
  *	 removed().
  *
- * Errors: INVAL  it is not in the pool
+ * Errors: INVAL  it is not in the pool, or not any more: another removal was waited for
  *	   STATE  this is a thread of a pool
  * Effect: waits for the end of one turn, which is one dispatch with the pool's budget and so may be
  *	  several callbacks, and then perhaps for one more turn: afterwards the descriptor is

@@ -291,7 +291,7 @@ VMBUS_API void vmbus_chan_bad_completion(struct vmbus_chan *chan);
  *	   INVAL  it is a sub-channel itself
  *	   RANGE  count
  *	   FULL, NOMEM	quotas as for vmbus_bus_offer(), memory: the log has how many were offered
- * With own_fd they are offered by the next dispatch of the bus, and FULL and NOMEM only logged.
+ * With own_fd the next dispatch offers them; for FULL and NOMEM the device begins anew, once.
  * Effect: offered() of vmbus_bus_opts for each.
  * Threads: the one that dispatches the channel.
  * Source: [CTL-OFFER] in vmbus_wire(7).

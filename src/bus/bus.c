@@ -343,14 +343,14 @@ static uint32_t channels(struct vmbus_bus *bus, uint32_t budget)
 		done += turn(bus, slot, budget - done);
 		bus->turn = slot + 1u;
 	}
-	if (done >= budget)
+	if (done + bus->charge >= budget)
 		return done;
-	for (slot = next_ready(bus, 0); slot < from && done < budget;
+	for (slot = next_ready(bus, 0); slot < from && done + bus->charge < budget;
 	     slot = next_ready(bus, slot + 1u)) {
 		done += turn(bus, slot, budget - done);
 		bus->turn = slot + 1u;
 	}
-	if (done < budget)
+	if (done + bus->charge < budget)
 		bus->turn = 0;
 	return done;
 }

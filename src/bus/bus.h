@@ -203,6 +203,7 @@ struct vmbus_chan {
 	bool released; /* the machine has forgotten it */
 	bool gone;     /* removed */
 	bool waits;    /* for pins to go */
+	bool anew;     /* it was closed for sub-channels that were not to be had, and not since */
 	bool resuming; /* it was open in the state that was restored, and is not yet */
 	int bound_fd;  /* what the child's signals are bound to while open, or -1; never read */
 	int sink_fd;   /* FOREIGN: of its owner, for the child's signals, or -1 */
@@ -475,7 +476,8 @@ static inline struct vmbus_chan *vmbus__chan_primary(const struct vmbus_chan *ch
 
 /* offers.c; bus thread. */
 int vmbus__offer_subs(struct vmbus_chan *primary, uint32_t count);
-uint32_t vmbus__subs_wanted(struct vmbus_chan *primary);
+void vmbus__subs_connected(struct vmbus_bus *bus);
+void vmbus__subs_asked(struct vmbus_chan *primary);
 void vmbus__some_sub_removed(struct vmbus_bus *bus);
 void vmbus__chan_drain(struct vmbus_chan *chan, bool on);
 void vmbus__chan_pause(struct vmbus_chan *chan, uint32_t why, bool pause);

@@ -394,15 +394,23 @@ static void give_bytes(struct vmbus_bus *bus, uint32_t bytes)
 		vmbus__add64_relaxed(&bus->buf_bytes, UINT64_MAX - (bytes - 1u)); /* COUNT.add */
 }
 
-/* Take bytes of a buffer from the quota of the bus; on any thread. */
+/*
+ * Take bytes of a buffer from the quota of the bus; on any thread.  What is refused was never in the
+ * count, where another channel that has room would find it and be refused as well.
+ */
 static bool take_bytes(struct vmbus_bus *bus, uint32_t bytes)
 {
-	vmbus__add64_relaxed(&bus->buf_bytes, bytes);			     /* COUNT.add */
-	if (vmbus__ld64_relaxed(&bus->buf_bytes) <= bus->opts.buf_bytes_max) /* COUNT.read */
-		return true;
-	give_bytes(bus, bytes);
-	vmbus__add64_relaxed(&bus->bufs_refused, 1); /* COUNT.add */
-	return false;
+	const uint64_t most = bus->opts.buf_bytes_max;
+	uint64_t had;
+
+	do {
+		had = vmbus__ld64_relaxed(&bus->buf_bytes); /* COUNT.read */
+		if (had > most || bytes > most - had) {
+			vmbus__add64_relaxed(&bus->bufs_refused, 1); /* COUNT.add */
+			return false;
+		}
+	} while (!vmbus__cas64_acq_rel(&bus->buf_bytes, had, had + bytes)); /* COUNT.take */
+	return true;
 }
 
 /* The buffer that a channel has goes; the first one of an opening is not counted. */
@@ -415,19 +423,19 @@ void vmbus__chan_give_bytes(struct vmbus_chan *chan)
 static VMBUS_NOINLINE bool grow_buf(struct vmbus_chan *chan)
 {
 	const uint32_t need = (vmbus_ring_rx_need(&chan->rx) + 63u) / 64u * 64u;
+	const uint32_t more = need - chan->buf_counted; /* it is larger than what was too small */
 	struct vmbus_bus *const bus = chan->bus;
 	void *buf;
 
-	if (need > vmbus_ring_rx_buf_bytes(chan->rx.mem_p.size_p) + 63u || !take_bytes(bus, need))
+	if (need > vmbus_ring_rx_buf_bytes(chan->rx.mem_p.size_p) + 63u || !take_bytes(bus, more))
 		return false;
 	buf = aligned_alloc(64, need);
 	if (!buf || vmbus_ring_rx_set_buf(&chan->rx, buf, need)) {
 		free(buf);
-		give_bytes(bus, need);
+		give_bytes(bus, more);
 		vmbus__add64_relaxed(&bus->bufs_refused, 1); /* COUNT.add */
 		return false;
 	}
-	vmbus__chan_give_bytes(chan);
 	chan->buf_counted = need;
 	free(chan->buf);
 	chan->buf = buf;

@@ -335,6 +335,8 @@ static void act_close(struct vmbus_bus *bus, const struct vmbus_srv_action *a)
 		return;
 	}
 	chan->close_asked = true;
+	if (chan->local == VMBUS__OPEN) /* by the child, not because the device began anew */
+		chan->anew = false;
 	vmbus__chan_end(chan);
 }
 
@@ -406,6 +408,7 @@ static void act_connection(struct vmbus_bus *bus, const struct vmbus_srv_action 
 	switch (a->act) {
 	case VMBUS_SRV_CONNECTED:
 		set_monitor(bus, a->monitor_c2p);
+		vmbus__subs_connected(bus);
 		vmbus__log(bus, VMBUS_LOG_INFO, "connected, version %u.%u", a->version >> 16,
 			   a->version & 0xffffu);
 		break;
@@ -593,7 +596,7 @@ static void answer(struct vmbus_chan *chan)
 	if (ans & VMBUS__ANS_FAULT)
 		faulted(chan);
 	if (ans & VMBUS__ANS_SUBS)
-		(void)vmbus__offer_subs(chan, vmbus__subs_wanted(chan));
+		vmbus__subs_asked(chan);
 	if (ans & VMBUS__ANS_REVOKE)
 		vmbus__revoke(chan);
 	vmbus__chan_try_finish(chan);

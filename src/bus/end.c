@@ -27,21 +27,24 @@ static void wait_ms(void)
 	nanosleep(&ms, NULL);
 }
 
-/* Whether this thread is within a callback of the bus or of one of its channels. */
+/*
+ * Whether this thread is within a callback of the bus or of one of its channels.  It may be any thread:
+ * channels can be removed meanwhile, and are not freed before the walk is over.
+ */
 bool vmbus_bus_in_callback(struct vmbus_bus *bus)
 {
 	const uint64_t self = vmbus__self();
+	bool within = vmbus__ld64_relaxed(&bus->holder) == self; /* HOLD.look */
 	uint32_t slot;
 
-	if (vmbus__ld64_relaxed(&bus->holder) == self) /* HOLD.look */
-		return true;
-	for (slot = 0; slot < VMBUS__RELIDS; slot++) {
+	vmbus__rcu_enter();
+	for (slot = 0; slot < VMBUS__RELIDS && !within; slot++) {
 		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
 
-		if (chan && vmbus__ld64_relaxed(&chan->holder) == self) /* HOLD.look */
-			return true;
+		within = chan && vmbus__ld64_relaxed(&chan->holder) == self; /* HOLD.look */
 	}
-	return false;
+	vmbus__rcu_leave(bus);
+	return within;
 }
 
 /* Whether this thread, and no other, may act as that of the channel from now on. */

@@ -427,21 +427,30 @@ int vmbus__offer_subs(struct vmbus_chan *primary, uint32_t count)
 }
 
 /*
- * A sub-channel is gone: another one may have its index.  If there is no room after all, nobody can be
- * told who was promised it: the device begins anew.  Bus thread.
+ * Offer sub-channels that nobody waits for an answer about.  If they are not to be had, the device has
+ * promised the child what never comes: it begins anew.  Where no answer comes ever, once: a device that
+ * then asks for as many again would have the child open and lose it without end.  Bus thread.
  */
-void vmbus__sub_removed(struct vmbus_chan *primary)
+static void offer_promised(struct vmbus_chan *primary, uint32_t count)
 {
-	const uint32_t count = primary->subs_late;
-	int err;
+	const int err = vmbus__offer_subs(primary, count);
 
-	primary->subs_late = 0;
-	err = count ? vmbus__offer_subs(primary, count) : 0;
-	if (!err || err == VMBUS_E_STATE)
+	if (!err || err == VMBUS_E_STATE || primary->anew)
 		return;
+	primary->anew = primary->own_fd;
 	vmbus__revoke_subs(primary);
 	(void)vmbus_srv_reoffer(primary->bus->srv, primary->ref);
 	vmbus__chan_end(primary);
+}
+
+/* A sub-channel is gone: another one may have its index.  Bus thread. */
+void vmbus__sub_removed(struct vmbus_chan *primary)
+{
+	const uint32_t count = primary->subs_late;
+
+	primary->subs_late = 0;
+	if (count)
+		offer_promised(primary, count);
 }
 
 /* The same of one that is only the machine's, as after a restore. */
@@ -457,9 +466,23 @@ void vmbus__some_sub_removed(struct vmbus_bus *bus)
 	}
 }
 
-uint32_t vmbus__subs_wanted(struct vmbus_chan *primary)
+/* A child that connects has lost nothing yet. */
+void vmbus__subs_connected(struct vmbus_bus *bus)
 {
-	return (uint32_t)vmbus__take(&primary->subs_wanted);
+	uint32_t slot;
+
+	for (slot = 0; slot < bus->chans_max; slot++) {
+		struct vmbus_chan *chan = vmbus__chan_at(bus, slot);
+
+		if (chan)
+			chan->anew = false;
+	}
+}
+
+/* What the channel's thread has asked for.  Bus thread. */
+void vmbus__subs_asked(struct vmbus_chan *primary)
+{
+	offer_promised(primary, (uint32_t)vmbus__take(&primary->subs_wanted));
 }
 
 int vmbus_chan_offer_subchannels(struct vmbus_chan *chan, uint32_t count)

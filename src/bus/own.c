@@ -170,7 +170,7 @@ static uint32_t spin(struct vmbus_chan *chan, uint32_t budget, uint64_t spin_ns)
 			const uint64_t now = vmbus__now();
 
 			if (end == 0)
-				end = now + spin_ns;
+				end = spin_ns < UINT64_MAX - now ? now + spin_ns : UINT64_MAX;
 			else if (now >= end)
 				return 0;
 		}

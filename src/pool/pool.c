@@ -280,16 +280,17 @@ int vmbus_pool_remove(struct vmbus_pool *pool, struct vmbus_chan *chan)
 	if (vmbus__pool_is_worker())
 		return VMBUS_E_STATE;
 	pthread_mutex_lock(&pool->lock);
-	while ((entry = *find(pool, chan)) && !entry->worker)
+	/* Also for another removal: until that one is through, its thread may be in the channel. */
+	while ((entry = *find(pool, chan)) && (!entry->worker || entry->leaving))
 		pthread_cond_wait(&pool->answered, &pool->lock);
-	if (!entry || entry->leaving) {
-		entry = NULL;
+	if (!entry) {
 		err = VMBUS_E_INVAL;
 	} else {
 		entry->leaving = true;
 		(void)command(entry->worker, VMBUS__POOL_REMOVE, entry);
 		*find(pool, chan) = entry->registry;
 		channels_add(entry->worker, false);
+		pthread_cond_broadcast(&pool->answered); /* to another removal */
 	}
 	pthread_mutex_unlock(&pool->lock);
 	free(entry);

@@ -7,9 +7,12 @@
 
 #include <sys/resource.h>
 
+#include <vmbus/watch.h>
+
 struct dev {
 	uint64_t packets, calls;
 	uint32_t opens, closes;
+	uint32_t charge; /* units that each packet costs besides its own */
 	bool fail;
 };
 
@@ -27,6 +30,7 @@ static void dev_packets(struct vmbus_chan *chan, const struct vmbus_packet *pkt,
 	(void)pkt;
 	d->packets += n;
 	d->calls++;
+	vmbus_chan_charge(chan, n * d->charge);
 	if (d->fail)
 		vmbus_chan_fail(chan, "bad packet");
 }
@@ -219,6 +223,46 @@ START_TEST(lesson_15_no_channel_starves)
 }
 END_TEST
 
+/* One channel is never empty, and each turn of it costs more than the budget: the others come next. */
+START_TEST(lesson_15_no_costly_channel_starves_others)
+{
+	static const uint32_t budgets[] = { 1, 16, 64, 256, 4096 };
+	const uint32_t budget = budgets[_i];
+	uint8_t payload[60] = { 0 };
+	struct fake f;
+	struct dev d[4] = { { 0 } };
+	struct fake_chan c[4];
+	uint32_t i, round, units;
+
+	d[0].charge = 63;
+	fake_init(&f, 1024);
+	for (i = 0; i < 4; i++)
+		(void)fake_offer(&f, &vsp, &d[i], i);
+	fake_contact(&f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&f, c, 4), 4);
+	for (i = 0; i < 4; i++)
+		must_eq(fake_open(&f, &c[i], 17, 3), 0);
+	for (round = 1; round <= 100; round++) {
+		for (i = 1; i < 4; i++)
+			must_eq(fake_send(&c[i], 0, payload, 8), 1);
+		/* Four turns of the costly one at most, of 64 packets each. */
+		for (units = 0; units < 4u * 64u * 64u + budget; units += budget) {
+			while (fake_send(&c[0], 0, payload, sizeof(payload)) == 1)
+				;
+			must(vmbus_bus_dispatch(f.bus, budget) > 0);
+			if (d[1].packets + d[2].packets + d[3].packets == 3u * round)
+				break;
+		}
+		for (i = 1; i < 4; i++)
+			must_eq(d[i].packets, round);
+	}
+	must(d[0].packets != 0);
+	for (i = 0; i < 4; i++)
+		fake_chan_free(&c[i]);
+	fake_fini(&f);
+}
+END_TEST
+
 /* Messages without end do not keep packets waiting, nor packets messages. */
 START_TEST(lesson_15_messages_and_packets)
 {
@@ -398,6 +442,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, lesson_21_queue_quota);
 	tcase_add_test(tc, lesson_21_page_list_quota);
 	tcase_add_test(tc, lesson_15_no_channel_starves);
+	tcase_add_loop_test(tc, lesson_15_no_costly_channel_starves_others, 0, 5);
 	tcase_add_test(tc, lesson_15_messages_and_packets);
 	tcase_add_test(tc, lesson_31_log_flood);
 	tcase_add_test(tc, bus_fd__idle_costs_nothing);

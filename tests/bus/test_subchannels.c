@@ -78,13 +78,13 @@ static void subs_init(struct subs *s, bool own)
 }
 
 /* The same, and the child may have no more channels. */
-static void subs_init_max(struct subs *s, uint32_t chans)
+static void subs_init_max(struct subs *s, uint32_t chans, bool own)
 {
 	memset(s, 0, sizeof(*s));
 	fake_prepare(&s->f, 512);
 	s->f.opts.limits = (struct vmbus_srv_opts){ .struct_bytes = sizeof(s->f.opts.limits),
 						    .chans_max = chans };
-	subs_begin(s, false);
+	subs_begin(s, own);
 }
 
 static void take_sub(struct subs *s, uint32_t i)
@@ -201,12 +201,12 @@ START_TEST(chan_offer_subchannels__of_threads)
 END_TEST
 
 /* The primary is closed and opened; its sub-channels are withdrawn, and the child keeps them. */
-static void reopen(struct subs *s)
+static void reopen(struct subs *s, bool own)
 {
 	struct vmbus_ctl ctl;
 
 	fake_post_close(&s->f, &s->c[0]);
-	subs_run(s, false);
+	subs_run(s, own);
 	while (fake_take(&s->f, &ctl))
 		must_eq(ctl.type, VMBUS_CTL_RESCIND);
 	fake_post_teardown(&s->f, s->c[0].relid, s->c[0].gpadl);
@@ -214,7 +214,7 @@ static void reopen(struct subs *s)
 	fake_chan_free(&s->c[0]);
 	s->f.next_page = 1;
 	s->c[0].first = 0;
-	subs_open(s, 0, false);
+	subs_open(s, 0, own);
 }
 
 /* The primary is opened again before the child has let go of its last sub-channels. */
@@ -230,7 +230,7 @@ START_TEST(chan_offer_subchannels__wait_for_those_of_before)
 	must_eq(vmbus_chan_offer_subchannels(s.chan, 2), 0);
 	for (i = 1; i <= 2; i++)
 		take_sub(&s, i);
-	reopen(&s);
+	reopen(&s, false);
 	must_eq(vmbus_chan_offer_subchannels(s.chan, 1), 0);
 	must_eq(vmbus_chan_offer_subchannels(s.chan, 2), 0);
 	must_eq(vmbus_chan_offer_subchannels(s.chan, 2047), VMBUS_E_FULL);
@@ -245,9 +245,9 @@ START_TEST(chan_offer_subchannels__wait_for_those_of_before)
 	fake_expect_none(&s.f);
 	must_eq(s.count, 5);
 	/* Closed while some are waited for: only those of the next opening are offered. */
-	reopen(&s);
+	reopen(&s, false);
 	must_eq(vmbus_chan_offer_subchannels(s.chan, 3), 0);
-	reopen(&s);
+	reopen(&s, false);
 	must_eq(vmbus_chan_offer_subchannels(s.chan, 1), 0);
 	for (i = 1; i <= 3; i++)
 		fake_post_released(&s.f, s.c[i].relid);
@@ -275,9 +275,152 @@ START_TEST(chan_offer_subchannels__tell_how_many_were_had)
 	must_eq(vmbus_chan_offer_subchannels(s.chan, 1500), 0);
 	must_eq(vmbus_chan_offer_subchannels(s.chan, 1500), 0);
 	fake_run(&s.f);
+	must(fake_logged(&s.f, "only 2046 of 3000 sub-channels"));
 	vmbus_chan_info(s.chan, &info);
-	must(info.subchannels > 1000);
-	must(fake_logged(&s.f, "of 3000 sub-channels"));
+	must_eq(info.subchannels, 0); /* the child waits for 3000 */
+	fake_chan_free(&s.c[0]);
+	fake_fini(&s.f);
+}
+END_TEST
+
+/* The child lets go of a primary that was open, which is withdrawn, and has it offered again. */
+static void let_go(struct subs *s, bool own)
+{
+	struct vmbus_ctl ctl;
+
+	fake_post_close(&s->f, &s->c[0]);
+	subs_run(s, own);
+	fake_post_teardown(&s->f, s->c[0].relid, s->c[0].gpadl);
+	fake_expect(&s->f, VMBUS_CTL_GPADL_TORNDOWN, NULL);
+	fake_post_released(&s->f, s->c[0].relid);
+	fake_expect(&s->f, VMBUS_CTL_OFFER, &ctl);
+	must_eq(ctl.u.offer.sub_index, 0);
+	fake_chan_free(&s->c[0]);
+	s->f.next_page = 1;
+	s->c[0].first = 0;
+}
+
+/* A child connects that knows nothing of the last, and finds the device among others. */
+static void connect_again(struct subs *s)
+{
+	const struct vmbus_guid instance = s->c[0].instance;
+	struct fake_chan all[128];
+	uint32_t i = 0, n;
+
+	fake_chan_free(&s->c[0]);
+	s->f.next_page = 1;
+	fake_contact(&s->f, VMBUS_PROTO_5_3);
+	n = fake_offers(&s->f, all, 128);
+	while (i < n && !vmbus_guid_equal(&all[i].instance, &instance))
+		i++;
+	must(i < n);
+	s->c[0] = all[i];
+}
+
+/* Two of three that a thread asks for are had; anew: the child sees the device withdrawn. */
+static void promise_three(struct subs *s, bool anew)
+{
+	uint32_t i;
+
+	must_eq(vmbus_chan_offer_subchannels(s->chan, 3), 0);
+	for (i = 1; i <= 2; i++)
+		take_sub(s, i);
+	must(fake_logged(&s->f, "only 2 of 3 sub-channels"));
+	s->f.lines = 0;
+	memset(s->f.last, 0, sizeof(s->f.last));
+	s->count = 0; /* nobody dispatches them */
+	for (i = 0; anew && i < 3; i++)
+		fake_expect(&s->f, VMBUS_CTL_RESCIND, NULL);
+	fake_expect_none(&s->f);
+	for (i = 1; anew && i <= 2; i++)
+		fake_post_released(&s->f, s->c[i].relid);
+	subs_run(s, true);
+}
+
+/*
+ * Nobody can be told that a thread's sub-channels were not to be had, so the device begins anew; once,
+ * if it asks for as many again.  Test 0: no more channels; 1: no more monitor ids.
+ */
+START_TEST(chan_offer_subchannels__begin_anew_if_they_were_not_to_be_had)
+{
+	const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts),
+					       .own_fd = true,
+					       .monitor_us = _i ? 100 : 0 };
+	struct subs s;
+	uint32_t i;
+
+	memset(&s, 0, sizeof(s));
+	fake_prepare(&s.f, 512);
+	s.f.opts.limits = (struct vmbus_srv_opts){ .struct_bytes = sizeof(s.f.opts.limits),
+						   .chans_max = _i ? 0 : 3 };
+	s.f.opts.offered = on_offered;
+	s.f.opts.events_ctx = &s;
+	s.f.opts.log_lines_max = 1000;
+	fake_create(&s.f);
+	must_eq(vmbus_bus_offer(s.f.bus, &vsp, &s.d, &opts, &s.chan), 0);
+	fake_contact(&s.f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&s.f, s.c, 1), 1);
+	for (i = 0; _i && i < 128 - 3; i++) {
+		must_eq(vmbus_bus_offer(s.f.bus, &vsp, &s.d, &opts, NULL), 0);
+		fake_expect(&s.f, VMBUS_CTL_OFFER, NULL);
+	}
+	subs_open(&s, 0, true);
+	promise_three(&s, true);
+	must_eq(s.d.closes, 1);
+	let_go(&s, true);
+	subs_open(&s, 0, true);
+	promise_three(&s, false); /* the child would open it again and again */
+	must_eq(s.d.closes, 1);
+	/* It closes the channel by itself; what it asks for then waits for those of before. */
+	reopen(&s, true);
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 2), 0);
+	subs_run(&s, true);
+	for (i = 1; i <= 2; i++)
+		fake_post_released(&s.f, s.c[i].relid);
+	for (i = 1; i <= 2; i++)
+		take_sub(&s, i);
+	fake_expect_none(&s.f);
+	s.count = 0;
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 1), 0);
+	for (i = 0; i < 3; i++)
+		fake_expect(&s.f, VMBUS_CTL_RESCIND, NULL);
+	subs_run(&s, true);
+	must_eq(s.d.closes, 3);
+	/* And so it may for a child that has connected again. */
+	vmbus_bus_reset(s.f.bus);
+	subs_run(&s, true);
+	connect_again(&s);
+	subs_open(&s, 0, true);
+	promise_three(&s, true);
+	must_eq(s.d.closes, 4);
+	fake_chan_free(&s.c[0]);
+	fake_fini(&s.f);
+}
+END_TEST
+
+/* Room that those of before have is waited for by a thread's as well, and nothing begins anew. */
+START_TEST(chan_offer_subchannels__of_a_thread_wait_for_room)
+{
+	struct subs s;
+	uint32_t i;
+
+	subs_init_max(&s, 4, true);
+	must_eq(fake_offers(&s.f, s.c, 1), 1);
+	subs_open(&s, 0, true);
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 3), 0);
+	for (i = 1; i <= 3; i++)
+		take_sub(&s, i);
+	s.count = 0;
+	reopen(&s, true);
+	must_eq(vmbus_chan_offer_subchannels(s.chan, 3), 0);
+	fake_expect_none(&s.f);
+	for (i = 1; i <= 3; i++) {
+		fake_post_released(&s.f, s.c[i].relid);
+		take_sub(&s, i);
+	}
+	fake_expect_none(&s.f);
+	must(!fake_logged(&s.f, "sub-channels"));
+	must_eq(s.d.closes, 1);
 	fake_chan_free(&s.c[0]);
 	fake_fini(&s.f);
 }
@@ -287,33 +430,42 @@ END_TEST
 START_TEST(chan_offer_subchannels__wait_for_room)
 {
 	struct subs s;
-	uint32_t i;
+	uint32_t i, round;
 
-	subs_init_max(&s, 4);
+	subs_init_max(&s, 4, false);
 	must_eq(fake_offers(&s.f, s.c, 1), 1);
 	subs_open(&s, 0, false);
 	must_eq(vmbus_chan_offer_subchannels(s.chan, 3), 0);
 	for (i = 1; i <= 3; i++)
 		take_sub(&s, i);
 	must_eq(vmbus_chan_offer_subchannels(s.chan, 1), VMBUS_E_FULL);
-	reopen(&s);
+	reopen(&s, false);
 	fake_post_released(&s.f, s.c[1].relid);
 	subs_run(&s, false);
 	must_eq(vmbus_bus_offer(s.f.bus, &vsp, &s.d, NULL, NULL), 0); /* that room is gone */
 	fake_expect(&s.f, VMBUS_CTL_OFFER, NULL);
 	must_eq(vmbus_chan_offer_subchannels(s.chan, 3), 0);
 	fake_expect_none(&s.f);
-	fake_post_released(&s.f, s.c[2].relid);
-	take_sub(&s, 1);
-	fake_expect_none(&s.f);
-	/* There is none for the third: its device begins anew, for nobody could be told. */
-	fake_post_released(&s.f, s.c[3].relid);
-	take_sub(&s, 2);
-	must(fake_logged(&s.f, "only 1 of 2 sub-channels"));
-	for (i = 0; i < 3; i++)
-		fake_expect(&s.f, VMBUS_CTL_RESCIND, NULL);
-	subs_run(&s, false);
-	must_eq(s.d.closes, 2);
+	s.c[1] = s.c[2];
+	s.c[2] = s.c[3];
+	for (round = 0; round < 2; round++) {
+		fake_post_released(&s.f, s.c[1].relid);
+		take_sub(&s, 1);
+		fake_expect_none(&s.f);
+		/* There is none for the third: its device begins anew, for nobody could be told. */
+		fake_post_released(&s.f, s.c[2].relid);
+		take_sub(&s, 2);
+		must(fake_logged(&s.f, "only 1 of 2 sub-channels"));
+		s.f.lines = 0;
+		for (i = 0; i < 3; i++)
+			fake_expect(&s.f, VMBUS_CTL_RESCIND, NULL);
+		let_go(&s, false);
+		must_eq(s.d.closes, 2 + round);
+		s.count = 0;
+		subs_open(&s, 0, false);
+		must_eq(vmbus_chan_offer_subchannels(s.chan, 3), 0);
+		fake_expect_none(&s.f);
+	}
 	fake_chan_free(&s.c[0]);
 	fake_fini(&s.f);
 }
@@ -350,13 +502,13 @@ START_TEST(vmbus_bus_restore__sub_channels_that_wait_for_room)
 	struct subs s;
 	uint32_t i;
 
-	subs_init_max(&s, 4);
+	subs_init_max(&s, 4, false);
 	must_eq(fake_offers(&s.f, s.c, 1), 1);
 	subs_open(&s, 0, false);
 	must_eq(vmbus_chan_offer_subchannels(s.chan, 3), 0);
 	for (i = 1; i <= 3; i++)
 		take_sub(&s, i);
-	reopen(&s);
+	reopen(&s, false);
 	fake_post_released(&s.f, s.c[1].relid);
 	subs_run(&s, false);
 	must_eq(vmbus_bus_offer(s.f.bus, &vsp, &s.d, NULL, NULL), 0);
@@ -445,6 +597,9 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, chan_offer_subchannels__of_threads);
 	tcase_add_test(tc, chan_offer_subchannels__do_not_grow);
 	tcase_add_test(tc, chan_offer_subchannels__tell_how_many_were_had);
+	tcase_add_loop_test(tc, chan_offer_subchannels__begin_anew_if_they_were_not_to_be_had, 0,
+			    2);
+	tcase_add_test(tc, chan_offer_subchannels__of_a_thread_wait_for_room);
 	tcase_add_test(tc, chan_offer_subchannels__wait_for_room);
 	tcase_add_test(tc, vmbus_bus_restore__sub_channels_that_wait_for_room);
 	tcase_add_loop_test(tc, chan_offer_subchannels__wait_for_those_of_before, 0, 2);

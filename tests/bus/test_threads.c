@@ -292,6 +292,8 @@ static void *storm_thread(void *arg)
 		}
 		if (n % 64 == 0)
 			vmbus_bus_slot_free(s->f.bus, n % 4, 2);
+		if (n % 4096 == 0)
+			must(!vmbus_bus_in_callback(s->f.bus));
 		if (n % 16 == 0) {
 			uint64_t word;
 
@@ -718,12 +720,48 @@ START_TEST(bus_destroy__and_dispatch_in_a_callback)
 }
 END_TEST
 
+static void *send_later(void *arg)
+{
+	(void)poll(NULL, 0, 50);
+	must_eq(fake_send(arg, 0, &own_opts, 8), 1);
+	return NULL;
+}
+
+/* However long the spin may be, past the end of the clock too, it waits for the packet. */
+START_TEST(chan_poll__spins_without_end)
+{
+	const uint64_t spin_ns = UINT64_MAX - (_i ? fake_now_ns() : 0);
+	struct fake_echo echo = { 0 };
+	struct vmbus_chan *chan;
+	struct fake_chan c;
+	pthread_t thread;
+	struct worker w;
+	struct fake f;
+
+	fake_init(&f, 64);
+	must_eq(vmbus_bus_offer(f.bus, &fake_echo_vsp, &echo, &own_opts, &chan), 0);
+	fake_contact(&f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&f, &c, 1), 1);
+	worker_start(&w, chan, 0);
+	must_eq(await_open(&f, &c), 0);
+	worker_stop(&w);
+	must_eq(vmbus_chan_dispatch(chan, 8), 0);
+	must_eq(pthread_create(&thread, NULL, send_later, &c), 0);
+	must_eq(vmbus_chan_poll(chan, 8, spin_ns), 1);
+	must_eq(pthread_join(thread, NULL), 0);
+	must_eq(echo.packets, 1);
+	fake_chan_free(&c);
+	fake_fini(&f);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "threads", 20);
 
 	tcase_add_test(tc, chan_dispatch__on_a_thread);
 	tcase_add_test(tc, chan_poll__on_a_thread);
+	tcase_add_loop_test(tc, chan_poll__spins_without_end, 0, 2);
 	tcase_add_test(tc, chan_dispatch__bound);
 	tcase_add_test(tc, bind__signals_go_past_the_bus);
 	tcase_add_test(tc, bind__hostile_descriptor);

@@ -216,6 +216,45 @@ START_TEST(quota__buf_bytes_max)
 }
 END_TEST
 
+/* A buffer that grows takes what it grows by, not its whole length beside what it was. */
+START_TEST(quota__buf_bytes_max_of_a_buffer_that_grows)
+{
+	static uint8_t large[120000];
+	struct fake_echo echo = { 0 };
+	struct fake_chan c;
+	struct fake f;
+	uint32_t round;
+
+	fake_prepare(&f, 400);
+	f.opts.buf_bytes_max = 130000;
+	fake_create(&f);
+	fake_offer(&f, &fake_echo_vsp, &echo, 0);
+	fake_contact(&f, VMBUS_PROTO_5_3);
+	must_eq(fake_offers(&f, &c, 1), 1);
+	for (round = 0; round < 2; round++) {
+		uint32_t bytes;
+
+		fake_rings(&f, &c, 80, 80);
+		if (round == 0) {
+			c.gpadl = f.next_gpadl++;
+			must_eq(fake_share(&f, c.relid, c.gpadl, c.first, 160), 0);
+		}
+		fake_post_open(&f, &c, 0);
+		fake_run(&f);
+		for (bytes = 20000; bytes <= sizeof(large); bytes += 20000) {
+			must_eq(fake_send(&c, 0, large, bytes), 1);
+			fake_run(&f);
+		}
+		must_eq(echo.packets, 6 * (round + 1));
+		must_eq(stats_of(&f).bufs_refused, 0);
+		fake_post_close(&f, &c);
+		fake_run(&f);
+	}
+	fake_chan_free(&c);
+	fake_fini(&f);
+}
+END_TEST
+
 static struct vmbus_shm_server_stats server_of(const struct host *host)
 {
 	struct vmbus_shm_server_stats stats;
@@ -402,6 +441,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, quota__ring_bytes_and_lists_of_no_memory);
 	tcase_add_test(tc, quota__mirrors_max);
 	tcase_add_test(tc, quota__buf_bytes_max);
+	tcase_add_test(tc, quota__buf_bytes_max_of_a_buffer_that_grows);
 	tcase_add_test(tc, quota__of_a_server);
 	tcase_add_test(tc, quota__silent_connections);
 	tcase_add_test(tc, quota__attach_rate_max);

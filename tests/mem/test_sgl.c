@@ -3,6 +3,9 @@
  * Lists of pieces of the peer's memory, src/mem/sgl.c, against a model that is an array with the
  * address of every single byte.  Ranges as on the wire: [PKT-GPA], [CTL-GPADL].
  */
+#include <signal.h>
+#include <sys/mman.h>
+
 #include "base/atomic.h"
 #include "membox.h"
 
@@ -524,6 +527,62 @@ START_TEST(sgl_pin__pins_one_region_more)
 }
 END_TEST
 
+/* A region whose counter cannot be written, and what the other one's is when that is tried. */
+static struct {
+	struct vmbus_region *region;
+	const struct vmbus_region *counter;
+	uint64_t pins;
+	uint32_t times;
+} guarded;
+
+static void on_guarded(int sig)
+{
+	(void)sig;
+	guarded.pins = vmbus_region_pins(guarded.counter);
+	guarded.times++;
+	(void)mprotect(guarded.region, 4096, PROT_READ | PROT_WRITE);
+}
+
+/*
+ * A counter says how many lists are in use, so a list has let go of the memory before it leaves that,
+ * wherever it has it: in a slice it comes first.
+ */
+START_TEST(sgl_release__the_counter_last)
+{
+	const uint64_t q[] = { HEAD(4096, 0), 0 };
+	struct vmbus_region counter = { .fd = -1 }, *list[1];
+	struct vmbus_sgl whole, part;
+	struct vmbus_mem mem;
+
+	guarded.region =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	must(guarded.region != MAP_FAILED);
+	guarded.counter = &counter;
+	*guarded.region = (struct vmbus_region){
+		.bytes = 4096, .host = malloc(4096), .fd = -1, .access = VMBUS_READ_WRITE
+	};
+	list[0] = guarded.region;
+	must_eq(vmbus_mem_init(&mem, list, 1, NULL), 0);
+	list_init(&whole, 0, PIECES);
+	list_init(&part, 1, PIECES);
+	must_eq(vmbus_sgl_from_ranges(&whole, &mem, q, 2, 1, VMBUS_READ), 0);
+	must_eq(vmbus_sgl_pin(&whole, &counter), 0);
+	must_eq(vmbus_sgl_slice(&part, &whole, 0, 4096), 0);
+	vmbus_sgl_release(&whole);
+	must_eq(vmbus_region_pins(&counter), 1);
+	must(signal(SIGSEGV, on_guarded) != SIG_ERR);
+	must_eq(mprotect(guarded.region, 4096, PROT_READ), 0);
+	vmbus_sgl_release(&part);
+	must(signal(SIGSEGV, SIG_DFL) != SIG_ERR);
+	must_eq(guarded.times, 1);
+	must_eq(guarded.pins, 1);
+	must_eq(vmbus_region_pins(&counter), 0);
+	must_eq(vmbus_region_pins(guarded.region), 0);
+	free(guarded.region->host);
+	(void)munmap(guarded.region, 4096);
+}
+END_TEST
+
 /* A list for reading refuses writes, also where the region would allow them, and the reverse. */
 START_TEST(lesson_33_list_for_reading_refuses_writes)
 {
@@ -604,6 +663,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, sgl_from_ranges__pins_eight_regions);
 	tcase_add_test(tc, sgl_from_ranges__pins_a_region_once);
 	tcase_add_test(tc, sgl_pin__pins_one_region_more);
+	tcase_add_test(tc, sgl_release__the_counter_last);
 	tcase_add_test(tc, lesson_33_list_for_reading_refuses_writes);
 	tcase_add_test(tc, lesson_10_pieces_are_read_once);
 }

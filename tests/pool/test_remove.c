@@ -3,6 +3,7 @@
  * Channels that leave a pool of threads: nobody is in them afterwards, whatever goes on beside it.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 
@@ -124,6 +125,36 @@ START_TEST(pool_remove__waits_for_an_add_under_way)
 }
 END_TEST
 
+/* A thread is in the channel while two remove it: neither is told that it is out before that is so. */
+START_TEST(pool_remove__waits_for_a_removal_under_way)
+{
+	struct vmbus_chan c;
+	pthread_t thread[2];
+	void *said[2];
+	uint32_t i;
+
+	shared = pool_of(1, 0, 0);
+	chan_open(&c);
+	c.hold = 1;
+	must_eq(vmbus_pool_add(shared, &c), 0);
+	UNTIL(GET(c.inside) == 1);
+	for (i = 0; i < 2; i++)
+		must_eq(pthread_create(&thread[i], NULL, remove_one, &c), 0);
+	(void)poll(NULL, 0, 50);
+	for (i = 0; i < 2; i++)
+		must_eq(pthread_tryjoin_np(thread[i], NULL), EBUSY);
+	SET(c.hold, 0);
+	for (i = 0; i < 2; i++)
+		must_eq(pthread_join(thread[i], &said[i]), 0);
+	SET(c.gone, 1);
+	must_eq((intptr_t)said[0] + (intptr_t)said[1], VMBUS_E_INVAL);
+	must_eq(channels_of(shared), 0);
+	must_eq(vmbus_pool_remove(shared, &c), VMBUS_E_INVAL);
+	(void)close(c.fd);
+	vmbus_pool_destroy(shared);
+}
+END_TEST
+
 /* Removed between two looks of a spin, it is handed back so that one may sleep at its descriptor. */
 START_TEST(pool_remove__leaves_the_channel_armed)
 {
@@ -199,6 +230,7 @@ static void tests(Suite *suite)
 
 	tcase_add_loop_test(tc, pool_remove__leaves_no_thread_in_the_channel, 0, 4);
 	tcase_add_loop_test(tc, pool_remove__waits_for_an_add_under_way, 0, 2);
+	tcase_add_test(tc, pool_remove__waits_for_a_removal_under_way);
 	tcase_add_test(tc, pool_remove__leaves_the_channel_armed);
 	tcase_add_test(tc, pool_remove__from_several_threads);
 }
