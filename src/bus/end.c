@@ -29,7 +29,7 @@ static void wait_ms(void)
 
 /*
  * Whether this thread is within a callback of the bus or of one of its channels.  It may be any thread:
- * channels can be removed meanwhile, and are not freed before the walk is over.
+ * channels can be removed meanwhile, and their storage become others', but is not freed.
  */
 bool vmbus_bus_in_callback(struct vmbus_bus *bus)
 {
