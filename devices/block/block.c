@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "block/scsi_cmd.h"
+
 #define DEPTH 256u
 #define DEPTH_MAX 1024u
 #define REQUESTS 1024u
@@ -179,6 +181,9 @@ static uint64_t mix_limits(uint64_t h, const struct vmbus__disk *disk)
 	h = vmbus__block_mix(h, ops->discard != NULL, 1);
 	h = vmbus__block_mix(h, disk->info.discard_bytes, 4);
 	h = vmbus__block_mix(h, disk->info.block_bytes, 4);
+	/* Earlier versions told of no limit, and what exceeds it fails. */
+	if (vmbus__disk_discards(disk))
+		h = vmbus__block_mix(h, VMBUS__SCSI_UNMAP_BYTES, 4);
 	return vmbus__block_mix(h, disk->transfer_bytes, 4);
 }
 

@@ -165,14 +165,28 @@ static uint32_t length(const struct vmbus__queue *queue)
 	return n;
 }
 
-static uint32_t attentions(const struct vmbus__nexus *nexus, uint8_t *to, uint32_t room)
+/* What goes along with a channel of the word of an address.  SAID does with the answer that says so: to the
+   other channels it was not said, lest they take it for TOLD while that answer waits. */
+static uint64_t attention(const struct vmbus__port *port, uint32_t t, uint32_t l)
+{
+	const uint64_t bits =
+		vmbus__ld64_relaxed(vmbus__as_a64c(&port->nexus->ua[t][l])); /* UNITATT.take */
+	const bool mine = port->said[t][l / 64u] >> l % 64u & 1u;
+
+	if (!port->primary)
+		return mine ? bits & VMBUS__UA_SAID : 0;
+	if (mine || !(bits & VMBUS__UA_SAID))
+		return bits;
+	return (bits & ~(uint64_t)VMBUS__UA_SAID) | VMBUS__UA_LEFT;
+}
+
+static uint32_t attentions(const struct vmbus__port *port, uint8_t *to, uint32_t room)
 {
 	uint32_t n = 0, t, l;
 
 	for (t = 0; t < VMBUS__TARGETS; t++)
 		for (l = 0; l < VMBUS__LUNS; l++) {
-			const uint64_t bits = vmbus__ld64_relaxed(
-				vmbus__as_a64c(&nexus->ua[t][l])); /* UNITATT.take */
+			const uint64_t bits = attention(port, t, l);
 
 			if (!bits)
 				continue;
@@ -225,7 +239,7 @@ int vmbus__state_save(struct vmbus_chan *chan, void *buf, size_t bytes)
 	struct vmbus__port *const port = vmbus_chan_priv(chan);
 	struct vmbus__nexus *const nexus = port->nexus;
 	const uint32_t held = length(&port->held), replies = held + length(&port->replies);
-	const uint32_t marks = port->primary ? attentions(nexus, NULL, 0) : 0;
+	const uint32_t marks = attentions(port, NULL, 0);
 	const size_t need =
 		HEAD_BYTES + (size_t)marks * ATTENTION_BYTES + (size_t)replies * REPLY_BYTES;
 	struct vmbus__known known = { 0 };
@@ -243,7 +257,7 @@ int vmbus__state_save(struct vmbus_chan *chan, void *buf, size_t bytes)
 	to = put(to, 8, vmbus__ld32_relaxed(&nexus->tell) ? 0 : known.number); /* BLOCKLIST.look */
 	to = put(put(to, 4, marks), 4, replies);
 	/* Another thread may add to them meanwhile; that guest is told to look. */
-	if (marks && attentions(nexus, to, marks) < marks)
+	if (marks && attentions(port, to, marks) < marks)
 		return VMBUS_E_AGAIN;
 	to = put_replies(to + (size_t)marks * ATTENTION_BYTES, &port->replies);
 	to = put_held(to, &port->held);
@@ -252,13 +266,20 @@ int vmbus__state_save(struct vmbus_chan *chan, void *buf, size_t bytes)
 
 static bool take_attentions(struct vmbus__port *port, const uint8_t *from, uint32_t n)
 {
+	uint64_t *ua;
+
 	for (; n; n--, from += ATTENTION_BYTES) {
 		if (from[0] >= VMBUS__TARGETS || from[3] || from[2] == 0 ||
 		    from[2] & ~VMBUS__UA_ALL)
 			return false;
-		(void)vmbus__or64_release(vmbus__as_a64(&port->nexus->ua[from[0]][from[1]]),
-					  from[2]); /* UNITATT.set */
-		if (from[2] & VMBUS__UA_SAID)
+		ua = &port->nexus->ua[from[0]][from[1]];
+		if (port->primary)
+			(void)vmbus__or64_release(vmbus__as_a64(ua), from[2]); /* UNITATT.set */
+		else if (from[2] != VMBUS__UA_SAID)
+			return false;
+		/* Where the primary channel has not brought LEFT yet, it is said once more. */
+		if (port->primary ? from[2] & VMBUS__UA_SAID
+				  : vmbus__scsi_turn(ua, VMBUS__UA_LEFT, VMBUS__UA_SAID))
 			vmbus__nexus_tell_after(port, from[0], from[1]);
 	}
 	return true;
@@ -299,7 +320,7 @@ int vmbus__state_restore(struct vmbus__port *port, const void *buf, size_t bytes
 	left -= (size_t)marks * ATTENTION_BYTES;
 	if (left % REPLY_BYTES || replies != left / REPLY_BYTES)
 		return VMBUS_E_INVAL;
-	if (!port->primary && (word || marks || vmbus__stor_get(from + 8, 8)))
+	if (!port->primary && (word || vmbus__stor_get(from + 8, 8)))
 		return VMBUS_E_INVAL;
 	err = vmbus__port_answers(port, replies);
 	if (err)

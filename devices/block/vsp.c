@@ -157,7 +157,8 @@ static void look(struct vmbus__port *port)
 {
 	hear(port);
 	begin_callback(port);
-	if (VMBUS_UNLIKELY(port->tell_after))
+	/* A channel that is to be saved is woken while answers wait, too: writable() wakes it again. */
+	if (VMBUS_UNLIKELY(port->tell_after) && !port->replies.first)
 		vmbus__nexus_tell_now(port);
 	if (port->primary)
 		vmbus__nexus_tell(port);
@@ -216,7 +217,11 @@ static void block_writable(struct vmbus_chan *chan)
 	struct vmbus__port *const port = vmbus_chan_priv(chan);
 
 	vmbus__task_send_replies(port);
-	if (!port->replies.first && port->primary)
+	if (port->replies.first)
+		return;
+	if (VMBUS_UNLIKELY(port->tell_after))
+		vmbus__port_wake(port);
+	if (port->primary)
 		vmbus__nexus_tell(port);
 }
 

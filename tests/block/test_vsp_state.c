@@ -826,6 +826,27 @@ START_TEST(block_vsp__is_killed_and_has_another_disk)
 }
 END_TEST
 
+/* What a version before the one that bounds UNMAP has left: the guest is told to look what the limits are. */
+START_TEST(block_vsp__is_killed_and_bounds_unmap)
+{
+	const struct box_srb tur = box_tur(0);
+	struct box_reply r;
+	struct image image;
+	struct jbox j;
+
+	jbox_begin(&j, 1);
+	run_steps(&j.b, 0, 4);
+	image = take(&j);
+	box_put(image.journal[0] + j.bytes - 64 + 8, 8, 0x8F6AC0732BA1FECD); /* as it had */
+	must_eq(go_on(&j, &image, 1), 0);
+	must_eq(box_any(&j.b, 0, &r), VMBUS_PKT_INBAND);
+	must_eq(r.op, ENUMERATE_BUS);
+	two_attentions(&j.b, &tur);
+	box_good(&j.b, 0, &tur, 0);
+	jbox_end(&j);
+}
+END_TEST
+
 /* Words that no process of ours has left: the channel fails, and nothing else. */
 START_TEST(block_vsp__takes_no_words_that_cannot_be)
 {
@@ -866,6 +887,7 @@ static void tests(Suite *suite)
 	tcase_add_loop_test(tc, block_vsp__is_killed_and_has_other_disks, 0, 3);
 	tcase_add_loop_test(tc, block_vsp__is_killed_and_has_another_disk, 0, 4);
 	tcase_add_test(tc, block_vsp__is_killed_when_a_disk_comes);
+	tcase_add_test(tc, block_vsp__is_killed_and_bounds_unmap);
 	tcase_add_test(tc, block_vsp__takes_no_words_that_cannot_be);
 }
 VMBUS_TEST_MAIN("block.vsp_state", tests)

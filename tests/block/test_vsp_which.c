@@ -108,10 +108,24 @@ START_TEST(block_add__is_not_asked_by_what_was_sent_before_an_answer)
 }
 END_TEST
 
-/* The guest takes no answers, and that its disk is gone waits among them; the bus is saved then, or not. */
+/* The bus cannot be saved while a store has a request, and is not saved when it has ended. */
+static void ask_to_save(struct box *b)
+{
+	size_t bytes;
+
+	must_eq(vmbus_bus_save(b->f.bus, NULL, 0, &bytes), VMBUS_E_AGAIN);
+	box_stall(b, 2, false);
+	fake_run(&b->f);
+	must_eq(vmbus_bus_save(b->f.bus, NULL, 0, &bytes), VMBUS_E_RANGE);
+}
+
+/* The guest takes no answers, and that its disk is gone waits among them; 1: the bus is saved then, and
+   goes on elsewhere; 2: it is to be saved, and a request of the same channel is waited for. */
 START_TEST(block_add__is_asked_once_the_answer_has_left)
 {
 	struct box_srb write = box_rw(1, true, 0, 1), read = box_rw(0, false, 0, 1);
+	const struct box_srb slow = box_rw(2, false, 0, 1);
+	const uint32_t more = _i == 2;
 	struct vmbus_packet pkt;
 	struct vmbus_ctl ctl;
 	struct box_reply r;
@@ -120,7 +134,7 @@ START_TEST(block_add__is_asked_once_the_answer_has_left)
 
 	box_prepare(&b);
 	b.opts.subchannels = 1;
-	box_start(&b, 2);
+	box_start(&b, 2 + more);
 	must_eq(box_step(&b, 0, 13, 1, &r), 0);
 	fake_expect(&b.f, VMBUS_CTL_OFFER, &ctl);
 	b.c[1] = (struct fake_chan){ .fake = &b.f,
@@ -131,20 +145,30 @@ START_TEST(block_add__is_asked_once_the_answer_has_left)
 	told(&b);
 	must_eq(box_add(&b, 1), 0);
 	told(&b);
+	if (more) {
+		box_stall(&b, 2, true);
+		(void)box_command(&b, 1, &slow, 1);
+	}
 	for (i = 0; i < 60; i++)
 		(void)box_command(&b, 1, &read, 0);
 	(void)box_command(&b, 1, &write, 0);
 	fake_run(&b.f);
+	if (more)
+		ask_to_save(&b);
 	box_inquiry(&b, 0, 1);
 	box_do(&b, 0, &write, 0, &r);
 	must_eq(r.srb_status, 0x20);
-	if (_i)
+	if (_i == 1) {
 		box_move(&b, 2);
-	for (i = 0; i < 61; i++) {
+		box_inquiry(&b, 0, 1);
+		box_do(&b, 0, &write, 0, &r);
+		must_eq(r.srb_status, 0x20);
+	}
+	for (i = 0; i < 61 + more; i++) {
 		fake_run(&b.f);
 		must_eq(fake_receive(&b.c[1], &pkt, 1), 1);
 		box_decode(&r, &pkt);
-		must_eq(r.srb_status, i < 60 ? 1 : 0x20);
+		must_eq(r.srb_status, i == 60 ? 0x20 : 1);
 	}
 	told(&b);
 	box_inquiry(&b, 0, 1);
@@ -321,7 +345,7 @@ static void tests(Suite *suite)
 
 	tcase_add_loop_test(tc, block_add__at_an_address_that_a_guest_still_uses, 0, 2);
 	tcase_add_loop_test(tc, block_add__is_not_asked_by_what_was_sent_before_an_answer, 0, 3);
-	tcase_add_loop_test(tc, block_add__is_asked_once_the_answer_has_left, 0, 2);
+	tcase_add_loop_test(tc, block_add__is_asked_once_the_answer_has_left, 0, 3);
 	tcase_add_test(tc, block_add__is_asked_when_the_channel_that_had_the_answer_is_closed);
 	tcase_add_loop_test(tc, block_vsp__tells_of_another_disk_across_a_save, 0, 2);
 	tcase_add_test(tc, block_resized__is_no_other_disk);
