@@ -8,6 +8,7 @@
  */
 #include "net/vsp.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
@@ -125,34 +126,40 @@ static void set_retry(struct vmbus__net_chan *ch, bool on)
 		ch->retry_set = on;
 }
 
+static void tell_deaf(struct vmbus__net_chan *ch, const char *what, const char *why)
+{
+	if (ch->deaf_told)
+		return;
+	ch->deaf_told = true;
+	vmbus__net_log(ch->net, "port %s: queue %u %s%s: it is asked every millisecond",
+		       port_name(ch->net), ch->number, what, why);
+}
+
 /*
  * Look after the port's descriptor while something can be done about it: frames can be received.  It is
  * readable for them, too, while we only wait for room to send; then we ask again after a while instead
- * of spinning.  The same for a port that has no room, and no descriptor to tell that it has again.
+ * of spinning.  The same for a port that has no room, and no descriptor to tell that it has again; and for
+ * a descriptor that no set takes, as one that is a set itself when ours is in too many others.
  */
 void vmbus__net_queue_hear(struct vmbus__net_chan *ch)
 {
 	struct epoll_event event = { .events = EPOLLIN };
-	bool hear, waits;
+	bool hear, waits, refused;
 
 	if (!ch->has_queue)
 		return;
 	hear = vmbus__net_rx_is_open(ch) && !vmbus__net_rx_starves(ch);
 	waits = vmbus__net_tx_waits(ch) || vmbus__net_rx_inbox_waits(ch);
-	if (VMBUS_UNLIKELY(waits && ch->queue.fd < 0 && !ch->deaf_told)) {
-		ch->deaf_told = true;
-		vmbus__net_log(
-			ch->net,
-			"port %s: queue %u has no room, and no descriptor to tell when it has: "
-			"it is asked every millisecond",
-			port_name(ch->net), ch->number);
-	}
-	set_retry(ch, waits && (!hear || ch->queue.fd < 0));
-	if (hear == ch->queue_heard || ch->queue.fd < 0)
-		return;
-	if (epoll_ctl(ch->epoll_fd, hear ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, ch->queue.fd, &event) ==
-	    0)
+	if (VMBUS_UNLIKELY(waits && ch->queue.fd < 0))
+		tell_deaf(ch, "has no room, and no descriptor to tell when it has", "");
+	if (hear != ch->queue_heard && ch->queue.fd >= 0 &&
+	    epoll_ctl(ch->epoll_fd, hear ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, ch->queue.fd, &event) ==
+		    0)
 		ch->queue_heard = hear;
+	refused = hear && !ch->queue_heard && ch->queue.fd >= 0;
+	if (VMBUS_UNLIKELY(refused))
+		tell_deaf(ch, "has a descriptor that cannot be waited for: ", strerror(errno));
+	set_retry(ch, refused || (waits && (!hear || ch->queue.fd < 0)));
 }
 
 void vmbus__net_timer(struct vmbus__net_chan *ch, uint32_t ms)

@@ -192,7 +192,7 @@ struct vmbus__net_chan {
 	bool queue_heard;  /* its descriptor is in the epoll */
 	bool paused;	   /* vmbus_chan_pause() */
 	bool ended;	   /* messages or the send buffer were there, and are not any more */
-	bool deaf_told;	   /* that the port has no room, and no descriptor */
+	bool deaf_told;	   /* that no descriptor tells of the port */
 	int epoll_fd;
 	int timer_fd; /* -1, or of the control; the primary's */
 	int retry_fd; /* -1, or: see vmbus__net_queue_hear() */

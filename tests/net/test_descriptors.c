@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Timers of a channel that cannot be had for once: the next attempt gets one that is heard.
+ * Timers of a channel that cannot be had for once: the next attempt gets one that is heard.  A port whose
+ * descriptor no set takes.
  */
 #include "frames.h"
 
@@ -8,7 +9,8 @@
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 
-static bool fails; /* the next descriptor that is added to a set */
+static bool fails;	 /* the next descriptor that is added to a set */
+static int deep_fd = -1; /* is in no set: as a set would be whose holder is in too many others */
 
 int epoll_ctl(int set, int op, int fd, struct epoll_event *event)
 {
@@ -17,17 +19,22 @@ int epoll_ctl(int set, int op, int fd, struct epoll_event *event)
 		errno = ENOSPC;
 		return -1;
 	}
+	if (op == EPOLL_CTL_ADD && fd == deep_fd) {
+		errno = ELOOP;
+		return -1;
+	}
 	return (int)syscall(SYS_epoll_ctl, set, op, fd, event);
 }
 
 static struct netbox b;
 static uint8_t frame[NB_FRAME];
 static uint32_t lines;
+static const char *counted = "no timer"; /* in lines */
 
 static void log_line(void *ctx, const char *line)
 {
 	(void)ctx;
-	lines += strstr(line, "no timer") != NULL;
+	lines += strstr(line, counted) != NULL;
 }
 
 /* Dispatch until something has come, which takes two seconds: ten at most. */
@@ -115,11 +122,53 @@ START_TEST(descriptors__a_port_is_asked_by_the_next_timer)
 }
 END_TEST
 
+static int deep_open(struct vmbus_port_queue *queue)
+{
+	const int err = nb_port_open(queue);
+
+	deep_fd = queue->fd;
+	return err;
+}
+
+static void deep_close(struct vmbus_port_queue *queue)
+{
+	nb_port_close(queue);
+	deep_fd = -1;
+}
+
+/* Nothing tells when it has frames: a timer asks it, and the log says so. */
+START_TEST(descriptors__a_port_that_cannot_be_waited_for_is_asked)
+{
+	struct vmbus_port_ops ops = nb_port_ops;
+	uint32_t i;
+
+	ops.open = deep_open;
+	ops.close = deep_close;
+	counted = "cannot be waited for: ";
+	lines = 0;
+	nb_prepare(&b);
+	b.opts.port.ops = &ops;
+	b.opts.log = log_line;
+	nb_start(&b);
+	fr_plain(b.port.given, 60, 1);
+	memcpy(b.port.given, fr_guest, 6);
+	for (i = 0; i < 3; i++) {
+		b.taken = b.messages;
+		nb_give(&b, 0, 1, 60);
+		wait_until(&b.messages, b.taken + 1);
+		ck_assert_uint_eq(b.messages, b.taken + 1);
+	}
+	ck_assert_uint_eq(lines, 1);
+	nb_end(&b);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "descriptors", 30);
 
 	tcase_add_test(tc, descriptors__a_link_is_told_by_the_next_timer);
 	tcase_add_test(tc, descriptors__a_port_is_asked_by_the_next_timer);
+	tcase_add_test(tc, descriptors__a_port_that_cannot_be_waited_for_is_asked);
 }
 VMBUS_TEST_MAIN("net.descriptors", tests)
