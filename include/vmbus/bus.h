@@ -231,8 +231,8 @@ VMBUS_API int vmbus_bus_revoke(struct vmbus_chan *chan);
 
 /*
  * The descriptor of a channel with own_fd: readable while vmbus_chan_dispatch() has work, also to
- * open and to close it.  The same from the offer until removed(), which must see to it that no
- * thread is left in the channel, and that none comes later.
+ * open and to close it.  Until removed(), which must see to it that no thread is in the channel nor
+ * comes later, and that no epoll has it: it is not closed then, and may be the next channel's.
  *
  * Errors: INVAL  the channel has no own_fd
  * Effect: none.

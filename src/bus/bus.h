@@ -169,7 +169,6 @@ struct vmbus_chan {
 	vmbus__a32 new_vp;
 	vmbus__a32 closing; /* 1: close() was called, close_done() was not */
 	vmbus__a32 drain;   /* CMD_DRAIN: whether */
-	vmbus__a64 holder;  /* own_fd: the thread that dispatches it now, or VMBUS__SEIZED, or 0 */
 	vmbus__a64 subs_wanted;
 	vmbus__a64 primary;   /* of a sub-channel, as long as it is there; the bus thread sets it */
 	vmbus__a64 tap_next;  /* what its thread shall have as tap */
@@ -232,6 +231,7 @@ struct vmbus_chan {
 	struct vmbus_bus *bus;
 	vmbus__a64 signals; /* from the child, of all whose storage this was; and the last time */
 	vmbus__a64 signal_at;
+	vmbus__a64 holder; /* own_fd: the thread that dispatches it now, or VMBUS__SEIZED, or 0 */
 	bool own_fd;
 	struct vmbus__kick kick; /* own_fd: what the bus writes */
 	int wait_fd; /* own_fd: an epoll over kick and, while open, bound_fd and watch_fd; or -1 */

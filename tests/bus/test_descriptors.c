@@ -93,10 +93,63 @@ START_TEST(vmbus_bus_offer__after_a_descriptor_that_failed)
 }
 END_TEST
 
+/* Revoke a channel and wait until it is gone. */
+static void begone(struct fake *f, struct vmbus_chan *chan)
+{
+	const uint32_t before = f->removed;
+
+	must_eq(vmbus_bus_revoke(chan), 0);
+	fake_run(f);
+	must_eq(f->removed, before + 1);
+}
+
+/* The number that the next descriptor gets. */
+static int next_fd(int any)
+{
+	const int fd = dup(any);
+
+	must(fd >= 0);
+	close(fd);
+	return fd;
+}
+
+/* The descriptors of a channel that is gone are the next one's; a set of epoll that has one keeps it. */
+START_TEST(vmbus_chan_fd__stays_for_the_next_channel)
+{
+	const struct vmbus_offer_opts opts = { .struct_bytes = sizeof(opts), .own_fd = true };
+	struct vmbus_vsp vsp = fake_echo_vsp;
+	struct epoll_event event = { .events = EPOLLIN };
+	struct fake_echo echo = { 0 };
+	struct vmbus_chan *chan;
+	struct fake f;
+	uint32_t round;
+	int fd, set, next;
+
+	vsp.ready = _i ? none_ready : NULL;
+	fake_init(&f, 64);
+	set = epoll_create1(EPOLL_CLOEXEC);
+	must_eq(vmbus_bus_offer(f.bus, &vsp, &echo, &opts, &chan), 0);
+	fd = vmbus_chan_fd(chan);
+	must_eq(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event), 0);
+	next = next_fd(set);
+	for (round = 0; round < 100; round++) {
+		begone(&f, chan);
+		must_eq(vmbus_bus_offer(f.bus, &vsp, &echo, &opts, &chan), 0);
+		must_eq(vmbus_chan_fd(chan), fd);
+		must_eq(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event), -1);
+		must_eq(errno, EEXIST);
+	}
+	must_eq(next_fd(set), next); /* no round has kept any */
+	close(set);
+	fake_fini(&f);
+}
+END_TEST
+
 static void tests(Suite *suite)
 {
 	TCase *tc = vmbus_test_case(suite, "descriptors", 20);
 
 	tcase_add_test(tc, vmbus_bus_offer__after_a_descriptor_that_failed);
+	tcase_add_loop_test(tc, vmbus_chan_fd__stays_for_the_next_channel, 0, 2);
 }
 VMBUS_TEST_MAIN("bus.descriptors", tests)
