@@ -78,19 +78,6 @@ static int make_descriptors(struct vmbus_chan *chan)
 	return VMBUS_E_SYSTEM;
 }
 
-/*
- * Make storage that was another channel's ready.  vmbus_bus_in_callback() of any thread may look at the
- * holder meanwhile.
- */
-static void wipe(struct vmbus_chan *chan)
-{
-	const size_t after = offsetof(struct vmbus_chan, holder) + sizeof(chan->holder);
-
-	memset(chan, 0, offsetof(struct vmbus_chan, holder));
-	vmbus__st64_relaxed(&chan->holder, 0); /* HOLD.wipe */
-	memset((uint8_t *)chan + after, 0, offsetof(struct vmbus_chan, bus) - after);
-}
-
 /* Storage for a channel: what was another one's, or new. */
 static struct vmbus_chan *find_storage(struct vmbus_bus *bus, bool own_fd)
 {
@@ -100,7 +87,7 @@ static struct vmbus_chan *find_storage(struct vmbus_bus *bus, bool own_fd)
 		if ((*at)->own_fd == own_fd) {
 			chan = *at;
 			*at = chan->next;
-			wipe(chan);
+			memset(chan, 0, offsetof(struct vmbus_chan, bus));
 			chan->bound_fd = -1;
 			chan->sink_fd = -1;
 			chan->watch_fd = -1;
