@@ -699,17 +699,44 @@ static void unbind_open(void *ctx, const struct vmbus_chan_info *info)
 		child->unbind[relid / 64] |= (uint64_t)1 << relid % 64;
 }
 
-int vmbus__shm_child_tell_parent(struct vmbus_shm_child *child)
+static int send_parent(int sock, const int *self)
 {
 	const struct vmbus__rs_msg msg = { .type = VMBUS_RS_PARENT };
 	uint8_t bytes[VMBUS_SHM_MSG_MAX];
 	const uint32_t len = vmbus__rs_encode(&msg, bytes);
-	int self = vmbus__shm_pidfd((int32_t)getpid());
-	int err = vmbus__shm_send_bytes(child->sock, bytes, len, &self, self >= 0);
+	int err = vmbus__shm_send_bytes(sock, bytes, len, self, *self >= 0);
 
 	/* Perhaps too many descriptors are on their way; the socket tells of our end as well. */
-	if (err == VMBUS_E_AGAIN && self >= 0)
-		err = vmbus__shm_send_bytes(child->sock, bytes, len, NULL, 0);
+	if (err == VMBUS_E_AGAIN && *self >= 0)
+		err = vmbus__shm_send_bytes(sock, bytes, len, NULL, 0);
+	return err;
+}
+
+/*
+ * The process before us ends soon, and a child that sees that before it is told loses its parent.  So the
+ * word goes into a full socket as well, if the system lets it have more room for a moment.
+ */
+static int send_parent_past(int sock, const int *self)
+{
+	socklen_t bytes = sizeof(int);
+	int was = 0, err;
+
+	if (getsockopt(sock, SOL_SOCKET, SO_SNDBUF, &was, &bytes) ||
+	    setsockopt(sock, SOL_SOCKET, SO_SNDBUF, &was, sizeof(was)))
+		return VMBUS_E_AGAIN;
+	err = send_parent(sock, self);
+	was /= 2; /* it is set to twice of what is said */
+	(void)setsockopt(sock, SOL_SOCKET, SO_SNDBUF, &was, sizeof(was));
+	return err;
+}
+
+int vmbus__shm_child_tell_parent(struct vmbus_shm_child *child)
+{
+	int self = vmbus__shm_pidfd((int32_t)getpid());
+	int err = send_parent(child->sock, &self);
+
+	if (err == VMBUS_E_AGAIN)
+		err = send_parent_past(child->sock, &self);
 	vmbus__shm_close(&self);
 	child->parent_due = err == VMBUS_E_AGAIN;
 	return err;

@@ -782,6 +782,7 @@ END_TEST
 /* A child that has not read its socket for a while hears of its new parent when it reads it. */
 START_TEST(shm_restart__a_child_whose_socket_is_full)
 {
+	const int most = INT32_MAX; /* it gets no more room than this */
 	struct vmbus__shm_record record;
 	struct vmbus_shm_server *next;
 	struct host other;
@@ -791,6 +792,9 @@ START_TEST(shm_restart__a_child_whose_socket_is_full)
 
 	served_open(&s);
 	vmbus__shm_record_close(&s.record);
+	must_eq(setsockopt(s.host.server->children[0]->sock, SOL_SOCKET, SO_SNDBUF, &most,
+			   sizeof(most)),
+		0);
 	while (vmbus__shm_child_unbind(s.host.server->children[0], 1) == 0)
 		continue;
 	other = s.host;
@@ -820,6 +824,72 @@ START_TEST(shm_restart__a_child_whose_socket_is_full)
 	close(s.pair[1]);
 	vmbus_shm_server_destroy(s.host.server);
 	unlink(s.host.path);
+}
+END_TEST
+
+/* Take over, and stop. */
+static pid_t start_stopping(struct host *host, int sock)
+{
+	struct vmbus_shm_server *next;
+	pid_t pid = fork();
+
+	must(pid >= 0);
+	if (pid)
+		return pid;
+	alarm(100);
+	must_eq(vmbus_shm_take_over(&host->opts, sock, 10ull * SECOND_NS, &next), 0);
+	for (;;)
+		pause();
+}
+
+/* Serve a child, fill its socket, hand over, and end. */
+static pid_t start_ending(struct host *host, int sock)
+{
+	struct vmbus_shm_server *server;
+	pid_t pid = fork();
+
+	must(pid >= 0);
+	if (pid)
+		return pid;
+	alarm(100);
+	must_eq(vmbus_shm_listen(&host->opts, &server), 0);
+	while (!server->attached)
+		(void)vmbus_shm_server_run(server, SECOND_NS);
+	while (vmbus__shm_child_unbind(server->children[0], 1) == 0)
+		continue;
+	_exit(vmbus_shm_server_hand_over(server, sock, 10ull * SECOND_NS) != 0);
+}
+
+/* The old parent ends before the child reads anything, and the new one has not looked since. */
+START_TEST(shm_restart__a_child_whose_socket_is_full_and_whose_parent_ends)
+{
+	struct vmbus_shm_attach_opts opts = { .struct_bytes = sizeof(opts),
+					      .name = "kid",
+					      .memory_bytes = 1 << 20,
+					      .timeout_ns = 10ull * SECOND_NS };
+	struct vmbus_shm_attach *attach;
+	struct host host;
+	pid_t old, new;
+	int pair[2], i;
+
+	host_init(&host);
+	pair_of(pair);
+	old = start_ending(&host, pair[0]);
+	opts.path = host.path;
+	for (i = 0; i < 1000 && vmbus_shm_attach(&opts, &attach); i++)
+		usleep(10000); /* it does not listen yet */
+	must(i < 1000);
+	new = start_stopping(&host, pair[1]);
+	must_eq(guest_status(old), 0);
+	must(vmbus_shm_attach_dispatch(attach, 64) >= 0);
+	ck_assert_str_eq(vmbus_shm_attach_why(attach), "");
+	kill(new, SIGKILL);
+	must_eq(guest_status(new), 1000 + SIGKILL);
+	must_eq(vmbus_shm_attach_wait(attach, 10ull * SECOND_NS), VMBUS_E_PEER);
+	vmbus_shm_detach(attach);
+	close(pair[0]);
+	close(pair[1]);
+	unlink(host.path);
 }
 END_TEST
 
@@ -899,6 +969,7 @@ static void tests(Suite *suite)
 	tcase_add_test(tc, shm_restart__a_go_too_late_fails);
 	tcase_add_test(tc, shm_restart__a_full_socket);
 	tcase_add_test(tc, shm_restart__a_child_whose_socket_is_full);
+	tcase_add_test(tc, shm_restart__a_child_whose_socket_is_full_and_whose_parent_ends);
 	tcase_add_test(tc, shm_restart__memory_of_huge_pages_is_more_than_was_asked_for);
 }
 
