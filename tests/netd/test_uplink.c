@@ -65,6 +65,7 @@ static void serve(const char *path)
 					      .removed = on_removed };
 	struct vmbus_shm_server *server;
 	struct vmbus_net *net;
+	int err;
 
 	(void)signal(SIGUSR1, on_signal);
 	if (vmbus_net_create(&net_opts, &net))
@@ -72,12 +73,14 @@ static void serve(const char *path)
 	opts.ctx = net;
 	if (vmbus_shm_listen(&opts, &server))
 		_exit(2);
-	while (vmbus_shm_server_run(server, 10000000) >= 0) {
+	for (;;) {
+		err = vmbus_shm_server_run(server, 10000000);
+		if (err < 0 && err != VMBUS_E_AGAIN)
+			_exit(3);
 		if (asked && nic)
 			(void)vmbus_bus_revoke(nic);
 		asked = 0;
 	}
-	_exit(3);
 }
 
 static pid_t start_parent(void)
@@ -95,15 +98,32 @@ static pid_t start_parent(void)
 
 /* ---- tests ---- */
 
-/* The thread of its queue has other NICs: it does not wait for a parent that says nothing. */
-START_TEST(uplink__leaves_a_parent_that_takes_its_nic_and_is_silent)
+/* The longest of its calls until the NIC is gone. */
+static uint64_t longest_until_gone(struct vmbus_port *port, struct vmbus_port_queue *queue)
 {
 	const uint64_t until = now_ns() + WAIT_NS;
 	uint64_t began, longest = 0;
 	struct vmbus_port_info info;
+
+	while (!port->ops->info(port->ctx, &info)) {
+		must(now_ns() < until);
+		(void)poll(&(struct pollfd){ .fd = queue->fd, .events = POLLIN }, 1, 10);
+		began = now_ns();
+		port->ops->ready(queue);
+		if (now_ns() - began > longest)
+			longest = now_ns() - began;
+	}
+	must_eq(port->ops->info(port->ctx, &info), VMBUS_E_PEER);
+	return longest;
+}
+
+/* The longest call of a port whose parent takes its NIC and then says nothing. */
+static uint64_t longest_of_silent(void)
+{
 	struct vmbus_port_uplink_opts opts = { .struct_bytes = sizeof(opts) };
-	struct vmbus_port port;
 	struct vmbus_port_queue queue = { .fd = -1 };
+	struct vmbus_port port;
+	uint64_t longest;
 	pid_t pid;
 
 	begin();
@@ -113,21 +133,27 @@ START_TEST(uplink__leaves_a_parent_that_takes_its_nic_and_is_silent)
 	queue.ctx = port.ctx;
 	must_eq(port.ops->open(&queue), 0);
 	must_eq(kill(pid, SIGUSR1), 0);
-	while (!port.ops->info(port.ctx, &info)) {
-		must(now_ns() < until);
-		(void)poll(&(struct pollfd){ .fd = queue.fd, .events = POLLIN }, 1, 10);
-		began = now_ns();
-		port.ops->ready(&queue);
-		if (now_ns() - began > longest)
-			longest = now_ns() - began;
-	}
-	must_eq(port.ops->info(port.ctx, &info), VMBUS_E_PEER);
-	must(longest < 400000000u);
+	longest = longest_until_gone(&port, &queue);
 	port.ops->close(&queue);
 	vmbus_port_destroy(&port);
 	kill(pid, SIGKILL);
 	must_eq(end_of(pid), 128 + SIGKILL);
 	finish();
+	return longest;
+}
+
+/*
+ * The thread of its queue has other NICs: it does not wait for a parent that says nothing, which is half a
+ * second each time.  A busy machine may take that long as well, but not each time.
+ */
+START_TEST(uplink__leaves_a_parent_that_takes_its_nic_and_is_silent)
+{
+	bool at_once = false;
+	uint32_t i;
+
+	for (i = 0; i < 10 && !at_once; i++)
+		at_once = longest_of_silent() < 400000000u;
+	must(at_once);
 }
 END_TEST
 
