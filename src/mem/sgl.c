@@ -300,22 +300,26 @@ void vmbus_sgl_dirty(const struct vmbus_sgl *sgl, uint64_t offset, uint64_t len)
 	}
 }
 
-/* Let go of the regions that were pinned by vmbus_sgl_pin(), or of the others. */
-static void unpin(const struct vmbus_sgl *sgl, bool extra)
+/* What was read or written through the pieces is done before the pin is seen to be gone. */
+static inline void unpin(const struct vmbus_sgl *sgl, uint32_t i)
 {
-	uint32_t i;
-
-	/* What was read or written through the pieces is done before the pin is seen to be gone. */
-	for (i = 0; i < sgl->pinned_p; i++)
-		if ((sgl->extra_p >> i & 1u) == extra)
-			vmbus__add64_release(vmbus__as_a64(&sgl->regions_p[i]->pins_p),
-					     UINT64_MAX); /* MEMPIN.drop */
+	vmbus__add64_release(vmbus__as_a64(&sgl->regions_p[i]->pins_p),
+			     UINT64_MAX); /* MEMPIN.drop */
 }
 
-/* Who sees in a counter that no list is in use may free what the others lie in: it is left last. */
+/*
+ * Who sees in a counter of vmbus_sgl_pin() that no list is in use may free what the others lie in: it is
+ * left last.
+ */
 void vmbus_sgl_release(struct vmbus_sgl *sgl)
 {
-	unpin(sgl, false);
-	unpin(sgl, true);
+	uint64_t extra = sgl->extra_p;
+	uint32_t i;
+
+	for (i = 0; i < sgl->pinned_p; i++)
+		if (!(extra >> i & 1u))
+			unpin(sgl, i);
+	for (; extra; extra &= extra - 1u)
+		unpin(sgl, (uint32_t)__builtin_ctzll(extra));
 	empty(sgl);
 }
