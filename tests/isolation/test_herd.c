@@ -250,8 +250,6 @@ START_TEST(herd__a_child_that_returns_is_made_to_wait)
 	(void)dispatches_beside(RETURNS, &stats);
 	seconds = (vmbus__shm_now_ns() - began) / 1000000000u;
 	must(stats.attached <= HONEST + 64 + 32 * (seconds + 1u)); /* 64, and 32 a second */
-	/* A busy machine may not come to that. */
-	must(stats.quota_attach > 0 || stats.attached < HONEST + 64 + 32 * seconds);
 }
 END_TEST
 
