@@ -196,7 +196,11 @@ int vmbus_sgl_pin(struct vmbus_sgl *sgl, struct vmbus_region *region)
 	return 0;
 }
 
-/* The regions that were pinned to the whole by vmbus_sgl_pin() are pinned to its part as well. */
+/*
+ * The regions that were pinned to the whole by vmbus_sgl_pin() are pinned to its part as well, behind those of
+ * its pieces, as in any list: a release goes in that order, and who sees in such a counter that no list is in
+ * use may free what the others lie in.
+ */
 static int inherit(struct vmbus_sgl *part, const struct vmbus_sgl *whole)
 {
 	uint32_t i;
@@ -219,14 +223,13 @@ int vmbus_sgl_slice(struct vmbus_sgl *part, const struct vmbus_sgl *whole, uint6
 {
 	struct part p = { offset, len };
 	uint32_t i, off;
-	int err;
+	int err = 0;
 
 	if (part == whole)
 		return VMBUS_E_INVAL;
 	empty(part);
 	if (offset > whole->bytes || len > whole->bytes - offset)
 		return VMBUS_E_RANGE;
-	err = inherit(part, whole);
 	for (i = 0; i < whole->count && p.left > 0 && !err; i++) {
 		const struct vmbus_piece *piece = &whole->pieces[i];
 		const uint32_t n = part_of(&p, piece, &off);
@@ -234,6 +237,8 @@ int vmbus_sgl_slice(struct vmbus_sgl *part, const struct vmbus_sgl *whole, uint6
 		if (n > 0)
 			err = add(part, whole->regions_p[piece->region_p], piece->gpa + off, n);
 	}
+	if (!err)
+		err = inherit(part, whole);
 	if (err) {
 		empty(part);
 		return err;
@@ -300,26 +305,13 @@ void vmbus_sgl_dirty(const struct vmbus_sgl *sgl, uint64_t offset, uint64_t len)
 	}
 }
 
-/* What was read or written through the pieces is done before the pin is seen to be gone. */
-static inline void unpin(const struct vmbus_sgl *sgl, uint32_t i)
-{
-	vmbus__add64_release(vmbus__as_a64(&sgl->regions_p[i]->pins_p),
-			     UINT64_MAX); /* MEMPIN.drop */
-}
-
-/*
- * Who sees in a counter of vmbus_sgl_pin() that no list is in use may free what the others lie in: it is
- * left last.
- */
 void vmbus_sgl_release(struct vmbus_sgl *sgl)
 {
-	uint64_t extra = sgl->extra_p;
 	uint32_t i;
 
+	/* What was read or written through the pieces is done before the pin is seen to be gone. */
 	for (i = 0; i < sgl->pinned_p; i++)
-		if (!(extra >> i & 1u))
-			unpin(sgl, i);
-	for (; extra; extra &= extra - 1u)
-		unpin(sgl, (uint32_t)__builtin_ctzll(extra));
+		vmbus__add64_release(vmbus__as_a64(&sgl->regions_p[i]->pins_p), /* MEMPIN.drop */
+				     UINT64_MAX);
 	empty(sgl);
 }
