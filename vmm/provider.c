@@ -11,7 +11,8 @@
 #include <string.h>
 
 #define BUDGET 256u
-#define LET_GO_NS 6000000000u /* more than a provider has for an answer */
+#define LET_GO_NS                                                                                  \
+	11000000000u /* for two answers of a provider: of its sub-channels, then of its channel */
 
 static void provider_log(void *ctx, enum vmbus_log_level level, const char *line)
 {
