@@ -73,6 +73,24 @@ START_TEST(bus_post_message__statuses)
 }
 END_TEST
 
+/* A parent that has told its child of another connection for messages takes them there too, and no other. */
+START_TEST(bus_post_message__on_a_connection_of_its_own)
+{
+	struct fake f;
+
+	fake_prepare(&f, 64);
+	f.opts.limits = (struct vmbus_srv_opts){ .struct_bytes = sizeof(f.opts.limits),
+						 .message_conn = 0x800074 };
+	fake_create(&f);
+	must_eq(vmbus_bus_post_message(f.bus, 0x800074, 1, NULL, 0), VMBUS_HC_OK);
+	must_eq(vmbus_bus_post_message(f.bus, 1, 1, NULL, 0), VMBUS_HC_OK);
+	must_eq(vmbus_bus_post_message(f.bus, 0x800075, 1, NULL, 0), VMBUS_HC_CONNECTION_ID);
+	must_eq(vmbus_bus_post_message(f.bus, 0, 1, NULL, 0), VMBUS_HC_CONNECTION_ID);
+	fake_run(&f);
+	fake_fini(&f);
+}
+END_TEST
+
 /* The inbox has 64 places; the 65th message is told to come again, and does, [CTL-QUEUE]. */
 START_TEST(lesson_21_inbox_quota)
 {
@@ -438,6 +456,7 @@ static void tests(Suite *suite)
 	TCase *tc = vmbus_test_case(suite, "hostile", 20);
 
 	tcase_add_test(tc, bus_post_message__statuses);
+	tcase_add_test(tc, bus_post_message__on_a_connection_of_its_own);
 	tcase_add_test(tc, lesson_21_inbox_quota);
 	tcase_add_test(tc, lesson_21_queue_quota);
 	tcase_add_test(tc, lesson_21_page_list_quota);
